@@ -1,0 +1,58 @@
+"""What every network of the package shares: its preprocessing and the shape of its answer."""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, DTypeLike, Float, UInt8
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+  """Pixels in, the network's input out: `(pixels in channel_order - mean) * scale`.
+
+  Attributes:
+    channel_order: "rgb" or "bgr".
+    mean: subtracted from each channel, in the order of `channel_order`, in gray levels of 0 to 255.
+    scale: multiplied with each channel after that.
+  """
+
+  channel_order: str
+  mean: tuple[float, float, float]
+  scale: tuple[float, float, float]
+
+  def __post_init__(self):
+    if self.channel_order not in ("rgb", "bgr"):
+      raise ValueError(f"channel_order is 'rgb' or 'bgr', not {self.channel_order!r}")
+
+  @classmethod
+  def caffe(cls) -> "Preprocessing":
+    """The published VGG networks: BGR less the means of ImageNet, no scale."""
+    return cls("bgr", (103.939, 116.779, 123.68), (1.0, 1.0, 1.0))
+
+  def with_means_reversed(self) -> "Preprocessing":
+    """The means in the wrong order, as the published code subtracts them (METHOD section 7, row 1)."""
+    return dataclasses.replace(self, mean=self.mean[::-1])
+
+  def apply(self, images: UInt8[Array, "b h w 3"], dtype: DTypeLike = jnp.float32) -> Float[Array, "b h w 3"]:
+    """RGB pixels, 0 to 255, as the network's input in `dtype`; computed in float32."""
+    pixels = images.astype(jnp.float32)
+    if self.channel_order == "bgr":
+      pixels = pixels[..., ::-1]
+    return ((pixels - jnp.asarray(self.mean)) * jnp.asarray(self.scale)).astype(dtype)
+
+
+class NetworkOutput(NamedTuple):
+  """The result of a network's pass and what it was asked to keep.
+
+  Attributes:
+    logits: [b c], float32; softmax gives the probabilities.
+    cam_features: [b i j d], the map that the classifier averages, after its ReLU.
+    mask: [b i j], the cells of `cam_features` inside the image.
+    taps: named intermediate maps after their ReLU, each zero outside the image.
+  """
+
+  logits: Float[Array, "b c"]
+  cam_features: Float[Array, "b i j d"]
+  mask: Bool[Array, "b i j"]
+  taps: dict[str, Array]
