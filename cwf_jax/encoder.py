@@ -1,0 +1,223 @@
+"""Pixels in, class vectors out: one pure program that other JAX code can call, jit, vmap and shard.
+
+    encoder = load_encoder("default")
+    encoding = jax.jit(type(encoder).__call__)(encoder, images, sizes)
+    descriptors = encoder.describe(encoding.class_vectors)
+
+An `Encoder` is a pytree: the network's arrays and the whitening are its leaves, everything else is static. METHOD.md,
+section 2, is the recipe; `cwf_jax.ops` is its mathematics.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, UInt8
+
+from cwf_jax import protocol as protocols
+from cwf_jax.models import checkpoint
+from cwf_jax.models.class_names import ClassList
+from cwf_jax.models.network import Preprocessing
+from cwf_jax.ops import aggregation, cams, pooling, weighting, whitening
+
+__all__ = ["Activations", "Encoder", "EncoderSettings", "Encoding", "load_encoder"]
+
+
+class Encoding(NamedTuple):
+  """What an image is indexed by.
+
+  Attributes:
+    class_vectors: [b n k], raw and of unit length; zero where a class's map is empty.
+    class_ids: [b n], the classes of the vectors, the most probable first.
+    probabilities: [b c], of all classes.
+  """
+
+  class_vectors: Float[Array, "b n k"]
+  class_ids: Int[Array, "b n"]
+  probabilities: Float[Array, "b c"]
+
+
+class Activations(NamedTuple):
+  """One forward pass, float32, for pooling methods of one's own.
+
+  Attributes:
+    features: [b i j k], X, >= 0, zero outside the image.
+    cam_features: [b i j d], A, >= 0, zero outside the image.
+    mask: [b i j], the cells inside the image.
+    probabilities: [b c].
+    taps: other maps that were asked for by name.
+  """
+
+  features: Float[Array, "b i j k"]
+  cam_features: Float[Array, "b i j d"]
+  mask: Bool[Array, "b i j"]
+  probabilities: Float[Array, "b c"]
+  taps: dict[str, Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderSettings:
+  """What is static in an encoder; hashable, so that it can be part of a compiled program's key.
+
+  Attributes:
+    protocol: sizes, number of classes, the query's box rule.
+    preprocessing: of the network, changed by the protocol where it says so.
+    tap: the name of the feature map X.
+    dtype: of the network's convolutions, "float32" or "bfloat16"; from the CAMs on all is float32.
+    classes: the names of the classes.
+    weights: the name under which the weights were loaded.
+    weights_sha256: the hash of the parameters.
+    weights_folder: where they lie, or None for random ones.
+    is_random: the weights are seeded random ones: classes mean nothing.
+    fingerprint: names what a descriptor depends on; see `protocol.fingerprint`.
+  """
+
+  protocol: protocols.Protocol
+  preprocessing: Preprocessing
+  tap: str
+  dtype: str
+  classes: ClassList
+  weights: str
+  weights_sha256: str
+  weights_folder: str | None
+  is_random: bool
+  fingerprint: str
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Encoder:
+  """Network, whitening and settings as one pytree; every method is pure and can be jitted.
+
+  Attributes:
+    network: a module of `cwf_jax.models`.
+    whitening: the checkpoint's own, or None.
+    settings: the static part.
+  """
+
+  network: Any
+  whitening: whitening.Whitening | None
+  settings: EncoderSettings = dataclasses.field(metadata={"static": True})
+
+  def __call__(self, images: UInt8[Array, "b h w 3"], sizes: Int[Array, "b 2"]) -> Encoding:
+    """Encodes images by their own most probable classes.
+
+    Args:
+      images: RGB, 0 to 255, each at the upper left of its canvas; what lies outside is ignored.
+      sizes: (height, width) of each image in its canvas, at least 16 pixels a side.
+    """
+    return self.encode(images, sizes, self.settings.protocol.num_classes)
+
+  def encode(self, images: UInt8[Array, "b h w 3"], sizes: Int[Array, "b 2"], num_classes: int) -> Encoding:
+    """As a call, with the `num_classes` most probable classes of each image."""
+    activations = self.activate(images, sizes)
+    num_classes = min(num_classes, activations.probabilities.shape[-1])
+    class_ids = lax.top_k(activations.probabilities, num_classes)[1]
+    class_vectors = self.pool_classes(activations, class_ids)
+    return Encoding(class_vectors, class_ids, activations.probabilities)
+
+  def activate(
+    self, images: UInt8[Array, "b h w 3"], sizes: Int[Array, "b 2"], taps: tuple[str, ...] = ()
+  ) -> Activations:
+    """One forward pass; `taps` names further maps of the network to return."""
+    tap = self.settings.tap
+    with jax.named_scope("network"):
+      pixels = self.settings.preprocessing.apply(images, jnp.dtype(self.settings.dtype))
+      output = self.network(pixels, sizes, (tap, *(name for name in taps if name != tap)))
+    kept = {name: values.astype(jnp.float32) for name, values in output.taps.items()}
+    return Activations(
+      features=kept[tap],
+      cam_features=output.cam_features.astype(jnp.float32),
+      mask=output.mask,
+      probabilities=jax.nn.softmax(output.logits),
+      taps={name: kept[name] for name in taps},
+    )
+
+  def pool_classes(
+    self,
+    activations: Activations,
+    class_ids: Int[Array, "b n"],
+    cut: Bool[Array, "b i j"] | None = None,
+  ) -> Float[Array, "b n k"]:
+    """Pools the vectors of the given classes (METHOD eq. 1 to 4).
+
+    Args:
+      activations: of `activate`.
+      class_ids: the classes of each image.
+      cut: the cells that count, a query's box; the whole image if None. Channel weights are those of the cut.
+
+    Returns:
+      Unit vectors, zero where a class's map is empty inside the cut.
+    """
+    mask = activations.mask if cut is None else activations.mask & cut
+    class_weights = jnp.moveaxis(self.network.class_weights[:, class_ids], 0, 1)
+    maps = cams.compute_cams(activations.cam_features, class_weights, mask)
+    channel_weights = weighting.compute_channel_weights(activations.features, mask)
+    return pooling.pool_class_vectors(activations.features, maps, channel_weights, mask)
+
+  def whiten(
+    self, class_vectors: Float[Array, "... k"], whitening_: whitening.Whitening | None = None
+  ) -> Float[Array, "... d"]:
+    """Whitens with the whitening given, else with the encoder's own, else leaves the vectors as they are."""
+    chosen = self.whitening if whitening_ is None else whitening_
+    return class_vectors if chosen is None else whitening.apply_whitening(chosen, class_vectors)
+
+  def describe(
+    self, class_vectors: Float[Array, "b n k"], whitening: whitening.Whitening | None = None
+  ) -> Float[Array, "b d"]:
+    """Whitens and aggregates class vectors into unit descriptors (METHOD section 2, steps 4 and 5)."""
+    return aggregation.aggregate(self.whiten(class_vectors, whitening))
+
+  def replace(self, **changes) -> "Encoder":
+    """A copy with other `network` or `whitening`; see `dataclasses.replace`."""
+    return dataclasses.replace(self, **changes)
+
+
+def load_encoder(
+  weights: str = "default",
+  protocol: str | protocols.Protocol = "paper",
+  dtype: str | None = None,
+  image_size: int | None = None,
+  num_classes: int = 64,
+) -> Encoder:
+  """Builds an encoder from weights by name.
+
+  Args:
+    weights: "default", a checkpoint's name or folder, or "random:NETWORK" (seeded).
+    protocol: "paper", "reference", or a `Protocol` of one's own (then `image_size` and `num_classes` are its own).
+    dtype: of the convolutions; None means float32 on a CPU and bfloat16 on accelerators.
+    image_size: the shorter side in pixels; None means the checkpoint's own.
+    num_classes: the classes summed into a descriptor.
+
+  Raises:
+    InputError: no such weights, or a damaged checkpoint.
+  """
+  loaded = checkpoint.load_weights(weights)
+  config = loaded.network.config
+  if isinstance(protocol, str):
+    protocol = protocols.Protocol.preset(
+      protocol, config.image_size if image_size is None else image_size, min(num_classes, config.num_classes)
+    )
+  preprocessing = config.preprocessing
+  if protocol.reversed_means:
+    preprocessing = preprocessing.with_means_reversed()
+  settings = EncoderSettings(
+    protocol=protocol,
+    preprocessing=preprocessing,
+    tap=config.feature_tap,
+    dtype=dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16"),
+    classes=loaded.classes,
+    weights=loaded.name,
+    weights_sha256=loaded.sha256,
+    weights_folder=loaded.folder,
+    is_random=loaded.is_random,
+    fingerprint=protocols.fingerprint(
+      loaded.sha256, dataclasses.asdict(preprocessing), config.feature_tap, protocol
+    ),
+  )
+  own = None
+  if loaded.whitening is not None:
+    own = whitening.Whitening(**{name: jnp.asarray(array) for name, array in loaded.whitening.items()})
+  return Encoder(loaded.network, own, settings)

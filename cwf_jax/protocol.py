@@ -1,0 +1,213 @@
+"""The settings in which the paper and its published code differ, and the sizes at which images are computed.
+
+Two presets, one engine: `Protocol.paper()` follows the text, `Protocol.reference()` the code of 2017 (METHOD.md, section 7).
+Every image, crop and region is computed inside one of a few declared canvases, padded at the right and at the bottom, so
+that a collection of any shapes needs a handful of compiled programs.
+
+    >>> protocol = Protocol.paper()
+    >>> protocol.resized(1536, 2048)
+    (720, 960)
+    >>> protocol.canvas(720, 960)
+    (720, 960)
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+
+from cwf_jax.errors import InputError
+
+CELL = 16
+"""Pixels a side of a cell of the feature map; the least size of an image or box."""
+
+Size = tuple[int, int]
+"""(height, width)."""
+
+Box = tuple[float, float, float, float]
+"""(left, top, right, bottom) in pixels of the upright image, right and bottom exclusive."""
+
+
+class BoxError(InputError):
+  """A query box that lies outside its image, is empty, or is under 16 pixels a side."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+  """How an image becomes a descriptor, apart from the weights.
+
+  Attributes:
+    name: the preset that the settings started from.
+    size_rule: "shorter_side": the shorter side becomes `image_size`, the aspect is kept, a longer side of more than twice
+      `image_size` shrinks the image. "fixed_frame": every image is stretched to the frame of 1024x720 (in proportion to
+      `image_size`), turned for portraits; a square counts as landscape (rows 2 and 8).
+    image_size: the shorter side, in pixels.
+    num_classes: the classes summed into a descriptor.
+    box_rule: how a query's box is laid on the cells. "scaled": scaled with the image; left and top down, right and bottom
+      up. "unscaled": all four divided by 16 and floored as they are (row 3).
+    reversed_means: the preprocessing subtracts the channel means in reversed order (row 1).
+    expand_with_query: query expansion adds the query's own descriptor to the first answers' (row 9).
+  """
+
+  name: str
+  size_rule: str
+  image_size: int
+  num_classes: int = 64
+  box_rule: str = "scaled"
+  reversed_means: bool = False
+  expand_with_query: bool = False
+
+  def __post_init__(self):
+    for field, choices in (("size_rule", ("shorter_side", "fixed_frame")), ("box_rule", ("scaled", "unscaled"))):
+      if getattr(self, field) not in choices:
+        raise InputError(f"{field} is one of {', '.join(choices)}; found {getattr(self, field)!r}")
+    if not 2 * CELL <= self.image_size <= 4096:
+      raise InputError(f"image_size is a number of pixels from {2 * CELL} to 4096; found {self.image_size}")
+    if self.num_classes < 1:
+      raise InputError(f"num_classes is at least 1; found {self.num_classes}")
+
+  @classmethod
+  def paper(cls, image_size: int = 720, num_classes: int = 64) -> "Protocol":
+    """The paper's text."""
+    return cls("paper", "shorter_side", image_size, num_classes)
+
+  @classmethod
+  def reference(cls, image_size: int = 720, num_classes: int = 64) -> "Protocol":
+    """The code that the paper's authors published."""
+    return cls("reference", "fixed_frame", image_size, num_classes, box_rule="unscaled", reversed_means=True)
+
+  @classmethod
+  def preset(cls, name: str, image_size: int = 720, num_classes: int = 64) -> "Protocol":
+    """The preset of that name: "paper" or "reference"."""
+    presets = {"paper": cls.paper, "reference": cls.reference}
+    if name not in presets:
+      raise InputError(f"no protocol named {name!r}; there are {', '.join(presets)}")
+    return presets[name](image_size, num_classes)
+
+  @property
+  def _frame_longer(self) -> int:
+    return round(self.image_size * 1024 / 720)
+
+  def resized(self, height: int, width: int) -> Size:
+    """The (height, width) at which an indexed image of these pixels is computed; never under one cell a side."""
+    if self.size_rule == "fixed_frame":
+      landscape = (self.image_size, self._frame_longer)
+      return landscape if width >= height else landscape[::-1]
+    scale = min(self.image_size / min(height, width), 2 * self.image_size / max(height, width))
+    return _scaled(height, width, scale)
+
+  def resized_crop(self, height: int, width: int) -> Size:
+    """The size at which a query's crop is classified: its own, floored to whole cells, never enlarged (row 4).
+
+    A crop larger than every canvas is scaled down with its aspect kept.
+    """
+    fit = max(min(h / height, w / width) for h, w in self.crop_canvases)
+    height, width = _scaled(height, width, min(1.0, fit))
+    return max(CELL, height // CELL * CELL), max(CELL, width // CELL * CELL)
+
+  @property
+  def canvases(self) -> tuple[Size, ...]:
+    """The declared canvases of indexed images, smallest first: squares, 4:3, 3:2 and 2:1 in both orientations, or the frame."""
+    if self.size_rule == "fixed_frame":
+      return ((self.image_size, self._frame_longer), (self._frame_longer, self.image_size))
+    shorter = _ceil_to_cells(self.image_size)
+    longer = [_ceil_to_cells(math.ceil(self.image_size * aspect)) for aspect in (4 / 3, 3 / 2, 2)]
+    return ((shorter, shorter), *(pair for side in longer for pair in ((shorter, side), (side, shorter))))
+
+  @property
+  def crop_canvases(self) -> tuple[Size, ...]:
+    """The declared canvases of query crops."""
+    if self.size_rule == "fixed_frame":
+      return ((self._frame_longer, self._frame_longer),)
+    return self.canvases
+
+  def canvas(self, height: int, width: int) -> Size:
+    """The smallest canvas that holds a resized image of (height, width)."""
+    return _smallest(self.canvases, height, width)
+
+  def crop_canvas(self, height: int, width: int) -> Size:
+    """The smallest canvas that holds a resized crop of (height, width)."""
+    return _smallest(self.crop_canvases, height, width)
+
+  def box_to_cells(self, box: Box, original: Size, resized: Size) -> tuple[int, int, int, int]:
+    """Lays a box on the feature map: (left, top, right, bottom) in cells, right and bottom exclusive, at least one cell.
+
+    Args:
+      box: in pixels of the original, checked by `check_box`.
+      original: (height, width) of the upright original.
+      resized: (height, width) at which the image is computed; the map has floor(size / 16) cells.
+    """
+    rows, columns = resized[0] // CELL, resized[1] // CELL
+    left, top, right, bottom = box
+    if self.box_rule == "unscaled":
+      left, top, right, bottom = (int(side // CELL) for side in box)
+    else:
+      across, down = resized[1] / original[1] / CELL, resized[0] / original[0] / CELL
+      left, top = math.floor(left * across), math.floor(top * down)
+      right, bottom = math.ceil(right * across), math.ceil(bottom * down)
+    left, top = min(max(left, 0), columns - 1), min(max(top, 0), rows - 1)
+    return left, top, max(left + 1, min(right, columns)), max(top + 1, min(bottom, rows))
+
+  def to_json(self) -> dict:
+    """The settings as plain values, by name."""
+    return dataclasses.asdict(self)
+
+  @classmethod
+  def from_json(cls, values: dict) -> "Protocol":
+    """The inverse of `to_json`; a missing or unknown setting is an error."""
+    names = {field.name for field in dataclasses.fields(cls)}
+    if set(values) != names:
+      raise InputError(f"the protocol's settings should be {sorted(names)}; found {sorted(values)}")
+    return cls(**values)
+
+
+def check_box(box: Box, size: Size) -> Box:
+  """Returns `box` as floats, or says why it cannot be a query's box in an image of `size` (height, width).
+
+  Raises:
+    BoxError: the box is not four finite numbers in order, leaves the image, or is under 16 pixels a side.
+  """
+  if len(box) != 4 or not all(math.isfinite(side) for side in box):
+    raise BoxError(f"a box is four numbers, left,top,right,bottom; found {box}")
+  left, top, right, bottom = (float(side) for side in box)
+  shown = ",".join(f"{side:g}" for side in (left, top, right, bottom))
+  height, width = size
+  if left < 0 or top < 0 or right > width or bottom > height:
+    raise BoxError(f"the box {shown} leaves the image, which has {width}x{height} pixels (width x height)")
+  if right - left < CELL or bottom - top < CELL:
+    raise BoxError(
+      f"the box {shown} is {right - left:g}x{bottom - top:g} pixels (right - left, bottom - top); "
+      f"the least is {CELL}x{CELL}"
+    )
+  return left, top, right, bottom
+
+
+def fingerprint(weights_sha256: str, preprocessing: dict, tap: str, protocol: Protocol) -> str:
+  """Names what a descriptor depends on: weights, preprocessing, tap, and the protocol's size rule and number of classes.
+
+  Whitening, dtype, device and version are left out on purpose: an index holds its whitening, and records the others.
+  """
+  parts = {
+    "weights": weights_sha256,
+    "preprocessing": preprocessing,
+    "tap": tap,
+    "size_rule": protocol.size_rule,
+    "image_size": protocol.image_size,
+    "num_classes": protocol.num_classes,
+  }
+  return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _scaled(height: int, width: int, scale: float) -> Size:
+  return max(CELL, round(height * scale)), max(CELL, round(width * scale))
+
+
+def _ceil_to_cells(pixels: int) -> int:
+  return -(-pixels // CELL) * CELL
+
+
+def _smallest(canvases: tuple[Size, ...], height: int, width: int) -> Size:
+  fitting = [canvas for canvas in canvases if canvas[0] >= height and canvas[1] >= width]
+  if not fitting:
+    raise InputError(f"no canvas holds {width}x{height} pixels (width x height); the canvases are {canvases}")
+  return min(fitting, key=lambda canvas: canvas[0] * canvas[1])
