@@ -1,0 +1,33 @@
+"""Class activation maps: where in the image the network sees a class."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float
+
+
+@jax.named_scope("compute_cams")
+def compute_cams(
+  cam_features: Float[Array, "b i j d"],
+  class_weights: Float[Array, "d c"] | Float[Array, "b d c"],
+  mask: Bool[Array, "b i j"] | None = None,
+) -> Float[Array, "b i j c"]:
+  """Computes one map for each class: the CAM features weighted by the classifier, without its bias.
+
+  Zhou et al. 2016; Jimenez et al. 2017, eq. 1. The ReLU comes before the division by the maximum, so a map without a
+  positive value is empty (METHOD section 7, row 11).
+
+  Args:
+    cam_features: A, post-ReLU activations of the CAM convolution.
+    class_weights: W, one column a class: shared by the images, or each image's own.
+    mask: the cells that count; a map is zero outside them and its maximum is taken inside them.
+
+  Returns:
+    Maps in [0, 1]; the maximum of each is 1, except that a map without a positive value is all zeros.
+  """
+  subscripts = "bijd,dc->bijc" if class_weights.ndim == 2 else "bijd,bdc->bijc"
+  maps = jax.nn.relu(jnp.einsum(subscripts, cam_features, class_weights, precision=lax.Precision.HIGHEST))
+  if mask is not None:
+    maps = jnp.where(mask[..., None], maps, 0.0)
+  largest = maps.max((1, 2), keepdims=True)
+  return maps / jnp.where(largest > 0, largest, 1.0)

@@ -1,0 +1,120 @@
+"""PCA-whitening: directions that vary together count once.
+
+Fitting is done on the host in float64, since the small eigenvalues that whitening divides by do not survive float32;
+applying is one product on the device. `Moments` takes the vectors in batches, so a collection of any size can be fitted.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+from cwf_jax.errors import InputError
+from cwf_jax.ops.normalize import l2_normalize
+
+EIGENVALUE_FLOOR = 1e-8
+"""No eigenvalue counts as less than this part of the largest: a direction without variance is not blown up into noise."""
+
+
+class TooFewVectorsError(InputError):
+  """There are not more vectors than the dimensions that were asked for."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Whitening:
+  """The map `x -> (x - mean) projection`.
+
+  Attributes:
+    mean: [k].
+    projection: [k d], the columns are eigenvectors divided by the roots of their eigenvalues, the largest first.
+  """
+
+  mean: Float[Array, " k"]
+  projection: Float[Array, "k d"]
+
+
+@dataclasses.dataclass
+class Moments:
+  """Sums over the vectors seen so far, in float64, from which a whitening is fitted. Zero rows are left out.
+
+  Attributes:
+    count: rows seen, without zero rows.
+    total: [k], their sum.
+    products: [k k], the sum of their outer products.
+  """
+
+  count: int
+  total: np.ndarray
+  products: np.ndarray
+
+  @classmethod
+  def zero(cls, channels: int) -> "Moments":
+    """Of no vectors."""
+    return cls(0, np.zeros(channels), np.zeros((channels, channels)))
+
+  def add(self, vectors: np.ndarray) -> None:
+    """Takes in vectors [n k], unit rows or zero.
+
+    Raises:
+      InputError: a value is not finite.
+    """
+    vectors = np.asarray(vectors, np.float64)
+    if not np.isfinite(vectors).all():
+      raise InputError("the vectors to fit a whitening on hold values that are not finite")
+    vectors = vectors[np.any(vectors != 0, axis=1)]
+    self.count += len(vectors)
+    self.total += vectors.sum(0)
+    self.products += vectors.T @ vectors
+
+  def fit(self, dimensions: int) -> Whitening:
+    """The whitening of what was seen, reduced to `dimensions`; see `fit_whitening`."""
+    channels = len(self.total)
+    if not 1 <= dimensions <= channels:
+      raise InputError(f"a whitening of vectors of {channels} channels has 1 to {channels} dimensions, not {dimensions}")
+    if self.count <= dimensions:
+      raise TooFewVectorsError(
+        f"a whitening to {dimensions} dimensions is fitted on more than {dimensions} vectors that are not zero; "
+        f"there are {self.count}"
+      )
+    mean = self.total / self.count
+    covariance = self.products / self.count - np.outer(mean, mean)
+    eigenvalues, eigenvectors = np.linalg.eigh(covariance)
+    eigenvalues, eigenvectors = eigenvalues[::-1][:dimensions], eigenvectors[:, ::-1][:, :dimensions]
+    largest = eigenvalues[0]
+    if largest <= np.finfo(np.float64).eps:
+      raise TooFewVectorsError(f"the {self.count} vectors to fit a whitening on are all the same")
+    signs = np.sign(eigenvectors[np.abs(eigenvectors).argmax(0), np.arange(dimensions)])
+    projection = eigenvectors * signs / np.sqrt(np.maximum(eigenvalues, EIGENVALUE_FLOOR * largest))
+    return Whitening(jnp.asarray(mean, jnp.float32), jnp.asarray(projection, jnp.float32))
+
+
+def fit_whitening(vectors: Float[np.ndarray, "n k"] | Float[Array, "n k"], dimensions: int) -> Whitening:
+  """Fits PCA-whitening (METHOD section 2, step 4), in float64 on the host.
+
+  The sign of each direction is the one that makes its component of the largest magnitude positive, so that a fit is the
+  same wherever it is made. The divisor of the covariance is n (it cancels in the normalization that follows). No
+  eigenvalue counts as less than `EIGENVALUE_FLOOR` of the largest.
+
+  Args:
+    vectors: unit rows; zero rows (classes without a vector) are left out.
+    dimensions: of the result, at most k.
+
+  Raises:
+    TooFewVectorsError: there are no more than `dimensions` vectors, or they do not differ.
+  """
+  vectors = np.asarray(vectors)
+  moments = Moments.zero(vectors.shape[1])
+  moments.add(vectors)
+  return moments.fit(dimensions)
+
+
+@jax.named_scope("apply_whitening")
+def apply_whitening(whitening: Whitening, vectors: Float[Array, "... k"]) -> Float[Array, "... d"]:
+  """Whitens and normalizes; a zero row stays zero."""
+  whitened = jnp.matmul(vectors - whitening.mean, whitening.projection, precision=lax.Precision.HIGHEST)
+  present = jnp.any(vectors != 0, axis=-1, keepdims=True)
+  return l2_normalize(jnp.where(present, whitened, 0.0))
