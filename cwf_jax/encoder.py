@@ -22,7 +22,7 @@ from cwf_jax.models.class_names import ClassList
 from cwf_jax.models.network import Preprocessing
 from cwf_jax.ops import aggregation, cams, pooling, weighting, whitening
 
-__all__ = ["Activations", "Encoder", "EncoderSettings", "Encoding", "load_encoder"]
+__all__ = ["Activations", "Encoder", "EncoderSettings", "Encoding", "encode", "load_encoder", "load_recorded_encoder"]
 
 
 class Encoding(NamedTuple):
@@ -110,11 +110,16 @@ class Encoder:
     """
     return self.encode(images, sizes, self.settings.protocol.num_classes)
 
-  def encode(self, images: UInt8[Array, "b h w 3"], sizes: Int[Array, "b 2"], num_classes: int) -> Encoding:
-    """As a call, with the `num_classes` most probable classes of each image."""
+  def encode(
+    self, images: UInt8[Array, "b h w 3"], sizes: Int[Array, "b 2"], num_classes: int, listed: tuple[int, ...] = ()
+  ) -> Encoding:
+    """As a call, with the `num_classes` most probable classes of each image, and after them the `listed` ones."""
     activations = self.activate(images, sizes)
     num_classes = min(num_classes, activations.probabilities.shape[-1])
     class_ids = lax.top_k(activations.probabilities, num_classes)[1]
+    if listed:
+      every = jnp.broadcast_to(jnp.asarray(listed, class_ids.dtype), (len(class_ids), len(listed)))
+      class_ids = jnp.concatenate([class_ids, every], axis=1)
     class_vectors = self.pool_classes(activations, class_ids)
     return Encoding(class_vectors, class_ids, activations.probabilities)
 
@@ -175,6 +180,10 @@ class Encoder:
     return dataclasses.replace(self, **changes)
 
 
+encode = jax.jit(Encoder.encode, static_argnames=("num_classes", "listed"))
+"""`Encoder.encode`, compiled once for each canvas and number of classes: indexing and search run the same program."""
+
+
 def load_encoder(
   weights: str = "default",
   protocol: str | protocols.Protocol = "paper",
@@ -221,3 +230,24 @@ def load_encoder(
   if loaded.whitening is not None:
     own = whitening.Whitening(**{name: jnp.asarray(array) for name, array in loaded.whitening.items()})
   return Encoder(loaded.network, own, settings)
+
+
+def load_recorded_encoder(
+  recorder: str, weights: str, weights_folder: str | None, protocol: dict, fingerprint: str, dtype: str | None = None
+) -> Encoder:
+  """The encoder whose identity an index, or whatever else `recorder` names, has recorded.
+
+  Raises:
+    InputError: the weights are not there any more, or are others than those recorded; the message names both.
+  """
+  settings = protocols.Protocol.from_json(protocol)
+  try:
+    encoder = load_encoder(weights_folder or weights, settings, dtype)
+  except InputError as error:
+    raise InputError(f"{recorder} was made with the weights {weights}, which cannot be loaded: {error}") from None
+  if encoder.settings.fingerprint != fingerprint:
+    raise InputError(
+      f"{recorder} was made by the encoder {fingerprint[:12]}, but {weights} now makes {encoder.settings.fingerprint[:12]}: "
+      "the weights or the package have changed; index the images again into a new folder"
+    )
+  return encoder

@@ -1,14 +1,93 @@
-"""Strict numbers and checked shapes for every test."""
+"""Strict numbers and checked shapes for every test; a tiny seeded network; the table of deviations from the oracle."""
 
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("CWF_JAX_HOME", os.path.join(os.path.dirname(__file__), "no-such-folder"))
 
+import hypothesis
 import jax
 import jaxtyping
+import pytest
+
+from tests.oracle import deviation
 
 jax.config.update("jax_default_matmul_precision", "highest")
 jax.config.update("jax_numpy_dtype_promotion", "standard")
 
-jaxtyping.install_import_hook(["cwf_jax.ops", "cwf_jax.encoder"], "beartype.beartype").install()
+jaxtyping.install_import_hook(["cwf_jax.ops", "cwf_jax.encoder"], "beartype.beartype")
+
+hypothesis.settings.register_profile("house", deadline=None, derandomize=True, max_examples=10, print_blob=False)
+hypothesis.settings.load_profile("house")
+
+
+@pytest.fixture(scope="session")
+def tiny_network():
+  """A VGG-16-CAM of a sixteenth of the width, 64 pixels and 10 classes, with seeded weights."""
+  from cwf_jax.models import parameters, registry
+  from cwf_jax.models.vgg16_cam import VGG16CAMConfig
+
+  config = VGG16CAMConfig.narrow(1 / 16, image_size=64, num_classes=10)
+  abstract = registry.build_abstract("vgg16_cam_quarter", config)
+  shapes = parameters.list_parameters(abstract)
+  drawn = {path: parameters.draw_parameter(path, leaf.shape, seed=0) for path, leaf in shapes.items()}
+  return parameters.with_parameters(abstract, drawn)
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tiny_network):
+  """An encoder of the tiny network, of four classes an image, without a whitening."""
+  import dataclasses
+
+  from cwf_jax.encoder import Encoder, EncoderSettings
+  from cwf_jax.models.class_names import ClassList
+  from cwf_jax.models.parameters import hash_parameters
+  from cwf_jax.protocol import Protocol, fingerprint
+
+  config, protocol, sha256 = tiny_network.config, Protocol.paper(64, 4), hash_parameters(tiny_network)
+  settings = EncoderSettings(
+    protocol=protocol,
+    preprocessing=config.preprocessing,
+    tap=config.feature_tap,
+    dtype="float32",
+    classes=ClassList.numbered(10),
+    weights="tiny",
+    weights_sha256=sha256,
+    weights_folder=None,
+    is_random=True,
+    fingerprint=fingerprint(sha256, dataclasses.asdict(config.preprocessing), config.feature_tap, protocol),
+  )
+  return Encoder(tiny_network, None, settings)
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tiny_network, tmp_path_factory):
+  """The folder of the tiny network's checkpoint, for tests of the command line; without a whitening."""
+  from cwf_jax.models.checkpoint import save_checkpoint
+  from cwf_jax.models.class_names import ClassList
+
+  folder = tmp_path_factory.mktemp("checkpoints") / "tiny"
+  save_checkpoint(folder, tiny_network, network_name="vgg16_cam_quarter", classes=ClassList.numbered(10))
+  return folder
+
+
+def pytest_sessionfinish(session):
+  """A worker of xdist hands its deviations to the controller."""
+  if hasattr(session.config, "workeroutput"):
+    session.config.workeroutput["deviations"] = {name: list(found) for name, found in deviation.largest.items()}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+  """The controller takes in a worker's deviations; a worker that crashed has none."""
+  found = getattr(node, "workeroutput", {}).get("deviations", {})
+  deviation.merge({name: tuple(values) for name, values in found.items()})
+
+
+def pytest_terminal_summary(terminalreporter):
+  """Prints how far the product was from the oracle at most."""
+  lines = deviation.list_lines()
+  if lines:
+    terminalreporter.section("largest deviations from the oracle")
+    for line in lines:
+      terminalreporter.write_line(line)

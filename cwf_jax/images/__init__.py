@@ -1,0 +1,1 @@
+"""Image files in, upright RGB pixels inside declared canvases out: `decoding` reads files, `canvases` makes batches."""

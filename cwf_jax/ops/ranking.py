@@ -24,13 +24,14 @@ class Ranking(NamedTuple):
 
   Attributes:
     rows: [q k] int32, rows of the database, the best first; among equal scores the first row.
-    scores: [q k], inner products, descending. Where the database has fewer than k rows: -inf.
+    scores: [q k], inner products, descending; -inf in place of NaN.
   """
 
   rows: Int[Array, "q k"]
   scores: Float[Array, "q k"]
 
 
+@jax.jit  # compiled as a whole, equal rows score equally; apart from its transpose, the product rounds the last rows otherwise
 @jax.named_scope("score")
 def score(queries: Float[Array, "q k"], database: Float[Array, "n k"]) -> Float[Array, "q n"]:
   """Inner products; cosines where rows are of unit length."""
@@ -46,6 +47,7 @@ def rank_scores(scores: Float[Array, "q n"], k: int) -> Ranking:
   """
   if not 1 <= k <= scores.shape[1]:
     raise ValueError(f"k is 1 to {scores.shape[1]}, the rows there are; found {k}")
+  scores = jnp.where(scores == 0, 0.0, scores)  # top_k puts 0 before -0
   best, rows = lax.top_k(jnp.where(jnp.isnan(scores), -jnp.inf, scores), k)
   return Ranking(rows.astype(jnp.int32), best)
 
@@ -81,9 +83,14 @@ def rank_blocks(
     database: unit rows, on the host.
     k: answers wanted; at most n are returned.
     block: rows on the device at a time.
+
+  Raises:
+    ValueError: k is under 1.
   """
-  k = min(k, len(database))
   if k < 1:
+    raise ValueError(f"k is at least 1; found {k}")
+  k = min(k, len(database))
+  if k == 0:
     return Ranking(jnp.zeros((len(queries), 0), jnp.int32), jnp.zeros((len(queries), 0), jnp.float32))
   found = None
   for start in range(0, len(database), block):
@@ -138,6 +145,7 @@ def share_classes(
     class_vectors: q_c, of each query, whitened; zero where a class has none.
     answers: d, unit descriptors of each query's answers.
   """
-  length = jnp.linalg.norm(class_vectors.sum(1), axis=-1)
+  squared = jnp.square(class_vectors.sum(1)).sum(-1)
+  length = jnp.sqrt(jnp.where(squared > 0, squared, 1.0))  # the derivative of a root is infinite at 0
   shares = jnp.einsum("qmk,qrk->qrm", class_vectors, answers, precision=lax.Precision.HIGHEST)
-  return shares / jnp.where(length > 0, length, 1.0)[:, None, None]
+  return shares / length[:, None, None]

@@ -18,6 +18,9 @@ from cwf_jax.ops.normalize import l2_normalize
 EIGENVALUE_FLOOR = 1e-8
 """No eigenvalue counts as less than this part of the largest: a direction without variance is not blown up into noise."""
 
+LEAST_VARIANCE = 1e-12
+"""Unit rows whose largest eigenvalue is no more than this are all the same: it is the rounding of float32 and of the sums."""
+
 
 class TooFewVectorsError(InputError):
   """There are not more vectors than the dimensions that were asked for."""
@@ -85,7 +88,7 @@ class Moments:
     eigenvalues, eigenvectors = np.linalg.eigh(covariance)
     eigenvalues, eigenvectors = eigenvalues[::-1][:dimensions], eigenvectors[:, ::-1][:, :dimensions]
     largest = eigenvalues[0]
-    if largest <= np.finfo(np.float64).eps:
+    if largest <= LEAST_VARIANCE:
       raise TooFewVectorsError(f"the {self.count} vectors to fit a whitening on are all the same")
     signs = np.sign(eigenvectors[np.abs(eigenvectors).argmax(0), np.arange(dimensions)])
     projection = eigenvectors * signs / np.sqrt(np.maximum(eigenvalues, EIGENVALUE_FLOOR * largest))

@@ -1,0 +1,146 @@
+"""A call of the command line: its mode and its flags, parsed and checked, or one line that says what is wrong."""
+
+import dataclasses
+import importlib
+import textwrap
+from types import ModuleType
+
+from absl import flags
+
+from cwf_jax.errors import InputError
+from cwf_jax.version import __version__
+
+MODES = {
+  "index": "encode the photographs of a folder into an index, or bring one up to date",
+  "search": "rank the images of an index for a photograph, or for a box in one",
+  "demo": "index and search photographs that are installed already; the quickest look",
+}
+"""What each mode does; its module in this package has the same name."""
+
+
+class CallError(InputError):
+  """A wrong flag or value: the message names the flag and what it takes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+  """A call that can be run.
+
+  Attributes:
+    mode: the module that runs it.
+    values: the flags; one that was not given has its default, None where the mode decides.
+  """
+
+  mode: ModuleType
+  values: flags.FlagValues
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+  """A call that is answered by a text: `--help`, `--version`."""
+
+  text: str
+
+
+def parse_call(argv: list[str]) -> Call | Answer:
+  """Reads the arguments, the program's name first.
+
+  Raises:
+    CallError: an unknown mode or flag, a value that a flag does not take, or something that is no flag.
+  """
+  first = _new_flags()
+  flags.DEFINE_string("mode", None, "", flag_values=first)
+  _parsed(first, argv, known_only=True)
+  if first["mode"].value is None:
+    if first["version"].value:
+      return Answer(f"cwf_jax {__version__}")
+    if first["help"].value:
+      return Answer(_overview())
+    raise CallError(f"--mode is missing: one of {', '.join(MODES)}; --help tells more")
+  if first["mode"].value not in MODES:
+    raise CallError(f"--mode is one of {', '.join(MODES)}; found {first['mode'].value!r}")
+  mode = importlib.import_module(f"cwf_jax.cli.{first['mode'].value}")
+  values = _new_flags()
+  flags.DEFINE_string("mode", None, "what to do; --help without --mode lists the modes", flag_values=values)
+  define_shared(values)
+  mode.define_flags(values)
+  left = _parsed(values, argv)
+  if values["version"].value:
+    return Answer(f"cwf_jax {__version__}")
+  if values["help"].value:
+    return Answer(_mode_help(first["mode"].value, mode, values))
+  if left[1:]:
+    raise CallError(f"everything is given by flags; found {left[1]!r} (a name with spaces needs quotes)")
+  return Call(mode, values)
+
+
+def define_shared(values: flags.FlagValues) -> None:
+  """The flags that mean the same in every mode."""
+  text, number = flags.DEFINE_string, flags.DEFINE_integer
+  text("index", None, "the index's folder", flag_values=values)
+  text("weights", None, "default, a checkpoint's name or folder, or random:NETWORK (seeded)", flag_values=values)
+  flags.DEFINE_enum(
+    "protocol", None, ["paper", "reference"], "the settings of the paper (default) or of its published code", flag_values=values
+  )
+  number("image_size", None, "shorter side in pixels; default: the checkpoint's own", lower_bound=32, flag_values=values)
+  number("num_classes", None, "classes summed into a descriptor; default: 64", lower_bound=1, flag_values=values)
+  number("batch_size", None, "images on the device at a time; default: by their size", lower_bound=1, flag_values=values)
+  flags.DEFINE_boolean("quiet", False, "no progress and no remarks on standard error, only errors", flag_values=values)
+  text("log_file", None, "a file that the remarks are appended to, with times", flag_values=values)
+
+
+def _new_flags() -> flags.FlagValues:
+  values = flags.FlagValues()
+  flags.DEFINE_boolean("help", False, "show this", flag_values=values)
+  flags.DEFINE_boolean("version", False, "show the version", flag_values=values)
+  return values
+
+
+def _parsed(values: flags.FlagValues, argv: list[str], known_only: bool = False) -> list[str]:
+  try:
+    return values(argv, known_only=known_only)
+  except flags.Error as error:
+    message = " ".join(str(error).split())
+    raise CallError(message if known_only else f"{message}; --help shows the flags") from None
+
+
+def _overview() -> str:
+  width = max(map(len, MODES))
+  lines = [f"  --mode={name:<{width}}  {what}" for name, what in MODES.items()]
+  return "\n".join(
+    [
+      "Visual instance search: find the same building, product or object in a collection of photographs.",
+      "",
+      "  python main.py --mode=index  --images=FOLDER --index=FOLDER.index",
+      "  python main.py --mode=search --index=FOLDER.index --query=PHOTOGRAPH.jpg",
+      "",
+      "Modes (--mode=NAME --help shows a mode's flags, with examples):",
+      *lines,
+      "",
+      "Exit codes: 0 done; 1 failed on the way; 2 the call was wrong; 130 interrupted.",
+    ]
+  )
+
+
+def _mode_help(name: str, mode: ModuleType, values: flags.FlagValues) -> str:
+  lines = [f"--mode={name}: {MODES[name]}.", ""]
+  lines += mode.EXAMPLES.strip("\n").splitlines()
+  own = flags.FlagValues()
+  mode.define_flags(own)
+  for title, names in (
+    ("Flags of this mode:", list(own)),
+    ("Flags of all modes:", [flag for flag in values if flag not in list(own)]),
+  ):
+    lines += ["", title]
+    for flag_name in names:
+      flag = values[flag_name]
+      form = f"--{flag_name}" if flag.boolean else f"--{flag_name}={_placeholder(flag)}"
+      default = "" if flag.default in (None, False, "") else f" (default: {flag.default})"
+      what = flag.help.rpartition(">: ")[2]  # absl puts the choices before it
+      lines += textwrap.wrap(f"{what}{default}", 78, initial_indent=f"  {form:<28} ", subsequent_indent=" " * 31)
+  return "\n".join(lines)
+
+
+def _placeholder(flag: flags.Flag) -> str:
+  choices = getattr(flag.parser, "enum_values", None)
+  return "|".join(choices) if choices else {"int": "N", "string": "TEXT"}.get(flag.flag_type(), "VALUE")

@@ -1,0 +1,111 @@
+"""What a person sees while a mode runs: remarks and progress on standard error, and in a log file."""
+
+import contextlib
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+from absl import flags
+from tqdm import tqdm
+
+from cwf_jax.cli.call import CallError
+
+
+class Console:
+  """Remarks and progress.
+
+  Attributes:
+    quiet: neither is shown; errors still are.
+  """
+
+  def __init__(self, quiet: bool, log: logging.Logger):
+    self.quiet = quiet
+    self._log = log
+
+  def say(self, text: str) -> None:
+    """A remark, on standard error and in the log file."""
+    self._log.info(text)
+    if not self.quiet:
+      print(text.encode("utf-8", "backslashreplace").decode(), file=sys.stderr, flush=True)
+
+  def log(self, text: str) -> None:
+    """A remark for the log file alone."""
+    self._log.info(text)
+
+  def log_error(self, error: BaseException) -> None:
+    """An error, with its traceback, for the log file alone."""
+    self._log.error(str(error), exc_info=error)
+
+  @contextlib.contextmanager
+  def progress(self, unit: str) -> Iterator["Progress"]:
+    """A bar with rate and time left; a line every ten seconds where standard error is not a terminal."""
+    bar = Progress(unit, self.quiet)
+    try:
+      yield bar
+    finally:
+      bar.close()
+
+
+class Progress:
+  """A bar that is drawn when there is something to do."""
+
+  def __init__(self, unit: str, quiet: bool):
+    self._unit, self._quiet = unit, quiet
+    self._bar: tqdm | None = None
+
+  def __call__(self, done: int, total: int, skipped: int = 0) -> None:
+    """Tells how many of `total` are done."""
+    if self._bar is None:
+      interval = 0.2 if sys.stderr.isatty() else 10.0
+      self._bar = tqdm(
+        total=total, unit=f" {self._unit}", disable=self._quiet, file=sys.stderr, mininterval=interval, dynamic_ncols=True
+      )
+    if skipped:
+      self._bar.set_postfix_str(f"{skipped} skipped", refresh=False)
+    self._bar.update(done - self._bar.n)
+
+  def close(self) -> None:
+    """Leaves the last state standing."""
+    if self._bar is not None:
+      self._bar.close()
+
+
+@contextlib.contextmanager
+def open_console(values: flags.FlagValues) -> Iterator[Console]:
+  """Prepares the console and the process: quiet libraries, JAX's persistent cache of compiled programs."""
+  log = logging.getLogger("cwf_jax.cli")
+  log.setLevel(logging.INFO)
+  log.propagate = False
+  handler: logging.Handler = logging.NullHandler()
+  if values["log_file"].value:
+    try:
+      handler = logging.FileHandler(values["log_file"].value, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+      raise CallError(f"--log_file={values['log_file'].value} cannot be written: {error.strerror}") from None
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+  log.addHandler(handler)
+  _prepare_jax()
+  try:
+    yield Console(values["quiet"].value, log)
+  finally:
+    log.removeHandler(handler)
+    handler.close()
+
+
+def cache_folder() -> Path:
+  """Where compiled programs are kept: in `$CWF_JAX_HOME`, by default the user's cache folder."""
+  cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cwf_jax"
+  return Path(os.environ.get("CWF_JAX_HOME") or cache).expanduser() / "compiled"
+
+
+def _prepare_jax() -> None:
+  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's remarks for its developers
+  import jax
+
+  warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")
+  if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+    jax.config.update("jax_compilation_cache_dir", str(cache_folder()))
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

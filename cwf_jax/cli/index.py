@@ -1,0 +1,97 @@
+"""`--mode=index`: photographs into an index."""
+
+from absl import flags
+
+from cwf_jax.cli.call import CallError
+from cwf_jax.cli.notes import RANDOM_NOTE
+
+EXAMPLES = """
+  python main.py --mode=index --images=photographs --index=photographs.index
+  python main.py --mode=index --images=photographs --index=photographs.index      # again: new, changed, removed files
+  python main.py --mode=index --images=more --prefix=more/ --index=photographs.index
+  python main.py --mode=index --images=list.txt --index=all.index --whitening=self --store_classes=all
+
+Interrupt it whenever you like: the next run takes up where it was. The images of an index may be gone when it is
+searched. A file that cannot be read is skipped, and its reason is told at the end.
+"""
+
+_SKIPS_SHOWN = 20
+
+
+def define_flags(values: flags.FlagValues) -> None:
+  """The flags of this mode."""
+  text = flags.DEFINE_string
+  text("images", None, "a folder, with all folders in it, or a list file (.txt, one path a line)", flag_values=values)
+  text("prefix", "", "put before the ids of this run, so that one index can hold several folders", flag_values=values)
+  text(
+    "whitening", None, "bundled: the checkpoint's; self: fitted on these images; none; or another index to take it from. "
+    "Default: bundled if there is one, else none", flag_values=values,
+  )  # fmt: skip
+  flags.DEFINE_integer(
+    "n_pca", None, "classes of each image that --whitening=self is fitted on; default: 1", lower_bound=1, flag_values=values
+  )
+  text(
+    "store_classes", None, "class vectors kept for online and fixed search: the N most probable of each image, 0, all, or a "
+    "list of classes; default: 64", flag_values=values,
+  )  # fmt: skip
+  flags.DEFINE_boolean(
+    "keep_raw", None, "keep the vectors before whitening too, so that the index can be whitened anew", flag_values=values
+  )
+
+
+def run(values: flags.FlagValues, console) -> int:
+  """Runs the mode: the summary's last line goes to standard output."""
+  for flag in ("images", "index"):
+    if not values[flag].value:
+      raise CallError(f"--mode=index needs --{flag}=PATH; --mode=index --help shows examples")
+  from cwf_jax.cli.encoders import check_flags, make_encoder
+  from cwf_jax.images.listing import list_images
+  from cwf_jax.index.store import is_index, open_index
+  from cwf_jax.indexing.build import build_index
+
+  images, folder = values["images"].value, values["index"].value
+  list_images(images)  # a wrong path is told before weights are loaded
+  encoder = None
+  if is_index(folder):
+    index = open_index(folder)
+    check_flags(values, index)
+  else:
+    encoder = make_encoder(values)
+  try:
+    with console.progress("images") as progress:
+      summary = build_index(
+        images,
+        folder,
+        encoder,
+        prefix=values["prefix"].value,
+        progress=progress,
+        batch_size=values["batch_size"].value,
+        **{name: values[name].value for name in ("whitening", "n_pca", "store_classes", "keep_raw")},
+      )
+  except KeyboardInterrupt:
+    rows = len(open_index(folder)) if is_index(folder) else 0
+    console.say(f"{rows} images are in the index {folder}; the same command goes on from there")
+    raise
+  tell(summary, console)
+  print(
+    f"{summary.indexed} indexed, {summary.unchanged} unchanged, {summary.removed} removed, {len(summary.skipped)} skipped; "
+    f"{summary.rows} images in {folder}"
+  )
+  return 0 if summary.rows else 1
+
+
+def tell(summary, console) -> None:
+  """The remarks on a run: what was skipped and why, where the time went, what the classes are worth."""
+  for place, file in enumerate(summary.skipped):
+    line = f"skipped {file.id}: {file.reason}"
+    (console.say if place < _SKIPS_SHOWN else console.log)(line)
+  if len(summary.skipped) > _SKIPS_SHOWN:
+    console.say(f"... and {len(summary.skipped) - _SKIPS_SHOWN} more; --log_file=FILE keeps all of them")
+  seconds = summary.seconds
+  if summary.indexed:
+    rate = summary.indexed / max(seconds["total"] - seconds["compile"], 1e-9)
+    parts = ", ".join(f"{name} {seconds[name]:.1f} s" for name in ("compile", "read", "encode", "write"))
+    console.say(f"{seconds['total']:.1f} s ({parts}), {rate:.1f} images/s without compiling")
+  console.say(f"whitening: {summary.whitening}")
+  if summary.is_random:
+    console.say(f"note: {RANDOM_NOTE}")

@@ -1,0 +1,463 @@
+"""Decodes image files of any mode into upright RGB pixels, and says in a few words why a file cannot be read.
+
+    >>> image = decode_image("photograph.heic")                       # doctest: +SKIP
+    >>> image.shape, image.dtype                                      # doctest: +SKIP
+    ((3024, 4032, 3), dtype('uint8'))
+
+A file that is truncated is refused, in every format: never half a picture, never a black one. A PNG's checksums are
+compared too. What no decoder can notice is accepted: a JPEG of full length whose bytes were altered inside, or one whose
+end was replaced by an end marker, decodes with gray or shifted blocks, as it does everywhere else.
+
+Everything here is pure and may be called from many threads at once. Files are parsed by Pillow, by the one plugin that the
+file's first bytes name; plugins that start other programs (EPS) or that were not promised are never asked.
+"""
+
+import contextlib
+import io
+import logging
+import math
+import os
+import re
+import stat
+import struct
+import threading
+import warnings
+import zlib
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import numpy as np
+from jaxtyping import UInt8
+
+# Imported by name, so that no thread ever waits for Pillow to import all of its plugins.
+from PIL import (
+  AvifImagePlugin,  # noqa: F401
+  BmpImagePlugin,  # noqa: F401
+  ExifTags,
+  GifImagePlugin,  # noqa: F401
+  Image,
+  JpegImagePlugin,  # noqa: F401
+  MpoImagePlugin,  # noqa: F401
+  PngImagePlugin,  # noqa: F401
+  TiffImagePlugin,  # noqa: F401
+  WebPImagePlugin,  # noqa: F401
+)
+
+from cwf_jax.errors import InputError
+from cwf_jax.protocol import CELL, Box, BoxError, Size
+
+__all__ = [
+  "EXTENSIONS",
+  "MAX_BYTES",
+  "MAX_PIXELS",
+  "MIN_SIDE",
+  "UnreadableImageError",
+  "crop_image",
+  "decode_image",
+  "read_file",
+  "read_size",
+  "resize_image",
+]
+
+EXTENSIONS = frozenset(
+  (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".tif", ".tiff", ".bmp"),
+    *(".avif", ".heic", ".heif", ".hif"),
+  )
+)
+"""Suffixes, in lower case, that mark a file as an image while a folder is walked. The contents decide how it is read."""
+
+MAX_PIXELS = 178_000_000
+"""The most pixels of an image; just under the number at which Pillow suspects a decompression bomb. Decoding so many takes
+about 2 GB."""
+
+MIN_SIDE = CELL
+"""The least height and width of an image: one cell of the feature map."""
+
+MAX_BYTES = 2**30
+"""The largest file that is read."""
+
+Source = str | os.PathLike | bytes
+"""A path, or the contents of a file."""
+
+_UPRIGHT = {
+  2: Image.Transpose.FLIP_LEFT_RIGHT,
+  3: Image.Transpose.ROTATE_180,
+  4: Image.Transpose.FLIP_TOP_BOTTOM,
+  5: Image.Transpose.TRANSPOSE,
+  6: Image.Transpose.ROTATE_270,
+  7: Image.Transpose.TRANSVERSE,
+  8: Image.Transpose.ROTATE_90,
+}
+"""What makes an image of each EXIF orientation upright."""
+
+
+class UnreadableImageError(InputError):
+  """A file that holds no image that can be read.
+
+  Attributes:
+    path: of the file, as it was given; "<bytes>" for contents without a path.
+    reason: a few words on one line, without the path.
+  """
+
+  def __init__(self, path: str, reason: str):
+    super().__init__(path, reason)
+    self.path, self.reason = path, reason
+
+  def __str__(self) -> str:
+    """The path and the reason on one line, whatever characters the path holds."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in self.path)
+    return f"{shown}: {self.reason}"
+
+
+def read_file(path: str | os.PathLike) -> bytes:
+  """The contents of a regular file of at most `MAX_BYTES`: what is hashed is what is decoded.
+
+  Raises:
+    UnreadableImageError: there is no such file, it may not be read, is too large, or is no regular file; a pipe or a
+      device is refused without being opened.
+  """
+  with _open_file(path) as file:
+    return file.read(os.fstat(file.fileno()).st_size)
+
+
+def read_size(source: Source, *, path: str | os.PathLike | None = None) -> Size:
+  """The (height, width) of the upright image, from the file's header; the pixels are not decoded.
+
+  Args:
+    source: a path, or the contents of a file.
+    path: names the file in errors, where `source` is its contents.
+
+  Raises:
+    UnreadableImageError: as `decode_image`, apart from what only the pixels show.
+  """
+  name = _name(source, path)
+  opened = io.BytesIO(source) if isinstance(source, bytes) else _open_file(source)
+  with opened as file, _open_image(file, name) as (_, size):
+    return size
+
+
+def decode_image(source: Source, *, path: str | os.PathLike | None = None) -> UInt8[np.ndarray, "h w 3"]:
+  """Decodes JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF or HEIC into upright RGB pixels.
+
+  The first frame or page of several. Transparency is laid over white. 16 bit values keep their upper 8 bits; the rule for
+  32 bit integers and floats is `_gray_to_bytes`. The orientation is the one in EXIF, or in XMP where EXIF has none; a
+  damaged EXIF block counts as none. Color profiles are not applied.
+
+  Args:
+    source: a path, or the contents of a file.
+    path: names the file in errors, where `source` is its contents.
+
+  Returns:
+    Pixels, not writeable.
+
+  Raises:
+    UnreadableImageError: not an image, damaged, truncated, over `MAX_PIXELS`, under `MIN_SIDE`, or of a kind that needs an
+      extra that is not installed.
+  """
+  name = _name(source, path)
+  data = source if isinstance(source, bytes) else read_file(source)
+  with _open_image(io.BytesIO(data), name) as (image, size):
+    if image.format == "PNG":
+      with Image.open(io.BytesIO(data), formats=("PNG",)) as twin:
+        twin.verify()  # the checksums; an image that was verified cannot be decoded any more
+    image.load()
+    if image.format == "PNG":
+      _check_png_is_whole(image, data)
+    rgb = _to_rgb(image)
+    turn = _UPRIGHT.get(_orientation(image))
+    pixels = np.asarray(rgb if turn is None else rgb.transpose(turn))
+    if pixels.shape[:2] != size:  # seen in HEIC
+      raise _RefusalError(f"damaged (the header says {size[1]}x{size[0]}, there are {rgb.width}x{rgb.height} pixels)")
+    return pixels
+
+
+def resize_image(image: UInt8[np.ndarray, "h w 3"], height: int, width: int) -> UInt8[np.ndarray, "H W 3"]:
+  """Resizes with Pillow's bilinear filter, which averages over all pixels when it shrinks; no copy where nothing changes."""
+  if image.shape[:2] == (height, width):
+    return image
+  return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def crop_image(image: UInt8[np.ndarray, "h w 3"], box: Box) -> UInt8[np.ndarray, "H W 3"]:
+  """Cuts out the whole pixels that a box touches: left and top down, right and bottom up, clipped; a view of `image`.
+
+  Raises:
+    BoxError: the box is not finite, or holds no pixel of the image.
+  """
+  height, width = image.shape[:2]
+  if all(math.isfinite(side) for side in box):
+    left, top = max(0, math.floor(box[0])), max(0, math.floor(box[1]))
+    right, bottom = min(width, math.ceil(box[2])), min(height, math.ceil(box[3]))
+    if left < right and top < bottom:
+      return image[top:bottom, left:right]
+  shown = ",".join(f"{side:g}" for side in box)
+  raise BoxError(f"the box {shown} holds no pixel of the image of {width}x{height} pixels (width x height)")
+
+
+class _RefusalError(Exception):
+  """Carries the reason of an `UnreadableImageError` up to where the path is known."""
+
+
+class _Quiet(threading.local):
+  """Keeps Pillow's warnings and log lines from the caller, on the threads that are decoding and only while they are.
+
+  `warnings.catch_warnings` swaps the filters of the whole process and so cannot be used on threads. Instead, one filter
+  stays in the list, and this object is its message pattern: it matches everything on a thread that is decoding, and nothing
+  elsewhere, so that a program's own use of Pillow warns as ever.
+  """
+
+  depth = 0
+
+  def match(self, _message: str) -> bool:
+    return self.depth > 0
+
+  def filter(self, _record: logging.LogRecord) -> bool:
+    return self.depth == 0
+
+  def __enter__(self):
+    # Somebody may have put another filter before ours since ("error", in tests). Twice in the list does no harm.
+    if warnings.filters[:1] != [_IGNORE]:
+      warnings.filters.insert(0, _IGNORE)
+    self.depth += 1
+
+  def __exit__(self, *_):
+    self.depth -= 1
+
+
+_quiet = _Quiet()
+_IGNORE = ("ignore", _quiet, Warning, None, 0)
+warnings.filters.insert(0, _IGNORE)
+# The one module of Pillow's that logs more than debugging, in these formats.
+logging.getLogger("PIL.TiffImagePlugin").addFilter(_quiet)
+
+_heif_lock = threading.Lock()
+
+
+def _name(source: Source, path: str | os.PathLike | None) -> str:
+  if path is None and isinstance(source, bytes):
+    return "<bytes>"
+  return os.fsdecode(source if path is None else path)
+
+
+@contextlib.contextmanager
+def _open_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
+  """Opens a regular file. A pipe would block and a tape would rewind: they are refused by their status."""
+  try:
+    _check_status(os.stat(path))
+    # Not to block all the same, should a pipe have taken the file's place in between.
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
+      _check_status(os.fstat(file.fileno()))
+      yield file
+  except UnreadableImageError:
+    raise
+  except (OSError, ValueError, _RefusalError) as error:
+    raise UnreadableImageError(_name(path, None), _reason(error)) from error
+
+
+def _check_status(status: os.stat_result) -> None:
+  if not stat.S_ISREG(status.st_mode):
+    raise _RefusalError("a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file")
+  if status.st_size > MAX_BYTES:
+    raise _RefusalError(f"{status.st_size / 1e6:.0f} MB, the limit is {MAX_BYTES / 1e6:.0f} MB")
+
+
+@contextlib.contextmanager
+def _open_image(file: BinaryIO, name: str) -> Iterator[tuple[Image.Image, Size]]:
+  """Opens an image by its header; whatever goes wrong then or in the `with` block becomes an `UnreadableImageError`.
+
+  Yields:
+    The image as it is stored, not yet decoded, and the (height, width) that it will have when it is upright.
+  """
+  with _quiet:
+    try:
+      kind = _find_kind(file.read(256))
+      if kind == "HEIF":
+        _register_heif()
+      with _open_as(kind, file) as image:
+        size = _upright_size(image, file)
+        _check_dimensions(*size)
+        yield image, size
+    except Exception as error:  # on damaged files Pillow's plugins raise struct.error, KeyError, MemoryError and more
+      raise UnreadableImageError(name, _reason(error)) from error
+
+
+def _find_kind(head: bytes) -> str:
+  """The name of Pillow's plugin for a file that begins with these bytes."""
+  if not head:
+    raise _RefusalError("empty file")
+  signatures = {
+    "JPEG": (b"\xff\xd8\xff",),
+    "PNG": (b"\x89PNG\r\n\x1a\n",),
+    "GIF": (b"GIF87a", b"GIF89a"),
+    "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    "BMP": (b"BM",),
+  }
+  for kind, starts in signatures.items():
+    if head.startswith(starts):
+      return kind
+  if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+    return "WEBP"
+  if head[4:8] == b"ftyp":
+    end = int.from_bytes(head[:4], "big")
+    brands = {head[start : start + 4] for start in range(8, min(end, len(head)), 4)}
+    if brands & {b"avif", b"avis"}:
+      return "AVIF"
+    if brands & {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}:
+      return "HEIF"
+  raise _RefusalError("not an image")
+
+
+def _register_heif() -> None:
+  if "HEIF" in Image.OPEN:
+    return
+  with _heif_lock:
+    try:
+      import pillow_heif
+    except ImportError as error:
+      raise _RefusalError("HEIC needs the extra heif: pip install 'cwf_jax[heif]'") from error
+    pillow_heif.register_heif_opener()
+
+
+def _open_as(kind: str, file: BinaryIO) -> Image.Image:
+  try:
+    return Image.open(file, formats=(kind,))
+  except OSError as error:
+    if isinstance(error, Image.UnidentifiedImageError) or str(error) == "could not create decoder object":
+      raise _RefusalError(f"damaged, truncated or unsupported {kind}") from error
+    raise
+
+
+def _check_dimensions(height: int, width: int) -> None:
+  if min(height, width) < MIN_SIDE:
+    raise _RefusalError(f"{width}x{height} pixels, the least is {MIN_SIDE}x{MIN_SIDE}")
+  if height * width > MAX_PIXELS:
+    raise _RefusalError(_too_many_pixels(height * width))
+
+
+def _too_many_pixels(pixels: int) -> str:
+  return f"{math.ceil(pixels / 1e6)} million pixels, the limit is {MAX_PIXELS // 10**6} million"
+
+
+def _reason(error: Exception) -> str:
+  """A few words for whatever reading or Pillow raised."""
+  message = " ".join("".join(c if c.isprintable() else " " for c in str(error)).split())
+  match error:
+    case _RefusalError():
+      return message
+    case FileNotFoundError():
+      return "no such file"
+    case OSError(strerror=str(words)):
+      return words.lower()
+    case Image.DecompressionBombError():
+      pixels = re.search(r"\((\d+) pixels\)", message)
+      return _too_many_pixels(int(pixels[1])) if pixels else "too many pixels"
+    case MemoryError():
+      return "not enough memory to decode it"
+  if re.search("truncated|not enough image data|unexpected end|buffer is not large enough", message, re.IGNORECASE):
+    return "truncated"
+  return f"damaged ({message[:80] or type(error).__name__})"
+
+
+def _orientation(image: Image.Image, getexif=None) -> int:
+  """The orientation, 1 to 8. Pillow turns a TIFF itself when it decodes it, and then forgets its orientation."""
+  try:
+    orientation = (getexif(image) if getexif else image.getexif()).get(ExifTags.Base.Orientation, 1)
+    return orientation if orientation in _UPRIGHT else 1
+  except Exception:  # a damaged block raises as many kinds as a damaged image; it says nothing about the pixels
+    return 1
+
+
+def _upright_size(image: Image.Image, file: BinaryIO) -> Size:
+  width, height = image.size
+  if image.format == "TIFF":  # its sides are swapped already
+    return height, width
+  # Pillow would decode a PNG to look for EXIF behind its pixels, where it hardly ever is.
+  from_header = image.format == "PNG" and not _png_has_late_metadata(file)
+  orientation = _orientation(image, Image.Image.getexif if from_header else None)
+  return (width, height) if orientation >= 5 else (height, width)
+
+
+def _png_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
+  """The (name, offset, length) of a PNG's chunks, as far as there are any; leaves the file where it was."""
+  start, offset = file.tell(), 8
+  try:
+    while len(header := (file.seek(offset), file.read(8))[1]) == 8:
+      length, name = struct.unpack(">I4s", header)
+      yield name, offset + 8, length
+      offset += 12 + length
+  finally:
+    file.seek(start)
+
+
+def _png_has_late_metadata(file: BinaryIO) -> bool:
+  names = [name for name, _, _ in _png_chunks(file)]
+  return b"IDAT" in names and not {b"eXIf", b"tEXt", b"zTXt", b"iTXt"}.isdisjoint(names[names.index(b"IDAT") :])
+
+
+def _check_png_is_whole(image: Image.Image, data: bytes) -> None:
+  """Refuses a PNG whose stream of pixels ends early, properly closed: Pillow leaves the rest black and says nothing.
+
+  The rows are counted only where one of the last two (of the last pass, if interlaced) is all zero, which is rare.
+  """
+  width, height = image.size
+  last_rows = np.asarray(image.crop((0, height - 2, width, height)))
+  if last_rows.reshape(2, -1).any(axis=1).all():
+    return
+  depth, color_type, _, _, interlaced = data[24:29]
+  bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[color_type]
+  # (left, top, step right, step down) of Adam7's passes.
+  adam7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+  missing = 0
+  for left, top, right, down in adam7 if interlaced else ((0, 0, 1, 1),):
+    columns, rows = -(-(width - left) // right), -(-(height - top) // down)
+    missing += rows * (1 + (columns * bits + 7) // 8)
+  inflater = zlib.decompressobj()
+  for name, offset, length in _png_chunks(io.BytesIO(data)):
+    compressed = data[offset : offset + length] if name == b"IDAT" else b""
+    while compressed and missing > 0 and not inflater.eof:
+      missing -= len(inflater.decompress(compressed, 2**20))
+      compressed = inflater.unconsumed_tail
+  if missing > len(inflater.flush() if missing > 0 else b""):
+    raise _RefusalError("truncated")
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+  if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+    gray = _gray_to_bytes(np.asarray(image), image.info.get("transparency"))
+    return Image.fromarray(gray).convert("RGB")
+  if image.has_transparency_data:
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+  return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _gray_to_bytes(values: np.ndarray, transparent: object = None) -> UInt8[np.ndarray, "h w"]:
+  """Brings gray values of more than 8 bits to 8.
+
+  16 bit values keep their upper 8 bits. 32 bit integers and floats carry no range of their own; it is taken from the
+  values: floats within [0, 1] span the gray scale, values within [0, 255] are kept, values within [0, 65535] are 16 bit
+  ones, and any others are stretched from their least to their greatest.
+
+  Args:
+    values: uint16, int32 or float32.
+    transparent: the one value that means white, if it is an integer.
+  """
+  if not np.isfinite(values).all():
+    raise _RefusalError("pixels that are not finite numbers")
+  low, high = values.min(), values.max()
+  if values.dtype.kind == "u":
+    gray = values >> 8
+  elif low >= 0 and high <= 1 and values.dtype.kind == "f":
+    gray = np.round(values * 255)
+  elif low >= 0 and high <= 255:
+    gray = np.round(values)
+  elif low >= 0 and high <= 65535:
+    gray = values.astype(np.uint16) >> 8
+  else:
+    span = float(high) - float(low)
+    gray = np.round((values.astype(np.float64) - float(low)) * (255 / span)) if span else np.zeros_like(values)
+  gray = gray.astype(np.uint8)
+  if isinstance(transparent, int):
+    gray[values == transparent] = 255
+  return gray

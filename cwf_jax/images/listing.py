@@ -1,0 +1,109 @@
+"""Which images a folder or a list file names, and under which ids.
+
+An image's id is its POSIX path relative to the folder, or to the list's folder. Links to files are followed for their
+content; links to folders are not followed, so a walk always ends.
+"""
+
+import dataclasses
+import os
+from pathlib import Path
+
+from cwf_jax.errors import InputError
+from cwf_jax.images.decoding import EXTENSIONS
+
+LIST_EXTENSIONS = frozenset((".txt", ".lst", ".list"))
+"""The endings of a list file: one path a line, relative to the list's folder; blank lines and lines after # are left out."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Listing:
+  """The images found.
+
+  Attributes:
+    root: the absolute folder that the ids are relative to.
+    ids: sorted, each once.
+    skipped: (name, reason) of what was named or found and has no id.
+    unread_folders: ids' beginnings under which nothing could be listed: what an index holds there is not gone.
+  """
+
+  root: str
+  ids: tuple[str, ...]
+  skipped: tuple[tuple[str, str], ...] = ()
+  unread_folders: tuple[str, ...] = ()
+
+  def path(self, image_id: str) -> str:
+    """The absolute path of an image."""
+    return os.path.normpath(os.path.join(self.root, image_id))
+
+
+def list_images(source: str | os.PathLike) -> Listing:
+  """Finds the images of a folder (with all folders below it) or of a list file.
+
+  Raises:
+    InputError: there is no such path, it is neither a folder nor a list, it cannot be read, or it names no image.
+  """
+  path = Path(source)
+  if path.is_dir():
+    listing = _walk(path)
+    wanted = f"no file in it ends in {', '.join(sorted(EXTENSIONS))}"
+  elif not path.exists():
+    raise InputError(f"there is no file or folder {_shown(path)}")
+  elif path.suffix.lower() in LIST_EXTENSIONS:
+    listing = _read_list(path)
+    wanted = "it names no file"
+  else:
+    raise InputError(f"{_shown(path)} is neither a folder nor a list of paths (a file that ends in .txt, .lst or .list)")
+  if not listing.ids and not listing.skipped:
+    raise InputError(f"there are no images in {_shown(path)}: {wanted}")
+  return listing
+
+
+def is_list(source: str | os.PathLike) -> bool:
+  """Whether the path looks like a folder or a list of images, rather than an image."""
+  path = Path(source)
+  return path.is_dir() or path.suffix.lower() in LIST_EXTENSIONS
+
+
+def _walk(root: Path) -> Listing:
+  root = root.absolute()
+  ids, skipped, unread = [], [], []
+
+  def note(error: OSError) -> None:
+    folder = Path(os.path.relpath(error.filename, root)).as_posix()
+    skipped.append((_shown(folder) + "/", f"the folder cannot be read: {error.strerror}"))
+    unread.append("" if folder == "." else folder + "/")
+
+  for folder, _, names in os.walk(root, onerror=note):
+    for name in names:
+      if os.path.splitext(name)[1].lower() not in EXTENSIONS:
+        continue
+      _sort_out(Path(os.path.relpath(os.path.join(folder, name), root)).as_posix(), ids, skipped)
+  return Listing(str(root), tuple(sorted(ids)), tuple(sorted(skipped)), tuple(unread))
+
+
+def _read_list(path: Path) -> Listing:
+  root = path.absolute().parent
+  try:
+    lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
+  except OSError as error:
+    raise InputError(f"the list {_shown(path)} cannot be read: {error.strerror}") from None
+  ids, skipped = [], []
+  for line in dict.fromkeys(line.strip() for line in lines):
+    if "\0" in line:
+      raise InputError(f"{_shown(path)} is not a list of paths: it holds zero bytes")
+    if line and not line.startswith("#"):
+      _sort_out(Path(os.path.relpath(root / line, root)).as_posix(), ids, skipped)
+  return Listing(str(root), tuple(sorted(set(ids))), tuple(sorted(set(skipped))))
+
+
+def _sort_out(image_id: str, ids: list[str], skipped: list[tuple[str, str]]) -> None:
+  try:
+    image_id.encode()
+  except UnicodeEncodeError:
+    skipped.append((_shown(image_id), "the name is not UTF-8"))
+  else:
+    ids.append(image_id)
+
+
+def _shown(path: str | os.PathLike) -> str:
+  return os.fspath(path).encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,225 @@
+"""Builds an index, or brings one up to date; whatever stops it, the next run takes up where it was.
+
+    summary = build_index("photographs", "photographs.index")
+    print(summary.indexed, summary.skipped)
+"""
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pyarrow as pa
+
+from cwf_jax.encoder import Encoder, encode, load_encoder, load_recorded_encoder
+from cwf_jax.errors import InputError
+from cwf_jax.images.listing import list_images
+from cwf_jax.images.loading import Batch, SkippedImage, fill_batches, load_images
+from cwf_jax.index import schema, store
+from cwf_jax.index.store import Index
+from cwf_jax.indexing.committer import Committer
+from cwf_jax.indexing.packing import describe_files, top_columns, vector_columns
+from cwf_jax.indexing.plan import make_plan
+from cwf_jax.indexing.settings import check_agreement, choose_settings
+from cwf_jax.indexing.whitening import whiten_by_itself
+from cwf_jax.ops.whitening import TooFewVectorsError, Whitening
+
+PIXELS_AT_ONCE = {"cpu": 2 * 320 * 480, "gpu": 64 * 720 * 960, "tpu": 64 * 720 * 960}
+"""Pixels of a default batch on each platform: on a CPU a larger one is no faster and takes more memory."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+  """What a run did.
+
+  Attributes:
+    indexed: files encoded and stored, new and changed ones.
+    unchanged: files that were there already.
+    removed: rows removed since their files are gone.
+    skipped: files that could not be read, with reasons.
+    rows: images in the index now.
+    seconds: by part: "compile", "read" (waiting for images), "encode" (waiting for the device), "write", "total".
+    whitening: which one, in words.
+    is_random: the weights are random: classes mean nothing.
+  """
+
+  indexed: int
+  unchanged: int
+  removed: int
+  skipped: tuple[SkippedImage, ...]
+  rows: int
+  seconds: dict[str, float]
+  whitening: str
+  is_random: bool
+
+
+def build_index(
+  images: str | os.PathLike,
+  index: str | os.PathLike,
+  encoder: Encoder | None = None,
+  *,
+  whitening: str | None = None,
+  n_pca: int | None = None,
+  store_classes: str | int | None = None,
+  keep_raw: bool | None = None,
+  prefix: str = "",
+  batch_size: int | None = None,
+  threads: int | None = None,
+  progress: Callable[[int, int, int], Any] | None = None,
+) -> Summary:
+  """Encodes the images of a folder or a list file that the index does not hold yet, and removes those that are gone.
+
+  Args:
+    images: a folder, walked with all folders below it, or a list file (.txt, .lst, .list).
+    index: the index's folder; made if it is not there.
+    encoder: None means the one that an existing index was made with, or the default one.
+    whitening: "bundled", "self", "none" or another index; None means the index's own, for a new one the checkpoint's, if it
+      has one.
+    n_pca: the most probable classes of each image that "self" is fitted on; 1 if None.
+    store_classes: the class vectors stored for online and fixed search: a number (of each image's most probable), "all",
+      or classes by name or id, separated by commas; 64 if None.
+    keep_raw: the raw class vectors are stored too, so that the index can be whitened anew.
+    prefix: put before the ids of this run, so that one index can hold several folders.
+    batch_size: images on the device at a time.
+    threads: that decode images; one for each processor if None.
+    progress: called with (files done, files to do, files skipped).
+
+  Raises:
+    InputError: a wrong argument, an index of another encoder or with other settings, nothing to index.
+    OSError: the index cannot be written: a full disk. What was committed before is there.
+  """
+  started = time.monotonic()
+  if batch_size is not None and batch_size < 1:
+    raise InputError(f"--batch_size is at least 1; found {batch_size}")
+  listing = list_images(images)
+  with store.writing(index):
+    if store.is_index(index):
+      opened = store.open_index(index)
+      encoder = _agreeing_encoder(opened, encoder)
+      check_agreement(index, opened.settings, encoder.settings.classes, whitening, n_pca, store_classes, keep_raw)
+      plan = make_plan(listing, opened, prefix)
+    else:
+      encoder = load_encoder() if encoder is None else encoder
+      opened = Index.create(index, *choose_settings(encoder, whitening, n_pca, store_classes, keep_raw))
+      plan = make_plan(listing, opened, prefix)
+    opened.delete(plan.removed)
+    mapper = Mapper(encoder, opened, listing.root, prefix)
+    committer = Committer(opened, frozenset(prefix + image_id for image_id in plan.changed))
+    skipped = [SkippedImage(*pair) for pair in listing.skipped]
+    unlisted = len(skipped)
+    threads = threads or min(16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    batch_size = batch_size or default_batch_size(encoder)
+    loaded = load_images(listing, plan.todo, encoder.settings.protocol, threads, 2 * batch_size + threads)
+    batches = fill_batches(loaded, batch_size, skipped)
+    done = 0
+    try:
+      for table in mapper.map(batches):
+        done += len(table)
+        committer.add(table)
+        if progress is not None:
+          progress(done + len(skipped) - unlisted, len(plan.todo), len(skipped))
+    except BaseException:  # whatever stopped it, Ctrl-C too: what is encoded is kept
+      committer.flush()
+      raise
+    committer.flush()
+    told = _whiten(opened)
+    if committer.rows or plan.removed or opened.settings.whitening.pending:
+      opened.clean()
+    if len(opened):
+      opened.snapshot  # noqa: B018  (written now, so that the first search does not wait for it)
+  seconds = {**mapper.seconds, "write": committer.seconds, "total": time.monotonic() - started}
+  return Summary(
+    done, plan.unchanged, len(plan.removed), tuple(skipped), len(opened), seconds, told, opened.settings.is_random
+  )
+
+
+def default_batch_size(encoder: Encoder) -> int:
+  """Images that a batch holds by default: more for small images, one at least."""
+  height, width = max(encoder.settings.protocol.canvases)
+  return max(1, PIXELS_AT_ONCE.get(jax.default_backend(), PIXELS_AT_ONCE["gpu"]) // (height * width))
+
+
+class Mapper:
+  """Encodes batches: one on the device while the host packs the one before. Knows neither the plan nor the commits.
+
+  Attributes:
+    seconds: spent by part: "compile", "read", "encode".
+  """
+
+  def __init__(self, encoder: Encoder, index: Index, root: str, prefix: str):
+    """Rows are packed as `index`'s settings say; `root` and `prefix` are recorded with them."""
+    self.seconds = {"compile": 0.0, "read": 0.0, "encode": 0.0}
+    self._encoder = jax.device_put(encoder)
+    self._settings = index.settings
+    arrays = index.whitening
+    self._whitening = None if arrays is None else Whitening(jnp.asarray(arrays["mean"]), jnp.asarray(arrays["projection"]))
+    self._root, self._prefix = root, prefix
+    self._programs: dict[tuple[int, ...], Callable] = {}
+
+  def map(self, batches: Iterable[Batch]) -> Iterator[pa.Table]:
+    """Gives the rows of each batch."""
+    before = None
+    for batch in self._reading(batches):
+      running = self._program(batch)(self._encoder, batch.images, batch.sizes)
+      if before is not None:
+        yield self._pack(*before)
+      before = (batch.files, running)
+    if before is not None:
+      yield self._pack(*before)
+
+  def _reading(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+    start = time.monotonic()
+    for batch in batches:
+      self.seconds["read"] += time.monotonic() - start
+      yield batch
+      start = time.monotonic()
+
+  def _program(self, batch: Batch) -> Callable:
+    shape = batch.images.shape
+    if shape not in self._programs:
+      start = time.monotonic()
+      settings = self._settings
+      lowered = encode.lower(
+        self._encoder, batch.images, batch.sizes, num_classes=settings.num_encoded, listed=settings.stored.ids
+      )
+      self._programs[shape] = lowered.compile()
+      self.seconds["compile"] += time.monotonic() - start
+    return self._programs[shape]
+
+  def _pack(self, files, running) -> pa.Table:
+    start = time.monotonic()
+    class_ids, probabilities = jax.device_get((running.class_ids, running.probabilities))
+    columns = top_columns(self._settings, class_ids, probabilities)
+    columns |= vector_columns(self._settings, self._whitening, class_ids, running.class_vectors)
+    columns = {name: values[: len(files)] for name, values in columns.items()}
+    self.seconds["encode"] += time.monotonic() - start
+    return schema.to_table(self._settings, describe_files(files, self._root, self._prefix) | columns)
+
+
+def _agreeing_encoder(index: Index, encoder: Encoder | None) -> Encoder:
+  settings = index.settings
+  if encoder is None:
+    return load_recorded_encoder(
+      f"the index {index.folder}", settings.weights, settings.weights_folder, settings.protocol, settings.fingerprint
+    )
+  if encoder.settings.fingerprint != settings.fingerprint:
+    raise InputError(
+      f"the index {index.folder} was made by the encoder {settings.fingerprint[:12]} (weights {settings.weights}), "
+      f"not by {encoder.settings.fingerprint[:12]} (weights {encoder.settings.weights})"
+    )
+  return encoder
+
+
+def _whiten(index: Index) -> str:
+  origin = index.settings.whitening
+  if not origin.pending:
+    return {"none": "none", "bundled": "the checkpoint's own", "self": "this index's own"}.get(
+      origin.source, f"that of {origin.source}"
+    )
+  try:
+    return whiten_by_itself(index, origin.n_pca)
+  except TooFewVectorsError as error:
+    return f"none so far: {error}"

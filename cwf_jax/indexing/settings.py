@@ -1,0 +1,138 @@
+"""What a new index will hold, and whether what is asked of an existing one agrees with it."""
+
+import importlib.metadata
+import os
+
+import jax
+import numpy as np
+
+from cwf_jax.encoder import Encoder
+from cwf_jax.errors import InputError
+from cwf_jax.index.schema import IndexSettings, StoredClasses, WhiteningOrigin
+from cwf_jax.index.store import open_index
+from cwf_jax.models.class_names import ClassList
+
+DEFAULT_STORED = "64"
+
+
+def choose_settings(
+  encoder: Encoder,
+  whitening: str | None = None,
+  n_pca: int | None = None,
+  store_classes: str | int | None = None,
+  keep_raw: bool | None = None,
+) -> tuple[IndexSettings, dict[str, np.ndarray] | None]:
+  """The settings of a new index and the whitening's arrays; None stands for the default of each.
+
+  Raises:
+    InputError: a value that cannot be, named with its flag.
+  """
+  config, own = encoder.network.config, encoder.settings
+  channels, classes = config.feature_channels, config.num_classes
+  n_pca = 1 if n_pca is None else n_pca
+  if not 1 <= n_pca <= classes:
+    raise InputError(f"--n_pca is 1 to {classes}, the network's classes; found {n_pca}")
+  origin, arrays = _choose_whitening(encoder, whitening, n_pca)
+  stored = parse_stored(DEFAULT_STORED if store_classes is None else str(store_classes), own.classes)
+  needed = [min(own.protocol.num_classes, classes), stored.count if stored.kind == "own" else 1, n_pca]
+  settings = IndexSettings(
+    fingerprint=own.fingerprint,
+    weights=own.weights,
+    weights_folder=own.weights_folder,
+    weights_sha256=own.weights_sha256,
+    is_random=own.is_random,
+    protocol=own.protocol.to_json(),
+    network_classes=classes,
+    feature_channels=channels,
+    dimensions=channels if arrays is None else arrays["projection"].shape[1],
+    num_encoded=classes if stored.kind == "all" else max(needed),
+    stored=stored,
+    keep_raw=bool(keep_raw) or origin.pending,
+    whitening=origin,
+    made_with=_versions(own.dtype),
+  )
+  return settings, arrays
+
+
+def check_agreement(
+  folder: str | os.PathLike,
+  settings: IndexSettings,
+  classes: ClassList,
+  whitening: str | None,
+  n_pca: int | None,
+  store_classes: str | int | None,
+  keep_raw: bool | None,
+) -> None:
+  """Refuses what was asked for explicitly and is not so in an existing index, naming both.
+
+  Raises:
+    InputError: with every disagreement.
+  """
+  problems = []
+  if whitening is not None and _source(whitening) != settings.whitening.source:
+    problems.append(f"its whitening is {settings.whitening.source}, not {whitening} (--mode=whiten changes it)")
+  if n_pca is not None and settings.whitening.source == "self" and n_pca != settings.whitening.n_pca:
+    problems.append(f"its --n_pca is {settings.whitening.n_pca}, not {n_pca}")
+  if store_classes is not None:
+    asked = parse_stored(str(store_classes), classes)
+    if asked != settings.stored:
+      problems.append(f"it stores the vectors of these classes: {settings.stored}; not: {asked}")
+  if keep_raw is not None and keep_raw != settings.keep_raw:
+    problems.append(f"it {'keeps' if settings.keep_raw else 'does not keep'} raw vectors (--keep_raw)")
+  if problems:
+    told = "; ".join(problems)
+    raise InputError(f"{os.fspath(folder)} was made otherwise: {told}. Leave the flags out, or name a new --index")
+
+
+def parse_stored(text: str, classes: ClassList) -> StoredClasses:
+  """Reads `--store_classes`: a number, "all", or classes by name or id, separated by commas."""
+  text = text.strip()
+  if text == "all":
+    return StoredClasses("all", len(classes))
+  if text.lstrip("+-").isdecimal():
+    count = int(text)
+    if count < 0:
+      raise InputError(f"--store_classes is 0 or more, 'all' or a list of classes; found {text}")
+    return StoredClasses("own", min(count, len(classes))) if count else StoredClasses("none", 0)
+  ids = classes.resolve_all(text)
+  return StoredClasses("list", len(ids), ids)
+
+
+def _choose_whitening(
+  encoder: Encoder, asked: str | None, n_pca: int
+) -> tuple[WhiteningOrigin, dict[str, np.ndarray] | None]:
+  bundled = encoder.whitening
+  if asked is None:
+    asked = "none" if bundled is None else "bundled"
+  if asked == "none":
+    return WhiteningOrigin("none"), None
+  if asked == "self":
+    return WhiteningOrigin("self", n_pca=n_pca, pending=True), None
+  if asked == "bundled":
+    if bundled is None:
+      name = encoder.settings.weights
+      raise InputError(f"the weights {name} come without a whitening; --whitening is none, self or an index")
+    return WhiteningOrigin("bundled"), {name: np.asarray(getattr(bundled, name)) for name in ("mean", "projection")}
+  other = open_index(asked)
+  if other.whitening is None:
+    raise InputError(f"the index {asked} has no whitening to take (its own is {other.settings.whitening.source})")
+  if other.settings.weights_sha256 != encoder.settings.weights_sha256:
+    raise InputError(
+      f"the whitening of {asked} belongs to the weights {other.settings.weights}, not to {encoder.settings.weights}"
+    )
+  return WhiteningOrigin(_source(asked)), other.whitening
+
+
+def _source(asked: str) -> str:
+  return asked if asked in ("none", "self", "bundled") else os.path.abspath(asked)
+
+
+def _versions(dtype: str) -> dict[str, str]:
+  packages = ("cwf_jax", "jax", "flax", "numpy", "pillow", "pylance")
+  found = {}
+  for name in packages:
+    try:
+      found[name] = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+      continue  # the package itself, run from a checkout
+  return found | {"dtype": dtype, "device": jax.devices()[0].device_kind}

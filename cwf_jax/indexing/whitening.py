@@ -1,0 +1,42 @@
+"""Fits a whitening on an index's own class vectors and rewrites the index with it (`--whitening=self`)."""
+
+import dataclasses
+
+import numpy as np
+
+from cwf_jax.index import schema
+from cwf_jax.index.store import Index
+from cwf_jax.indexing.packing import repack
+from cwf_jax.ops.whitening import Moments, TooFewVectorsError
+
+_ROWS = 64
+
+
+def whiten_by_itself(index: Index, n_pca: int) -> str:
+  """Fits on the raw vectors of each image's `n_pca` most probable classes and rewrites all rows in one commit.
+
+  Where there are too few vectors for all dimensions, there will be as many as there can be.
+
+  Returns:
+    What was done, for the summary.
+  """
+  settings = index.settings
+  moments = Moments.zero(settings.feature_channels)
+  for batch in index.scan(["raw_class_vectors"], _ROWS):
+    vectors = schema.to_array(batch["raw_class_vectors"]).reshape(len(batch), settings.num_raw, -1)
+    moments.add(vectors[:, :n_pca].reshape(-1, settings.feature_channels))
+  dimensions = min(settings.feature_channels, moments.count - 1)
+  if dimensions < 1:
+    raise TooFewVectorsError(f"{moments.count} class vectors are too few to fit a whitening on; 2 are the least")
+  fitted = moments.fit(dimensions)
+  origin = dataclasses.replace(settings.whitening, source="self", n_pca=n_pca, pending=False)
+  changed = dataclasses.replace(settings, dimensions=dimensions, whitening=origin)
+  arrays = {"mean": np.asarray(fitted.mean), "projection": np.asarray(fitted.projection)}
+  index.rewrite(changed, arrays, (repack(changed, fitted, batch) for batch in index.scan(_columns(settings), _ROWS)))
+  fewer = f" instead of {settings.feature_channels}" if dimensions < settings.feature_channels else ""
+  return f"fitted on {moments.count} class vectors of this index, {dimensions} dimensions{fewer}"
+
+
+def _columns(settings: schema.IndexSettings) -> list[str]:
+  names = schema.arrow_schema(settings).names
+  return [name for name in names if not name.startswith("class_") and name != "descriptor"]
