@@ -105,6 +105,7 @@ def _prepare_jax() -> None:
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's remarks for its developers
   import jax
 
+  logging.getLogger("jax").setLevel(logging.WARNING)  # absl's handler would show which backends are not there
   warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")
   if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
     jax.config.update("jax_compilation_cache_dir", str(cache_folder()))

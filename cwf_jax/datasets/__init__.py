@@ -1,0 +1,1 @@
+"""Collections of photographs with known answers."""

@@ -3,15 +3,23 @@
 Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016. The image is cut into 6x6 tiles that
 overlap by two; tiles and kernel are transformed, 36 matrix products over the channels replace the convolution, and the
 products are transformed back to 4x4 outputs a tile. The result differs from the direct form by rounding only, about 1e-5
-of its maximum. It pays on a CPU, where the matrix products are fast and the direct convolution is not.
+of its maximum, in float32; half precision has too few bits for it. It pays on a CPU, where the matrix products are fast,
+and where the products outweigh the transforms: in wide layers.
+
+Each of the 36 places of a tile is an array of its own, a strided view of the image, from the first sum to the last: so
+every product reads and writes its operands in place, where one stacked array would be copied once more.
 """
 
-import jax
+import functools
+import operator
+from collections.abc import Sequence
+
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Float
 
-TILE_TRANSFORM = (
+TILE_TRANSFORM = (  # B^T in the paper
   (4, 0, -5, 0, 1, 0),
   (0, -4, -4, 1, 1, 0),
   (0, 4, -4, -1, 1, 0),
@@ -19,10 +27,15 @@ TILE_TRANSFORM = (
   (0, 2, -1, -2, 1, 0),
   (0, 4, 0, -5, 0, 1),
 )
-KERNEL_TRANSFORM = np.array(
-  [[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]], np.float32
-) / np.array([[24], [24], [24], [24], [24], [24]], np.float32)
-OUTPUT_TRANSFORM = (
+KERNEL_TRANSFORM = (  # G
+  (1 / 4, 0, 0),
+  (-1 / 6, -1 / 6, -1 / 6),
+  (-1 / 6, 1 / 6, -1 / 6),
+  (1 / 24, 1 / 12, 1 / 6),
+  (1 / 24, -1 / 12, 1 / 6),
+  (0, 0, 1),
+)
+OUTPUT_TRANSFORM = (  # A^T
   (1, 1, 1, 1, 1, 0),
   (0, 1, -1, 2, -2, 0),
   (0, 1, 1, 4, 4, 0),
@@ -30,48 +43,43 @@ OUTPUT_TRANSFORM = (
 )
 
 
+def pays_off(images_shape: tuple[int, ...], kernel_shape: tuple[int, ...]) -> bool:
+  """Whether `convolve` is faster than XLA's own float32 convolution on a CPU, by shape (measured: benchmarks/forward.py)."""
+  return kernel_shape[2] >= 128 and kernel_shape[3] >= 256
+
+
 def convolve(images: Float[Array, "b i j c"], kernel: Float[Array, "3 3 c k"]) -> Float[Array, "b i j k"]:
-  """The 3x3 convolution of `images` with one cell of zero padding."""
-  return None
+  """The 3x3 convolution (a correlation, as networks mean it) with one cell of zero padding, in float32."""
+  batch, height, width, channels = images.shape
+  rows, columns = -(-height // 4), -(-width // 4)
+  padded = jnp.pad(images, ((0, 0), (1, 4 * rows - height + 1), (1, 4 * columns - width + 1), (0, 0)))
+  cells = [[padded[:, i : i + 4 * rows - 3 : 4, j : j + 4 * columns - 3 : 4] for j in range(6)] for i in range(6)]
+  weights = _transform_kernel(kernel)
+  products = [
+    [
+      jnp.dot(_combine(p, q, cells).reshape(-1, channels), weights[i, j], precision=lax.Precision.HIGHEST)
+      for j, q in enumerate(TILE_TRANSFORM)
+    ]
+    for i, p in enumerate(TILE_TRANSFORM)
+  ]
+  outputs = [[_combine(p, q, products) for q in OUTPUT_TRANSFORM] for p in OUTPUT_TRANSFORM]
+  strips = [jnp.stack(line, 1).reshape(batch, rows, 4 * columns, -1) for line in outputs]
+  return jnp.stack(strips, 2).reshape(batch, 4 * rows, 4 * columns, -1)[:, :height, :width]
 
 
-def combine(coefficients, terms):
-  out = None
-  for c, x in zip(coefficients, terms):
-    if c == 0:
-      continue
-    t = x if c == 1 else (-x if c == -1 else float(c) * x)
-    out = t if out is None else out + t
-  return out
+def _transform_kernel(kernel: Float[Array, "3 3 c k"]) -> Float[Array, "6 6 c k"]:
+  """G kernel G^T as one product of a 36 x 9 matrix: an einsum over the axes in place costs ten times as much."""
+  transform = np.asarray(KERNEL_TRANSFORM)
+  both = jnp.asarray(np.kron(transform, transform), kernel.dtype)
+  flat = jnp.dot(both, kernel.reshape(9, -1), precision=lax.Precision.HIGHEST)
+  return flat.reshape(6, 6, *kernel.shape[2:])
 
 
-VARIANT = "dup"
-def convolve(images, kernel):
-  b, h, wd, c = images.shape
-  k = kernel.shape[3]
-  th, tw = -(-h // 4), -(-wd // 4)
-  g = jnp.asarray(KERNEL_TRANSFORM)
-  u = jnp.einsum("pi,qj,ijck->pqck", g, g, kernel)
-  x = jnp.pad(images, ((0, 0), (1, 4 * th - h + 1), (1, 4 * tw - wd + 1), (0, 0)))
-  if VARIANT == "stack":
-    rows = jnp.stack([combine(r, [x[:, i : i + 4 * th - 3 : 4] for i in range(6)]) for r in TILE_TRANSFORM])
-    rows = jax.lax.optimization_barrier(rows)
-    cols = [rows[:, :, :, j : j + 4 * tw - 3 : 4] for j in range(6)]
-    d = jnp.stack([combine(r, cols) for r in TILE_TRANSFORM])  # q p b th tw c
-    d = jax.lax.optimization_barrier(d)
-    m = [[d[q, p].reshape(-1, c) @ u[p, q] for q in range(6)] for p in range(6)]
-  else:
-    rows = [combine(r, [x[:, i : i + 4 * th - 3 : 4] for i in range(6)]) for r in TILE_TRANSFORM]
-    if VARIANT == "bar": rows = jax.lax.optimization_barrier(rows)
-    m = [[combine(r, [rows[p][:, :, j : j + 4 * tw - 3 : 4] for j in range(6)]).reshape(-1, c) @ u[p, q] for q, r in enumerate(TILE_TRANSFORM)] for p in range(6)]
-  y = [[combine(a, [m[p][q] for p in range(6)]) for q in range(6)] for a in OUTPUT_TRANSFORM]
-  o = [[combine(e, ya).reshape(b, th, tw, k) for e in OUTPUT_TRANSFORM] for ya in y]
-  o = [jnp.stack(r, 3).reshape(b, th, tw * 4, k) for r in o]
-  if VARIANT in ("stack", "bar"): o = jax.lax.optimization_barrier(o)
-  o = jnp.stack(o, 2).reshape(b, 4 * th, 4 * tw, k)
-  return o[:, :h, :wd]
+def _combine(rows: Sequence[float], columns: Sequence[float], terms: Sequence[Sequence[Array]]) -> Array:
+  """The sum of `rows[i] * columns[j] * terms[i][j]`, without the terms whose coefficient is zero."""
+  return _combine_line(rows, [_combine_line(columns, line) for line in terms])
 
 
-MIN = 128
-def pays_off(images, kernel):
-  return kernel[2] >= MIN and kernel[3] >= 2 * MIN
+def _combine_line(coefficients: Sequence[float], terms: Sequence[Array]) -> Array:
+  scaled = [term if c == 1 else float(c) * term for c, term in zip(coefficients, terms, strict=True) if c]
+  return functools.reduce(operator.add, scaled)

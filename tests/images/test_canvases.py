@@ -36,7 +36,7 @@ def test_fit(protocol, size):
   image_size=strategies.integers(32, 96),
   preset=strategies.sampled_from([Protocol.paper, Protocol.reference]),
 )
-@hypothesis.settings(max_examples=50)
+@hypothesis.settings(max_examples=50, deadline=None)
 def test_every_image_has_a_canvas(size, image_size, preset):
   protocol = preset(image_size)
   image = np.broadcast_to(np.uint8(7), (*size, 3))

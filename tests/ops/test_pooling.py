@@ -119,7 +119,8 @@ def test_under_vmap():
 
 def test_gradients():
   features, cams, weights = to_device(*draw((1, 2, 3, 4, 1), seed=3))
-  arguments = dict(order=1, modes=["rev"], atol=5e-3, rtol=5e-3, eps=1e-2)  # central differences: see test_normalize
+  # central differences in float32: see test_normalize
+  arguments = {"order": 1, "modes": ["rev"], "atol": 5e-3, "rtol": 5e-3, "eps": 1e-2}
   check_grads(by_class, (features + 0.5, cams, weights + 0.5), **arguments)
   check_grads(jax.jit(lambda *inputs: pool_sum(inputs[0], None, *inputs[1:])), (features, cams[..., 0], weights), **arguments)
 

@@ -1,1 +1,1 @@
-"""METHOD.md's equations in plain NumPy loops and float64, to hold the product against. Written from the text, not from the code."""
+"""METHOD.md's equations in plain NumPy loops and float64, written from the text and not from the code."""
