@@ -5,11 +5,13 @@
     ((3024, 4032, 3), dtype('uint8'))
 
 A file that is truncated is refused, in every format: never half a picture, never a black one. A PNG's checksums are
-compared too. What no decoder can notice is accepted: a JPEG of full length whose bytes were altered inside, or one whose
+compared too. What no decoder can notice is accepted: a JPEG of full length whose bytes were altered inside, or whose
 end was replaced by an end marker, decodes with gray or shifted blocks, as it does everywhere else.
 
-Everything here is pure and may be called from many threads at once. Files are parsed by Pillow, by the one plugin that the
-file's first bytes name; plugins that start other programs (EPS) or that were not promised are never asked.
+Everything here is pure and may be called from many threads at once; Pillow lets the others run while it decodes. Files
+are parsed by the one plugin of Pillow's that their first bytes name; plugins that start other programs (EPS) or that
+were not promised are never asked. Pillow's warnings are kept from the caller; on a damaged compressed TIFF the library
+libtiff still writes a line of its own to standard error.
 """
 
 import contextlib
@@ -65,11 +67,11 @@ EXTENSIONS = frozenset(
     *(".avif", ".heic", ".heif", ".hif"),
   )
 )
-"""Suffixes, in lower case, that mark a file as an image while a folder is walked. The contents decide how it is read."""
+"""Suffixes, in lower case, of the files that a walk takes for images. The contents decide how a file is read."""
 
 MAX_PIXELS = 178_000_000
-"""The most pixels of an image; just under the number at which Pillow suspects a decompression bomb. Decoding so many takes
-about 2 GB."""
+"""The most pixels of an image, just under the number at which Pillow refuses a decompression bomb. Decoding so many
+takes about 2 GB."""
 
 MIN_SIDE = CELL
 """The least height and width of an image: one cell of the feature map."""
@@ -133,16 +135,16 @@ def read_size(source: Source, *, path: str | os.PathLike | None = None) -> Size:
   """
   name = _name(source, path)
   opened = io.BytesIO(source) if isinstance(source, bytes) else _open_file(source)
-  with opened as file, _open_image(file, name) as (_, size):
+  with opened as file, _open_image(file, name) as (_, _, size):
     return size
 
 
 def decode_image(source: Source, *, path: str | os.PathLike | None = None) -> UInt8[np.ndarray, "h w 3"]:
   """Decodes JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF or HEIC into upright RGB pixels.
 
-  The first frame or page of several. Transparency is laid over white. 16 bit values keep their upper 8 bits; the rule for
-  32 bit integers and floats is `_gray_to_bytes`. The orientation is the one in EXIF, or in XMP where EXIF has none; a
-  damaged EXIF block counts as none. Color profiles are not applied.
+  The first frame or page of several. Transparency is laid over white. 16 bit values keep their upper 8 bits; 32 bit
+  integers and floats are scaled by the range they fill (`_gray_to_bytes`). The orientation is the one in EXIF, or in
+  XMP where EXIF has none; a damaged EXIF block counts as none. Color profiles are not applied.
 
   Args:
     source: a path, or the contents of a file.
@@ -152,12 +154,12 @@ def decode_image(source: Source, *, path: str | os.PathLike | None = None) -> UI
     Pixels, not writeable.
 
   Raises:
-    UnreadableImageError: not an image, damaged, truncated, over `MAX_PIXELS`, under `MIN_SIDE`, or of a kind that needs an
-      extra that is not installed.
+    UnreadableImageError: not an image, damaged, truncated, over `MAX_PIXELS`, under `MIN_SIDE`, or of a kind that needs
+      an extra that is not installed.
   """
   name = _name(source, path)
   data = source if isinstance(source, bytes) else read_file(source)
-  with _open_image(io.BytesIO(data), name) as (image, size):
+  with _open_image(io.BytesIO(data), name) as (image, turn, size):
     if image.format == "PNG":
       with Image.open(io.BytesIO(data), formats=("PNG",)) as twin:
         twin.verify()  # the checksums; an image that was verified cannot be decoded any more
@@ -165,7 +167,6 @@ def decode_image(source: Source, *, path: str | os.PathLike | None = None) -> UI
     if image.format == "PNG":
       _check_png_is_whole(image, data)
     rgb = _to_rgb(image)
-    turn = _UPRIGHT.get(_orientation(image))
     pixels = np.asarray(rgb if turn is None else rgb.transpose(turn))
     if pixels.shape[:2] != size:  # seen in HEIC
       raise _RefusalError(f"damaged (the header says {size[1]}x{size[0]}, there are {rgb.width}x{rgb.height} pixels)")
@@ -173,7 +174,7 @@ def decode_image(source: Source, *, path: str | os.PathLike | None = None) -> UI
 
 
 def resize_image(image: UInt8[np.ndarray, "h w 3"], height: int, width: int) -> UInt8[np.ndarray, "H W 3"]:
-  """Resizes with Pillow's bilinear filter, which averages over all pixels when it shrinks; no copy where nothing changes."""
+  """Resizes with Pillow's bilinear filter, widened when it shrinks: every pixel counts. No copy at the same size."""
   if image.shape[:2] == (height, width):
     return image
   return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
@@ -203,8 +204,8 @@ class _Quiet(threading.local):
   """Keeps Pillow's warnings and log lines from the caller, on the threads that are decoding and only while they are.
 
   `warnings.catch_warnings` swaps the filters of the whole process and so cannot be used on threads. Instead, one filter
-  stays in the list, and this object is its message pattern: it matches everything on a thread that is decoding, and nothing
-  elsewhere, so that a program's own use of Pillow warns as ever.
+  stays in the list, and this object is its message pattern: it matches everything on a thread that is decoding, and
+  nothing elsewhere, so that a program's own use of Pillow warns as ever.
   """
 
   depth = 0
@@ -251,7 +252,9 @@ def _open_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
       yield file
   except UnreadableImageError:
     raise
-  except (OSError, ValueError, _RefusalError) as error:
+  except ValueError as error:
+    raise UnreadableImageError(_name(path, None), "the path holds a zero byte") from error
+  except (OSError, _RefusalError) as error:
     raise UnreadableImageError(_name(path, None), _reason(error)) from error
 
 
@@ -263,11 +266,11 @@ def _check_status(status: os.stat_result) -> None:
 
 
 @contextlib.contextmanager
-def _open_image(file: BinaryIO, name: str) -> Iterator[tuple[Image.Image, Size]]:
+def _open_image(file: BinaryIO, name: str) -> Iterator[tuple[Image.Image, Image.Transpose | None, Size]]:
   """Opens an image by its header; whatever goes wrong then or in the `with` block becomes an `UnreadableImageError`.
 
   Yields:
-    The image as it is stored, not yet decoded, and the (height, width) that it will have when it is upright.
+    The image, not yet decoded; what makes it upright once it is; the (height, width) that it has then.
   """
   with _quiet:
     try:
@@ -275,9 +278,9 @@ def _open_image(file: BinaryIO, name: str) -> Iterator[tuple[Image.Image, Size]]
       if kind == "HEIF":
         _register_heif()
       with _open_as(kind, file) as image:
-        size = _upright_size(image, file)
+        turn, size = _find_turn(image, file)
         _check_dimensions(*size)
-        yield image, size
+        yield image, turn, size
     except Exception as error:  # on damaged files Pillow's plugins raise struct.error, KeyError, MemoryError and more
       raise UnreadableImageError(name, _reason(error)) from error
 
@@ -359,23 +362,23 @@ def _reason(error: Exception) -> str:
   return f"damaged ({message[:80] or type(error).__name__})"
 
 
-def _orientation(image: Image.Image, getexif=None) -> int:
-  """The orientation, 1 to 8. Pillow turns a TIFF itself when it decodes it, and then forgets its orientation."""
-  try:
-    orientation = (getexif(image) if getexif else image.getexif()).get(ExifTags.Base.Orientation, 1)
-    return orientation if orientation in _UPRIGHT else 1
-  except Exception:  # a damaged block raises as many kinds as a damaged image; it says nothing about the pixels
-    return 1
-
-
-def _upright_size(image: Image.Image, file: BinaryIO) -> Size:
-  width, height = image.size
-  if image.format == "TIFF":  # its sides are swapped already
-    return height, width
+def _find_turn(image: Image.Image, file: BinaryIO) -> tuple[Image.Transpose | None, Size]:
+  """What makes the decoded image upright, and its (height, width) then."""
   # Pillow would decode a PNG to look for EXIF behind its pixels, where it hardly ever is.
   from_header = image.format == "PNG" and not _png_has_late_metadata(file)
-  orientation = _orientation(image, Image.Image.getexif if from_header else None)
-  return (width, height) if orientation >= 5 else (height, width)
+  try:
+    exif = Image.Image.getexif(image) if from_header else image.getexif()
+    orientation = exif.get(ExifTags.Base.Orientation)
+    turn = _UPRIGHT.get(orientation)
+  except Exception:  # a damaged block raises as many kinds as a damaged image; it says nothing about the pixels
+    orientation = turn = None
+  is_sideways = orientation in (5, 6, 7, 8)
+  if image.format == "TIFF":
+    # Pillow turns it itself, and has swapped its sides already where the orientation is in a tag and not in XMP.
+    turn = None
+    is_sideways = is_sideways and ExifTags.Base.Orientation not in image.tag_v2
+  width, height = image.size
+  return turn, (width, height) if is_sideways else (height, width)
 
 
 def _png_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:

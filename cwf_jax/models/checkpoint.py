@@ -11,6 +11,7 @@ The folder:
 """
 
 import dataclasses
+import io
 import json
 import os
 import pathlib
@@ -308,7 +309,7 @@ def _read_whitening(file: pathlib.Path, sha256: Any, problems: list[str]) -> dic
       problems.append(f"{WHITENING_NAME} is {'not listed in ' + JSON_NAME if sha256 is None else 'missing'}")
     return None
   try:
-    with np.load(file, allow_pickle=False) as archive:
+    with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as archive:
       whitening = {key: archive[key] for key in archive.files}
   except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
     problems.append(f"{WHITENING_NAME} cannot be read: {_first_line(error)}")

@@ -1,4 +1,4 @@
-"""Formats, modes and orientations against NumPy; damage, fuzz, odd files and threads against "a reason or the pixels"."""
+"""Formats, modes and orientations against NumPy; damage, odd files and threads against "a reason or the pixels"."""
 
 import concurrent.futures
 import io
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms, features
+from PIL import Image, ImageCms, PngImagePlugin, features
 
 from cwf_jax.images import decoding
 from cwf_jax.images.decoding import UnreadableImageError, crop_image, decode_image, read_file, read_size, resize_image
@@ -350,6 +350,25 @@ def test_orientation(kind, orientation):
   assert mean_difference(found, upright) <= 3
 
 
+@pytest.mark.parametrize("orientation", [3, 6])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_orientation_in_xmp(kind, orientation):
+  upright = make_photograph()
+  stored = lay_down(upright, orientation)
+  xmp = f'<x:xmpmeta><rdf:Description tiff:Orientation="{orientation}"/></x:xmpmeta>'
+  if kind == "PNG":
+    information = PngImagePlugin.PngInfo()
+    information.add_itxt("XML:com.adobe.xmp", xmp)
+    settings = {"pnginfo": information}
+  elif kind == "TIFF":
+    settings = {"tiffinfo": {700: xmp.encode()}}
+  else:
+    settings = {"xmp": xmp.encode(), "quality": 98}
+  data = encode(stored, kind, **settings)
+  assert read_size(data) == (HEIGHT, WIDTH)
+  assert mean_difference(decode_image(data), upright) <= 3
+
+
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
 def test_orientations_that_do_not_exist_mean_upright(orientation):
   data = encode(make_photograph(), "PNG", exif=exif_of(orientation))
@@ -567,7 +586,7 @@ def test_reasons(tmp_path):
       read_size(path)
     assert (caught.value.path, caught.value.reason, str(caught.value)) == (str(path), reason, f"{path}: {reason}")
   assert "symbolic links" in reason_of(tmp_path / "loop.jpg")
-  assert "null byte" in reason_of(str(tmp_path / "a\0b.jpg"))
+  assert reason_of(str(tmp_path / "a\0b.jpg")) == "the path holds a zero byte"
   assert reason_of(b"") == "empty file"
 
 

@@ -21,7 +21,7 @@ def draw(n, channels, seed=0):
   random = np.random.default_rng(seed)
   directions = np.linalg.qr(random.normal(size=(channels, channels)))[0]
   rows = random.normal(size=(n, channels)) * np.geomspace(1.0, 1 / 300, channels) ** 0.5
-  rows = np.maximum(rows @ directions + 1.0, 0.0)
+  rows = np.maximum(rows @ directions + 1.0, 0.01)
   return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
@@ -45,7 +45,7 @@ def test_equals_the_oracle(n, channels, dimensions):
   np.testing.assert_allclose(np.linalg.norm(result, axis=1), 1.0, rtol=1e-6)
 
 
-@pytest.mark.parametrize(("n", "channels", "dimensions"), [(60, 16, 16), (300, 32, 9), (1000, 64, 64)])
+@pytest.mark.parametrize(("n", "channels", "dimensions"), [(1000, 64, 48), (1500, 512, 512)])
 def test_equals_scikit_learn(n, channels, dimensions):
   decomposition = pytest.importorskip("sklearn.decomposition", reason="scikit-learn, of the test extra, is not installed")
   vectors, fresh = draw(n, channels), draw(30, channels, seed=1)
@@ -88,7 +88,7 @@ def test_rank_deficient_data_stays_finite(rank):
 
 def test_too_few_vectors():
   vectors = draw(8, 8)
-  with pytest.raises(TooFewVectorsError, match="more than 8 vectors.*there are 8"):
+  with pytest.raises(TooFewVectorsError, match="there are 8"):
     fit_whitening(vectors, 8)
   fit_whitening(vectors, 7)
   padded = np.concatenate([draw(4, 8), np.zeros((10, 8), np.float32)])

@@ -1,0 +1,175 @@
+import json
+import os
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cwf_jax.errors import InputError
+from cwf_jax.models import checkpoint, parameters, registry
+from cwf_jax.models.class_names import ClassList
+
+
+def _save(folder, network, **changes):
+  settings = {"network_name": "vgg16_cam_quarter", "classes": ClassList.numbered(10)} | changes
+  checkpoint.save_checkpoint(folder, network, **settings)
+  return folder
+
+
+def _whitening(channels, dimensions=3):
+  generator = np.random.default_rng(0)
+  return {
+    "mean": generator.normal(size=channels).astype(np.float32),
+    "projection": generator.normal(size=(channels, dimensions)).astype(np.float32),
+  }
+
+
+def test_a_checkpoint_comes_back_as_it_was(tiny_network, tmp_path):
+  whitening = _whitening(tiny_network.config.feature_channels)
+  loaded = checkpoint.load_weights(_save(tmp_path / "mine", tiny_network, whitening=whitening, metadata={"epochs": 3}))
+  assert parameters.hash_parameters(loaded.network) == parameters.hash_parameters(tiny_network) == loaded.sha256
+  assert loaded.network.config == tiny_network.config
+  assert (loaded.name, loaded.network_name, loaded.is_random) == ("mine", "vgg16_cam_quarter", False)
+  assert loaded.classes == ClassList.numbered(10)
+  assert loaded.metadata == {"epochs": 3}
+  for name, array in whitening.items():
+    np.testing.assert_array_equal(loaded.whitening[name], array)
+  images, sizes = jnp.ones((1, 32, 32, 3)), jnp.array([[32, 32]])
+  np.testing.assert_array_equal(loaded.network(images, sizes).logits, tiny_network(images, sizes).logits)
+
+
+def test_a_checkpoint_is_never_written_over(tiny_network, tmp_path):
+  _save(tmp_path / "mine", tiny_network)
+  with pytest.raises(InputError, match="exists already"):
+    _save(tmp_path / "mine", tiny_network)
+
+
+def test_a_failed_write_leaves_nothing(tiny_network, tmp_path, monkeypatch):
+  def fail(*_):
+    raise OSError(28, "No space left on device")
+
+  monkeypatch.setattr(checkpoint, "_write_arrays", fail)
+  with pytest.raises(OSError, match="No space left"):
+    _save(tmp_path / "mine", tiny_network)
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_parts_that_do_not_fit_are_refused_when_saving(tiny_network, tmp_path):
+  with pytest.raises(InputError, match="3 classes are named, the network has 10"):
+    _save(tmp_path / "a", tiny_network, classes=ClassList.numbered(3))
+  with pytest.raises(InputError, match="are not"):
+    _save(tmp_path / "b", tiny_network, whitening=_whitening(5))
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_and_extra_parameters_are_all_named(tiny_network, tmp_path, monkeypatch):
+  whole = parameters.list_parameters(tiny_network)
+  arrays = {path: np.asarray(array) for path, array in whole.items() if path not in ("cam/bias", "conv3_1/kernel")}
+  arrays |= {"conv9/kernel": np.zeros(3, np.float32), "conv1_1/bias": np.zeros(99, np.float32)}
+  folder = _save(tmp_path / "mine", tiny_network)
+  monkeypatch.setattr(checkpoint, "_read_arrays", lambda *_: arrays)
+  with pytest.raises(checkpoint.CheckpointError) as caught:
+    checkpoint.load_checkpoint(folder)
+  for told in ("missing parameters: cam/bias, conv3_1/kernel", "extra parameters: conv9/kernel", "conv1_1/bias is", "sha256"):
+    assert told in str(caught.value)
+
+
+def test_changed_arrays_are_noticed(tiny_network, tmp_path):
+  folder = _save(tmp_path / "mine", tiny_network)
+  content = json.loads((folder / "checkpoint.json").read_text())
+  content["sha256"] = "0" * 64
+  (folder / "checkpoint.json").write_text(json.dumps(content))
+  with pytest.raises(checkpoint.CheckpointError, match="sha256 of the arrays"):
+    checkpoint.load_checkpoint(folder)
+
+
+def _damage_json(folder):
+  (folder / "checkpoint.json").write_text("{")
+
+
+def _drop_json(folder):
+  (folder / "checkpoint.json").unlink()
+
+
+def _drop_arrays(folder):
+  import shutil
+
+  shutil.rmtree(folder / "arrays")
+
+
+def _cut_arrays(folder):
+  for path in sorted((folder / "arrays").rglob("*")):
+    if path.is_file():
+      path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _cut_whitening(folder):
+  path = folder / "whitening.npz"
+  path.write_bytes(path.read_bytes()[:40])
+
+
+def _drop_whitening(folder):
+  (folder / "whitening.npz").unlink()
+
+
+def _other_format(folder):
+  content = json.loads((folder / "checkpoint.json").read_text())
+  (folder / "checkpoint.json").write_text(json.dumps(content | {"format": 99}))
+
+
+@pytest.mark.parametrize(
+  ("damage", "told"),
+  [
+    (_damage_json, "cannot be read as JSON"),
+    (_drop_json, "holds no checkpoint.json"),
+    (_drop_arrays, "no folder arrays/"),
+    (_cut_arrays, "cannot be read|missing parameters|sha256"),
+    (_cut_whitening, "whitening.npz cannot be read"),
+    (_drop_whitening, "whitening.npz is missing"),
+    (_other_format, "format 99"),
+  ],
+)
+def test_a_damaged_checkpoint_is_refused(tiny_network, tmp_path, damage, told):
+  folder = _save(tmp_path / "mine", tiny_network, whitening=_whitening(tiny_network.config.feature_channels))
+  damage(folder)
+  with pytest.raises(checkpoint.CheckpointError, match=told):
+    checkpoint.load_weights(folder)
+
+
+def test_a_file_is_named_for_what_it_is(tmp_path):
+  path = tmp_path / "weights.h5"
+  path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+  with pytest.raises(checkpoint.CheckpointError, match="HDF5"):
+    checkpoint.load_weights(path)
+
+
+def test_weights_are_found_by_name(tiny_network, tmp_path, monkeypatch):
+  monkeypatch.setenv("CWF_JAX_HOME", str(tmp_path))
+  _save(tmp_path / "tiny", tiny_network)
+  monkeypatch.chdir(os.sep)
+  assert checkpoint.load_weights("tiny").folder == str(tmp_path / "tiny")
+  with pytest.raises(InputError, match="tiny"):
+    checkpoint.load_weights("tinny")
+
+
+def test_default_and_random_weights_say_so():
+  loaded = checkpoint.load_weights()
+  assert loaded.is_random
+  assert loaded.name == "random:vgg16_cam_quarter"
+  assert loaded.classes == ClassList.imagenet()
+  with pytest.raises(InputError, match="no network is named"):
+    checkpoint.load_weights("random:vgg99")
+
+
+def test_nothing_in_a_checkpoint_is_a_pickle(tiny_network, tmp_path):
+  folder = _save(tmp_path / "mine", tiny_network, whitening=_whitening(tiny_network.config.feature_channels))
+  for path in folder.rglob("*"):
+    if path.is_file():
+      assert not path.read_bytes().startswith(b"\x80"), path
+
+
+def test_the_default_width_has_its_published_shape():
+  shapes = parameters.describe_arrays(parameters.list_parameters(registry.build_abstract("vgg16_cam")))
+  assert shapes["conv5_1/kernel"] == "float32 (3, 3, 512, 512)"
+  assert shapes["cam/kernel"] == "float32 (3, 3, 512, 1024)"
+  assert shapes["classifier/kernel"] == "float32 (1024, 1000)"

@@ -1,0 +1,49 @@
+"""The README's programs run as they stand."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_programs_run(tmp_path, monkeypatch, capsys):
+  pytest.importorskip("skimage", reason="the README's photographs come with scikit-image")
+  from cwf_jax.datasets.photographs import write_photographs
+
+  monkeypatch.chdir(tmp_path)
+  names = write_photographs("photographs")
+  blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+  assert len(blocks) == 3
+  shared = {}
+  for block in blocks:
+    exec(compile(block, "README.md", "exec"), shared)
+  printed = capsys.readouterr().out
+  assert f"{len(names)} photographs indexed, 0 skipped" in printed
+  assert "1 coffee.png" in printed
+  assert printed.count("(2, 128)") == 2
+
+
+def test_every_mode_is_in_the_table():
+  from cwf_jax.cli.call import MODES
+
+  listed = re.findall(r"^\| `(\w+)` \|", README.split("## Modes")[1].split("## The library")[0], re.MULTILINE)
+  assert set(listed) == set(MODES)
+
+
+@pytest.mark.parametrize("name", ["README.md", "BUILD.md", "weights/README.md", "benchmarks/README.md"])
+def test_the_files_that_a_page_names_are_there(name):
+  page = ROOT / name
+  for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+    assert (page.parent / link).exists(), f"{name} links to {link}"
+  for script in re.findall(r"benchmarks/\w+\.py", page.read_text(encoding="utf-8")):
+    assert (ROOT / script).exists(), f"{name} names {script}"
+
+
+def test_the_commands_are_targets_of_the_makefile():
+  targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+  for name in ("README.md", "BUILD.md"):
+    named = set(re.findall(r"^make ([a-z-]+)", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE))
+    assert named <= targets
