@@ -226,6 +226,7 @@ def test_gradient_through_the_network(tiny_encoder):
   value, gradient = jax.jit(jax.value_and_grad(measure))(tiny_encoder.network)
   leaves = jax.tree.leaves(gradient)
   assert len(leaves) == len(jax.tree.leaves(tiny_encoder.network))
+  print([(jax.tree_util.keystr(k), bool(np.isfinite(v).all()), bool(np.any(v))) for k, v in jax.tree_util.tree_leaves_with_path(gradient) if not np.any(v) or not np.isfinite(v).all()])
   assert all(np.isfinite(leaf).all() for leaf in leaves) and all(np.any(leaf) for leaf in leaves)
   # a central difference along the gradient of the last two layers, which stays clear of most kinks; float32 and the kinks
   # that are left allow a few percent

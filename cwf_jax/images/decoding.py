@@ -16,15 +16,9 @@ libtiff still writes a line of its own to standard error.
 
 import contextlib
 import io
-import logging
 import math
 import os
-import re
-import stat
-import struct
 import threading
-import warnings
-import zlib
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -45,7 +39,18 @@ from PIL import (
   WebPImagePlugin,  # noqa: F401
 )
 
-from cwf_jax.errors import InputError
+from cwf_jax.images import png
+from cwf_jax.images.files import (
+  MAX_BYTES,
+  MAX_PIXELS,
+  RefusalError,
+  UnreadableImageError,
+  describe,
+  open_file,
+  read_file,
+  too_many_pixels,
+)
+from cwf_jax.images.quiet import quiet
 from cwf_jax.protocol import CELL, Box, BoxError, Size
 
 __all__ = [
@@ -69,15 +74,8 @@ EXTENSIONS = frozenset(
 )
 """Suffixes, in lower case, of the files that a walk takes for images. The contents decide how a file is read."""
 
-MAX_PIXELS = 178_000_000
-"""The most pixels of an image, just under the number at which Pillow refuses a decompression bomb. Decoding so many
-takes about 2 GB."""
-
 MIN_SIDE = CELL
 """The least height and width of an image: one cell of the feature map."""
-
-MAX_BYTES = 2**30
-"""The largest file that is read."""
 
 Source = str | os.PathLike | bytes
 """A path, or the contents of a file."""
@@ -94,35 +92,6 @@ _UPRIGHT = {
 """What makes an image of each EXIF orientation upright."""
 
 
-class UnreadableImageError(InputError):
-  """A file that holds no image that can be read.
-
-  Attributes:
-    path: of the file, as it was given; "<bytes>" for contents without a path.
-    reason: a few words on one line, without the path.
-  """
-
-  def __init__(self, path: str, reason: str):
-    super().__init__(path, reason)
-    self.path, self.reason = path, reason
-
-  def __str__(self) -> str:
-    """The path and the reason on one line, whatever characters the path holds."""
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in self.path)
-    return f"{shown}: {self.reason}"
-
-
-def read_file(path: str | os.PathLike) -> bytes:
-  """The contents of a regular file of at most `MAX_BYTES`: what is hashed is what is decoded.
-
-  Raises:
-    UnreadableImageError: there is no such file, it may not be read, is too large, or is no regular file; a pipe or a
-      device is refused without being opened.
-  """
-  with _open_file(path) as file:
-    return file.read(os.fstat(file.fileno()).st_size)
-
-
 def read_size(source: Source, *, path: str | os.PathLike | None = None) -> Size:
   """The (height, width) of the upright image, from the file's header; the pixels are not decoded.
 
@@ -134,7 +103,7 @@ def read_size(source: Source, *, path: str | os.PathLike | None = None) -> Size:
     UnreadableImageError: as `decode_image`, apart from what only the pixels show.
   """
   name = _name(source, path)
-  opened = io.BytesIO(source) if isinstance(source, bytes) else _open_file(source)
+  opened = io.BytesIO(source) if isinstance(source, bytes) else open_file(source)
   with opened as file, _open_image(file, name) as (_, _, size):
     return size
 
@@ -165,11 +134,11 @@ def decode_image(source: Source, *, path: str | os.PathLike | None = None) -> UI
         twin.verify()  # the checksums; an image that was verified cannot be decoded any more
     image.load()
     if image.format == "PNG":
-      _check_png_is_whole(image, data)
+      png.check_is_whole(image, data)
     rgb = _to_rgb(image)
     pixels = np.asarray(rgb if turn is None else rgb.transpose(turn))
     if pixels.shape[:2] != size:  # seen in HEIC
-      raise _RefusalError(f"damaged (the header says {size[1]}x{size[0]}, there are {rgb.width}x{rgb.height} pixels)")
+      raise RefusalError(f"damaged (the header says {size[1]}x{size[0]}, there are {rgb.width}x{rgb.height} pixels)")
     return pixels
 
 
@@ -196,42 +165,6 @@ def crop_image(image: UInt8[np.ndarray, "h w 3"], box: Box) -> UInt8[np.ndarray,
   raise BoxError(f"the box {shown} holds no pixel of the image of {width}x{height} pixels (width x height)")
 
 
-class _RefusalError(Exception):
-  """Carries the reason of an `UnreadableImageError` up to where the path is known."""
-
-
-class _Quiet(threading.local):
-  """Keeps Pillow's warnings and log lines from the caller, on the threads that are decoding and only while they are.
-
-  `warnings.catch_warnings` swaps the filters of the whole process and so cannot be used on threads. Instead, one filter
-  stays in the list, and this object is its message pattern: it matches everything on a thread that is decoding, and
-  nothing elsewhere, so that a program's own use of Pillow warns as ever.
-  """
-
-  depth = 0
-
-  def match(self, _message: str) -> bool:
-    return self.depth > 0
-
-  def filter(self, _record: logging.LogRecord) -> bool:
-    return self.depth == 0
-
-  def __enter__(self):
-    # Somebody may have put another filter before ours since ("error", in tests). Twice in the list does no harm.
-    if warnings.filters[:1] != [_IGNORE]:
-      warnings.filters.insert(0, _IGNORE)
-    self.depth += 1
-
-  def __exit__(self, *_):
-    self.depth -= 1
-
-
-_quiet = _Quiet()
-_IGNORE = ("ignore", _quiet, Warning, None, 0)
-warnings.filters.insert(0, _IGNORE)
-# The one module of Pillow's that logs more than debugging, in these formats.
-logging.getLogger("PIL.TiffImagePlugin").addFilter(_quiet)
-
 _heif_lock = threading.Lock()
 
 
@@ -242,37 +175,13 @@ def _name(source: Source, path: str | os.PathLike | None) -> str:
 
 
 @contextlib.contextmanager
-def _open_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
-  """Opens a regular file. A pipe would block and a tape would rewind: they are refused by their status."""
-  try:
-    _check_status(os.stat(path))
-    # Not to block all the same, should a pipe have taken the file's place in between.
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
-      _check_status(os.fstat(file.fileno()))
-      yield file
-  except UnreadableImageError:
-    raise
-  except ValueError as error:
-    raise UnreadableImageError(_name(path, None), "the path holds a zero byte") from error
-  except (OSError, _RefusalError) as error:
-    raise UnreadableImageError(_name(path, None), _reason(error)) from error
-
-
-def _check_status(status: os.stat_result) -> None:
-  if not stat.S_ISREG(status.st_mode):
-    raise _RefusalError("a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file")
-  if status.st_size > MAX_BYTES:
-    raise _RefusalError(f"{status.st_size / 1e6:.0f} MB, the limit is {MAX_BYTES / 1e6:.0f} MB")
-
-
-@contextlib.contextmanager
 def _open_image(file: BinaryIO, name: str) -> Iterator[tuple[Image.Image, Image.Transpose | None, Size]]:
   """Opens an image by its header; whatever goes wrong then or in the `with` block becomes an `UnreadableImageError`.
 
   Yields:
     The image, not yet decoded; what makes it upright once it is; the (height, width) that it has then.
   """
-  with _quiet:
+  with quiet:
     try:
       kind = _find_kind(file.read(256))
       if kind == "HEIF":
@@ -282,13 +191,13 @@ def _open_image(file: BinaryIO, name: str) -> Iterator[tuple[Image.Image, Image.
         _check_dimensions(*size)
         yield image, turn, size
     except Exception as error:  # on damaged files Pillow's plugins raise struct.error, KeyError, MemoryError and more
-      raise UnreadableImageError(name, _reason(error)) from error
+      raise UnreadableImageError(name, describe(error)) from error
 
 
 def _find_kind(head: bytes) -> str:
   """The name of Pillow's plugin for a file that begins with these bytes."""
   if not head:
-    raise _RefusalError("empty file")
+    raise RefusalError("empty file")
   signatures = {
     "JPEG": (b"\xff\xd8\xff",),
     "PNG": (b"\x89PNG\r\n\x1a\n",),
@@ -308,7 +217,7 @@ def _find_kind(head: bytes) -> str:
       return "AVIF"
     if brands & {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}:
       return "HEIF"
-  raise _RefusalError("not an image")
+  raise RefusalError("not an image")
 
 
 def _register_heif() -> None:
@@ -318,7 +227,7 @@ def _register_heif() -> None:
     try:
       import pillow_heif
     except ImportError as error:
-      raise _RefusalError("HEIC needs the extra heif: pip install 'cwf_jax[heif]'") from error
+      raise RefusalError("HEIC needs the extra heif: pip install 'cwf_jax[heif]'") from error
     pillow_heif.register_heif_opener()
 
 
@@ -327,45 +236,21 @@ def _open_as(kind: str, file: BinaryIO) -> Image.Image:
     return Image.open(file, formats=(kind,))
   except OSError as error:
     if isinstance(error, Image.UnidentifiedImageError) or str(error) == "could not create decoder object":
-      raise _RefusalError(f"damaged, truncated or unsupported {kind}") from error
+      raise RefusalError(f"damaged, truncated or unsupported {kind}") from error
     raise
 
 
 def _check_dimensions(height: int, width: int) -> None:
   if min(height, width) < MIN_SIDE:
-    raise _RefusalError(f"{width}x{height} pixels, the least is {MIN_SIDE}x{MIN_SIDE}")
+    raise RefusalError(f"{width}x{height} pixels, the least is {MIN_SIDE}x{MIN_SIDE}")
   if height * width > MAX_PIXELS:
-    raise _RefusalError(_too_many_pixels(height * width))
-
-
-def _too_many_pixels(pixels: int) -> str:
-  return f"{math.ceil(pixels / 1e6)} million pixels, the limit is {MAX_PIXELS // 10**6} million"
-
-
-def _reason(error: Exception) -> str:
-  """A few words for whatever reading or Pillow raised."""
-  message = " ".join("".join(c if c.isprintable() else " " for c in str(error)).split())
-  match error:
-    case _RefusalError():
-      return message
-    case FileNotFoundError():
-      return "no such file"
-    case OSError(strerror=str(words)):
-      return words.lower()
-    case Image.DecompressionBombError():
-      pixels = re.search(r"\((\d+) pixels\)", message)
-      return _too_many_pixels(int(pixels[1])) if pixels else "too many pixels"
-    case MemoryError():
-      return "not enough memory to decode it"
-  if re.search("truncated|not enough image data|unexpected end|buffer is not large enough", message, re.IGNORECASE):
-    return "truncated"
-  return f"damaged ({message[:80] or type(error).__name__})"
+    raise RefusalError(too_many_pixels(height * width))
 
 
 def _find_turn(image: Image.Image, file: BinaryIO) -> tuple[Image.Transpose | None, Size]:
   """What makes the decoded image upright, and its (height, width) then."""
   # Pillow would decode a PNG to look for EXIF behind its pixels, where it hardly ever is.
-  from_header = image.format == "PNG" and not _png_has_late_metadata(file)
+  from_header = image.format == "PNG" and not png.has_late_metadata(file)
   try:
     exif = Image.Image.getexif(image) if from_header else image.getexif()
     orientation = exif.get(ExifTags.Base.Orientation)
@@ -379,50 +264,6 @@ def _find_turn(image: Image.Image, file: BinaryIO) -> tuple[Image.Transpose | No
     is_sideways = is_sideways and ExifTags.Base.Orientation not in image.tag_v2
   width, height = image.size
   return turn, (width, height) if is_sideways else (height, width)
-
-
-def _png_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
-  """The (name, offset, length) of a PNG's chunks, as far as there are any; leaves the file where it was."""
-  start, offset = file.tell(), 8
-  try:
-    while len(header := (file.seek(offset), file.read(8))[1]) == 8:
-      length, name = struct.unpack(">I4s", header)
-      yield name, offset + 8, length
-      offset += 12 + length
-  finally:
-    file.seek(start)
-
-
-def _png_has_late_metadata(file: BinaryIO) -> bool:
-  names = [name for name, _, _ in _png_chunks(file)]
-  return b"IDAT" in names and not {b"eXIf", b"tEXt", b"zTXt", b"iTXt"}.isdisjoint(names[names.index(b"IDAT") :])
-
-
-def _check_png_is_whole(image: Image.Image, data: bytes) -> None:
-  """Refuses a PNG whose stream of pixels ends early, properly closed: Pillow leaves the rest black and says nothing.
-
-  The rows are counted only where one of the last two (of the last pass, if interlaced) is all zero, which is rare.
-  """
-  width, height = image.size
-  last_rows = np.asarray(image.crop((0, height - 2, width, height)))
-  if last_rows.reshape(2, -1).any(axis=1).all():
-    return
-  depth, color_type, _, _, interlaced = data[24:29]
-  bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[color_type]
-  # (left, top, step right, step down) of Adam7's passes.
-  adam7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-  missing = 0
-  for left, top, right, down in adam7 if interlaced else ((0, 0, 1, 1),):
-    columns, rows = -(-(width - left) // right), -(-(height - top) // down)
-    missing += rows * (1 + (columns * bits + 7) // 8)
-  inflater = zlib.decompressobj()
-  for name, offset, length in _png_chunks(io.BytesIO(data)):
-    compressed = data[offset : offset + length] if name == b"IDAT" else b""
-    while compressed and missing > 0 and not inflater.eof:
-      missing -= len(inflater.decompress(compressed, 2**20))
-      compressed = inflater.unconsumed_tail
-  if missing > len(inflater.flush() if missing > 0 else b""):
-    raise _RefusalError("truncated")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -447,7 +288,7 @@ def _gray_to_bytes(values: np.ndarray, transparent: object = None) -> UInt8[np.n
     transparent: the one value that means white, if it is an integer.
   """
   if not np.isfinite(values).all():
-    raise _RefusalError("pixels that are not finite numbers")
+    raise RefusalError("pixels that are not finite numbers")
   low, high = values.min(), values.max()
   if values.dtype.kind == "u":
     gray = values >> 8

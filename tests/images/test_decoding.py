@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, PngImagePlugin, features
 
-from cwf_jax.images import decoding
+from cwf_jax.images import decoding, files
 from cwf_jax.images.decoding import UnreadableImageError, crop_image, decode_image, read_file, read_size, resize_image
 from cwf_jax.protocol import BoxError
 
@@ -696,7 +696,7 @@ def test_a_large_header_with_few_pixels_is_truncated():
 def test_large_files_are_refused(tmp_path, monkeypatch):
   path = tmp_path / "large.png"
   path.write_bytes(encode(make_photograph(), "PNG"))
-  monkeypatch.setattr(decoding, "MAX_BYTES", 1000)
+  monkeypatch.setattr(files, "MAX_BYTES", 1000)
   assert reason_of(path) == "0 MB, the limit is 0 MB"
 
 
