@@ -87,7 +87,7 @@ class EncoderSettings:
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Encoder:
   """Network, whitening and settings as one pytree; every method is pure and can be jitted.
 
@@ -114,9 +114,8 @@ class Encoder:
     self, images: UInt8[Array, "b h w 3"], sizes: Int[Array, "b 2"], num_classes: int, listed: tuple[int, ...] = ()
   ) -> Encoding:
     """As a call, with the `num_classes` most probable classes of each image, and after them the `listed` ones."""
-    activations = self.activate(images, sizes)
-    num_classes = min(num_classes, activations.probabilities.shape[-1])
-    class_ids = lax.top_k(activations.probabilities, num_classes)[1]
+    activations, logits = self._forward(images, sizes, ())
+    class_ids = _most_probable(logits, num_classes)
     if listed:
       every = jnp.broadcast_to(jnp.asarray(listed, class_ids.dtype), (len(class_ids), len(listed)))
       class_ids = jnp.concatenate([class_ids, every], axis=1)
@@ -127,18 +126,11 @@ class Encoder:
     self, images: UInt8[Array, "b h w 3"], sizes: Int[Array, "b 2"], taps: tuple[str, ...] = ()
   ) -> Activations:
     """One forward pass; `taps` names further maps of the network to return."""
-    tap = self.settings.tap
-    with jax.named_scope("network"):
-      pixels = self.settings.preprocessing.apply(images, jnp.dtype(self.settings.dtype))
-      output = self.network(pixels, sizes, (tap, *(name for name in taps if name != tap)))
-    kept = {name: values.astype(jnp.float32) for name, values in output.taps.items()}
-    return Activations(
-      features=kept[tap],
-      cam_features=output.cam_features.astype(jnp.float32),
-      mask=output.mask,
-      probabilities=jax.nn.softmax(output.logits),
-      taps={name: kept[name] for name in taps},
-    )
+    return self._forward(images, sizes, taps)[0]
+
+  def classify(self, images: UInt8[Array, "b h w 3"], sizes: Int[Array, "b 2"], num_classes: int) -> Int[Array, "b n"]:
+    """The `num_classes` most probable classes of each image, the most probable first."""
+    return _most_probable(self._forward(images, sizes, ())[1], num_classes)
 
   def pool_classes(
     self,
@@ -175,9 +167,31 @@ class Encoder:
     """Whitens and aggregates class vectors into unit descriptors (METHOD section 2, steps 4 and 5)."""
     return aggregation.aggregate(self.whiten(class_vectors, whitening))
 
+  def _forward(
+    self, images: UInt8[Array, "b h w 3"], sizes: Int[Array, "b 2"], taps: tuple[str, ...]
+  ) -> tuple[Activations, Float[Array, "b c"]]:
+    tap = self.settings.tap
+    with jax.named_scope("network"):
+      pixels = self.settings.preprocessing.apply(images, jnp.dtype(self.settings.dtype))
+      output = self.network(pixels, sizes, (tap, *(name for name in taps if name != tap)))
+    kept = {name: values.astype(jnp.float32) for name, values in output.taps.items()}
+    activations = Activations(
+      features=kept[tap],
+      cam_features=output.cam_features.astype(jnp.float32),
+      mask=output.mask,
+      probabilities=jax.nn.softmax(output.logits),
+      taps={name: kept[name] for name in taps},
+    )
+    return activations, output.logits
+
   def replace(self, **changes) -> "Encoder":
     """A copy with other `network` or `whitening`; see `dataclasses.replace`."""
     return dataclasses.replace(self, **changes)
+
+
+def _most_probable(logits: Float[Array, "b c"], num_classes: int) -> Int[Array, "b n"]:
+  """By logits: probabilities that are rounded to zero would come in the order of the classes."""
+  return lax.top_k(logits, min(num_classes, logits.shape[-1]))[1]
 
 
 encode = jax.jit(Encoder.encode, static_argnames=("num_classes", "listed"))

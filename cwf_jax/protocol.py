@@ -61,6 +61,9 @@ class Protocol:
     for field, choices in (("size_rule", ("shorter_side", "fixed_frame")), ("box_rule", ("scaled", "unscaled"))):
       if getattr(self, field) not in choices:
         raise InputError(f"{field} is one of {', '.join(choices)}; found {getattr(self, field)!r}")
+    for field in ("image_size", "num_classes"):
+      if type(getattr(self, field)) is not int:
+        raise InputError(f"{field} is a whole number; found {getattr(self, field)!r}")
     if not 2 * CELL <= self.image_size <= 4096:
       raise InputError(f"image_size is a number of pixels from {2 * CELL} to 4096; found {self.image_size}")
     if self.num_classes < 1:
@@ -142,9 +145,9 @@ class Protocol:
     if self.box_rule == "unscaled":
       left, top, right, bottom = (int(side // CELL) for side in box)
     else:
-      across, down = resized[1] / original[1] / CELL, resized[0] / original[0] / CELL
-      left, top = math.floor(left * across), math.floor(top * down)
-      right, bottom = math.ceil(right * across), math.ceil(bottom * down)
+      across, down = original[1] * CELL, original[0] * CELL  # one division, so that an edge on a cell's border stays there
+      left, top = math.floor(left * resized[1] / across), math.floor(top * resized[0] / down)
+      right, bottom = math.ceil(right * resized[1] / across), math.ceil(bottom * resized[0] / down)
     left, top = min(max(left, 0), columns - 1), min(max(top, 0), rows - 1)
     return left, top, max(left + 1, min(right, columns)), max(top + 1, min(bottom, rows))
 

@@ -23,6 +23,8 @@ TOLERANCE = 1e-5
 # Through the network's thirteen convolutions: a padded canvas adds the same terms in another order, an ulp or two a layer.
 THROUGH_THE_NETWORK = 1e-4
 
+TAPS = ("conv5_3", "pool3", "conv5_1")
+
 call = jax.jit(Encoder.__call__)
 activate = jax.jit(Encoder.activate, static_argnames="taps")
 pool = jax.jit(Encoder.pool_classes)
@@ -45,7 +47,7 @@ def pad(images, canvas, seed=9):
 
 def fit_own(tiny_encoder, dimensions=8):
   """A whitening fitted on the class vectors of some images."""
-  images, sizes = draw(8, 64, 96, seed=5)
+  images, sizes = draw(3, 64, 96, seed=5)
   return fit_whitening(np.asarray(call(tiny_encoder, images, sizes).class_vectors).reshape(-1, 32), dimensions)
 
 
@@ -61,7 +63,7 @@ def test_shapes_and_ranges(tiny_encoder):
   assert (np.isclose(lengths, 1.0, rtol=1e-5) | (lengths == 0)).all() and lengths.any()
 
 
-@pytest.mark.parametrize(("b", "size"), [(1, (16, 16)), (1, (64, 64)), (3, (64, 96)), (2, (77, 64))], ids=str)
+@pytest.mark.parametrize(("b", "size"), [(1, (16, 16)), (3, (70, 96))], ids=str)
 def test_encode_equals_the_oracle_from_its_activations(tiny_encoder, b, size):
   images, sizes = draw(b, *size)
   activations = activate(tiny_encoder, images, sizes)
@@ -98,10 +100,10 @@ def test_describe_with_and_without_a_whitening(tiny_encoder):
     assert found.shape == (3, 8)
 
 
-@pytest.mark.parametrize(("size", "canvas"), [((64, 96), (96, 96)), ((64, 96), (64, 128)), ((75, 90), (80, 96)), ((16, 30), (64, 64))])
-def test_padded_equals_unpadded(tiny_encoder, size, canvas):
+@pytest.mark.parametrize("size", [(64, 96), (75, 90), (16, 30)], ids=str)
+def test_padded_equals_unpadded(tiny_encoder, size):
   images, sizes = draw(2, *size)
-  alone, padded = call(tiny_encoder, images, sizes), call(tiny_encoder, pad(images, canvas), sizes)
+  alone, padded = call(tiny_encoder, images, sizes), call(tiny_encoder, pad(images, (96, 96)), sizes)
   np.testing.assert_array_equal(padded.class_ids, alone.class_ids)
   assert_close("encoder: padded class vectors", padded.class_vectors, alone.class_vectors, THROUGH_THE_NETWORK)
   assert_close("encoder: padded probabilities", padded.probabilities, alone.probabilities, THROUGH_THE_NETWORK)
@@ -109,7 +111,7 @@ def test_padded_equals_unpadded(tiny_encoder, size, canvas):
 
 def test_activations_are_zero_outside_the_image(tiny_encoder):
   images, sizes = draw(2, 50, 70)
-  found = activate(tiny_encoder, pad(images, (96, 96)), sizes, taps=("conv5_3", "pool3", "conv5_1"))
+  found = activate(tiny_encoder, pad(images, (96, 96)), sizes, taps=TAPS)
   assert found.features.shape == (2, 6, 6, 32) and found.cam_features.shape == (2, 6, 6, 64)
   expected = np.zeros((2, 6, 6), bool)
   expected[:, :3, :4] = True  # floor(50 / 16) and floor(70 / 16)
@@ -119,11 +121,11 @@ def test_activations_are_zero_outside_the_image(tiny_encoder):
 
 
 def test_taps(tiny_encoder):
-  images, sizes = draw(1, 64, 96)
-  found = activate(tiny_encoder, images, sizes, taps=("conv5_3", "pool3", "conv5_1"))
-  assert set(found.taps) == {"conv5_3", "pool3", "conv5_1"}
+  images, sizes = draw(2, 96, 96)
+  found = activate(tiny_encoder, images, sizes, taps=TAPS)
+  assert set(found.taps) == set(TAPS)
   np.testing.assert_array_equal(found.taps["conv5_1"], found.features)
-  assert found.taps["conv5_3"].shape == (1, 4, 6, 32) and found.taps["pool3"].shape == (1, 8, 12, 16)
+  assert found.taps["conv5_3"].shape == (2, 6, 6, 32) and found.taps["pool3"].shape == (2, 12, 12, 16)
   assert activate(tiny_encoder, images, sizes).taps == {}
   with pytest.raises(ValueError, match="no tap named.*conv9_9"):  # noqa: RUF043
     tiny_encoder.activate(images, sizes, ("conv9_9",))
@@ -131,17 +133,17 @@ def test_taps(tiny_encoder):
 
 def test_a_pooling_of_ones_own(tiny_encoder):
   images, sizes = draw(2, 64, 96)
-  found = activate(tiny_encoder, pad(images, (96, 128)), sizes)
+  found = activate(tiny_encoder, pad(images, (96, 96)), sizes)
   result = pooling.pool_sum(found.features, found.mask)
   assert_close("encoder: sums over cells", result, encoding.pool_sum(found.features, found.mask), TOLERANCE)
 
 
 def test_a_cut_equals_pooling_the_cropped_activations(tiny_encoder):
-  images, sizes = draw(2, 96, 128)
+  images, sizes = draw(2, 96, 96)
   activations = activate(tiny_encoder, images, sizes)
   class_ids = jnp.asarray([[3, 1, 7], [0, 9, 2]], jnp.int32)
-  left, top, right, bottom = 2, 1, 6, 5
-  cut = np.zeros((2, 6, 8), bool)
+  left, top, right, bottom = 2, 1, 6, 4
+  cut = np.zeros((2, 6, 6), bool)
   cut[:, top:bottom, left:right] = True
   cropped = activations._replace(
     features=activations.features[:, top:bottom, left:right],
@@ -152,7 +154,7 @@ def test_a_cut_equals_pooling_the_cropped_activations(tiny_encoder):
   assert_close("encoder: class vectors of a cut", found, pool(tiny_encoder, cropped, class_ids), TOLERANCE)
   whole = pool(tiny_encoder, activations, class_ids)
   assert np.abs(np.asarray(found) - np.asarray(whole)).max() > 1e-2  # the cut matters
-  assert not np.asarray(pool(tiny_encoder, activations, class_ids, jnp.zeros((2, 6, 8), bool))).any()
+  assert not np.asarray(pool(tiny_encoder, activations, class_ids, jnp.zeros((2, 6, 6), bool))).any()
 
 
 def test_a_cut_beyond_the_image_counts_only_what_is_inside(tiny_encoder):
@@ -164,25 +166,24 @@ def test_a_cut_beyond_the_image_counts_only_what_is_inside(tiny_encoder):
 
 
 def test_more_classes_than_the_network_has(tiny_encoder):
-  images, sizes = draw(1, 64, 64)
+  images, sizes = draw(2, 96, 96)
   found = encoders.encode(tiny_encoder, images, sizes, 99)
-  np.testing.assert_array_equal(np.sort(found.class_ids), [range(10)])
+  np.testing.assert_array_equal(np.sort(found.class_ids), [range(10)] * 2)
 
 
 def test_listed_classes_follow_the_own_ones(tiny_encoder):
-  images, sizes = draw(2, 64, 64)
-  found = encoders.encode(tiny_encoder, images, sizes, 3, (8, 2))
-  own = encoders.encode(tiny_encoder, images, sizes, 3)
+  images, sizes = draw(2, 96, 96)
+  found = encoders.encode(tiny_encoder, images, sizes, 4, (8, 2))
+  own = call(tiny_encoder, images, sizes)
   np.testing.assert_array_equal(found.class_ids, np.concatenate([own.class_ids, [[8, 2]] * 2], axis=1))
   every = pool(tiny_encoder, activate(tiny_encoder, images, sizes), jnp.tile(jnp.arange(10), (2, 1)))
   expected = np.take_along_axis(np.asarray(every), np.asarray(found.class_ids)[..., None], axis=1)
   np.testing.assert_allclose(found.class_vectors, expected, atol=1e-6)  # sums in another order
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16"])
-def test_a_fast_dtype_stays_near(tiny_encoder, dtype):
+def test_bfloat16_stays_near(tiny_encoder):
   images, sizes = draw(3, 64, 96)
-  fast = dataclasses.replace(tiny_encoder, settings=dataclasses.replace(tiny_encoder.settings, dtype=dtype))
+  fast = dataclasses.replace(tiny_encoder, settings=dataclasses.replace(tiny_encoder.settings, dtype="bfloat16"))
   activations = activate(fast, images, sizes)
   assert activations.features.dtype == activations.cam_features.dtype == jnp.float32
   class_ids = jnp.tile(jnp.arange(10), (3, 1))
@@ -214,37 +215,35 @@ def test_inside_anothers_jit_and_vmap(tiny_encoder):
 
 def test_gradient_through_the_network(tiny_encoder):
   images, sizes = draw(2, 64, 64)
-  target = jnp.asarray(np.random.default_rng(3).normal(size=(2, 10, 32)), jnp.float32)
-  class_ids = jnp.tile(jnp.arange(10), (2, 1))
+  target = jnp.asarray(np.random.default_rng(3).normal(size=(2, 5, 32)), jnp.float32)
+  class_ids = jnp.asarray([[0, 1, 2, 4, 5]] * 2)  # those with clear maps: at the edge of an empty one, vectors jump
 
   @jax.jit
   def measure(network):
     encoder = tiny_encoder.replace(network=network)
     activations = encoder.activate(images, sizes)
-    return (encoder.pool_classes(activations, class_ids) * target).sum() + jnp.log(activations.probabilities[:, 3]).sum()
+    return (encoder.pool_classes(activations, class_ids) * target).sum() + jnp.log(activations.probabilities[:, 2]).sum()
 
-  value, gradient = jax.jit(jax.value_and_grad(measure))(tiny_encoder.network)
+  def last_layers(network):
+    return network.cam, network.classifier
+
+  network, gradient = tiny_encoder.network, jax.jit(jax.grad(measure))(tiny_encoder.network)
   leaves = jax.tree.leaves(gradient)
-  assert len(leaves) == len(jax.tree.leaves(tiny_encoder.network))
-  print([(jax.tree_util.keystr(k), bool(np.isfinite(v).all()), bool(np.any(v))) for k, v in jax.tree_util.tree_leaves_with_path(gradient) if not np.any(v) or not np.isfinite(v).all()])
-  assert all(np.isfinite(leaf).all() for leaf in leaves) and all(np.any(leaf) for leaf in leaves)
-  # a central difference along the gradient of the last two layers, which stays clear of most kinks; float32 and the kinks
-  # that are left allow a few percent
-  network = tiny_encoder.network
-  step = 1e-2 / np.sqrt(sum(float((leaf**2).sum()) for leaf in jax.tree.leaves((gradient.cam, gradient.classifier))))
+  assert len(leaves) == len(jax.tree.leaves(network))
+  assert all(np.isfinite(leaf).all() and np.any(leaf) for leaf in leaves)
+  # A central difference along the gradient of the last layers, over 1e-3 of their space: a longer step crosses kinks of the
+  # ReLUs. Rounding, 1e-6 of the sum of 20 vectors, and the curvature leave a thousandth.
+  squared = sum(float((leaf**2).sum()) for leaf in jax.tree.leaves(last_layers(gradient)))
+  step = 1e-3 / np.sqrt(squared)
 
-  def shifted(sign):
-    parts = jax.tree.map(
-      lambda leaf, change: leaf + sign * step * change, (network.cam, network.classifier), (gradient.cam, gradient.classifier)
-    )
+  def measure_shifted(step):
     copy = jax.tree.map(lambda leaf: leaf, network)
-    copy.cam, copy.classifier = parts
+    change = jax.tree.map(lambda leaf, slope: leaf + step * slope, last_layers(network), last_layers(gradient))
+    copy.cam, copy.classifier = change
     return float(measure(copy))
 
-  slope = (shifted(1) - shifted(-1)) / (2 * step)
-  expected = sum(float((leaf**2).sum()) for leaf in jax.tree.leaves((gradient.cam, gradient.classifier)))
-  assert np.isfinite(value)
-  np.testing.assert_allclose(slope, expected, rtol=0.05)
+  slope = (measure_shifted(step) - measure_shifted(-step)) / (2 * step)
+  np.testing.assert_allclose(slope, squared, rtol=0.01)
 
 
 def test_one_program_for_each_canvas(tiny_encoder):
@@ -272,7 +271,7 @@ def test_is_a_pytree(tiny_encoder):
     assert all(isinstance(leaf, jax.Array) for leaf in leaves)
     copy = jax.tree.unflatten(structure, leaves)
     assert copy.settings is encoder.settings and jax.tree.structure(copy) == structure
-    images, sizes = draw(1, 64, 64)
+    images, sizes = draw(2, 96, 96)
     for ours, theirs in zip(call(copy, images, sizes), call(encoder, images, sizes), strict=True):
       np.testing.assert_array_equal(ours, theirs)
   assert len(jax.tree.leaves(own)) == len(jax.tree.leaves(tiny_encoder)) + 2
@@ -296,7 +295,7 @@ def test_a_loaded_checkpoint_gives_equal_results(tiny_encoder, tiny_checkpoint):
   assert loaded.settings.dtype == "float32" and loaded.whitening is None
   assert loaded.settings.weights_sha256 == tiny_encoder.settings.weights_sha256
   assert loaded.settings.fingerprint == tiny_encoder.settings.fingerprint
-  images, sizes = draw(2, 64, 96)
+  images, sizes = draw(2, 96, 96)
   for ours, theirs in zip(call(loaded, images, sizes), call(tiny_encoder, images, sizes), strict=True):
     np.testing.assert_array_equal(ours, theirs)
 
@@ -313,7 +312,7 @@ def test_a_checkpoint_keeps_its_whitening(tiny_encoder, tmp_path):
   )
   loaded = load_encoder(str(tmp_path / "mine"))
   np.testing.assert_array_equal(loaded.whitening.projection, chosen.projection)
-  class_vectors = call(tiny_encoder, *draw(2, 64, 64)).class_vectors
+  class_vectors = call(tiny_encoder, *draw(2, 96, 96)).class_vectors
   np.testing.assert_array_equal(loaded.describe(class_vectors), tiny_encoder.describe(class_vectors, chosen))
 
 
@@ -336,12 +335,12 @@ def test_reference_reverses_the_means(tiny_checkpoint, tiny_encoder):
   assert settings.fingerprint == fingerprint(
     settings.weights_sha256, dataclasses.asdict(settings.preprocessing), "conv5_1", settings.protocol
   )
-  images, sizes = draw(1, 64, 96)
+  images, sizes = draw(2, 96, 96)
   ours, theirs = activate(reference, images, sizes).features, activate(paper, images, sizes).features
   assert np.abs(np.asarray(ours) - np.asarray(theirs)).max() > 1e-3
-  shift = jnp.asarray([103.939 - 123.68, 0.0, 123.68 - 103.939])  # of red, green and blue
-  moved = reference.settings.preprocessing.apply(images) + shift[::-1] * -1
-  np.testing.assert_allclose(moved, paper.settings.preprocessing.apply(images), atol=1e-4)  # float32 of numbers up to 255
+  # blue, the first channel, loses red's mean; rounding of float32 numbers up to 255
+  difference = reference.settings.preprocessing.apply(images) - paper.settings.preprocessing.apply(images)
+  np.testing.assert_allclose(difference[0, 0, 0], [103.939 - 123.68, 0.0, 123.68 - 103.939], atol=1e-4)
 
 
 def test_load_encoder_errors(tmp_path, tiny_checkpoint):
@@ -349,7 +348,7 @@ def test_load_encoder_errors(tmp_path, tiny_checkpoint):
     load_encoder("nowhere")
   with pytest.raises(InputError, match="no network is named 'vgg'"):
     load_encoder("random:vgg")
-  with pytest.raises(InputError, match="holds no checkpoint.json"):
+  with pytest.raises(InputError, match="is not a checkpoint"):
     load_encoder(str(tmp_path))
   with pytest.raises(InputError, match="no protocol named 'papre'"):
     load_encoder(str(tiny_checkpoint), "papre")
@@ -360,7 +359,7 @@ def test_load_encoder_errors(tmp_path, tiny_checkpoint):
 @hypothesis.settings(max_examples=5)
 @hypothesis.given(st.integers(0, 99))
 def test_a_batch_is_its_images(tiny_encoder, seed):
-  images, sizes = draw(3, 48, 64, seed)
+  images, sizes = draw(3, 64, 96, seed)
   whole = call(tiny_encoder, images, sizes)
   for i in range(3):
     alone = call(tiny_encoder, images[i : i + 1], sizes[i : i + 1])

@@ -31,7 +31,8 @@ ALLOWED = {
 
 BELOW = {"errors", "version", "protocol"}
 
-WITHOUT = {room: {"lance", "pylance", "grain", "tensorflow_datasets", "absl"} for room in ("ops", "models", "encoder", "training")}
+_HEAVY = {"lance", "grain", "tensorflow_datasets", "absl"}
+WITHOUT = dict.fromkeys(("ops", "models", "encoder", "training"), _HEAVY)
 """Third-party packages that a JAX programmer who wants the encoder need not have."""
 
 

@@ -140,9 +140,6 @@ def test_a_scaled_box_over_the_part_without_a_cell():
   assert Protocol.paper().box_to_cells((722, 0, 725, 16), (720, 725), (720, 725)) == (44, 0, 45, 1)
 
 
-@pytest.mark.xfail(
-  strict=True, reason="box_to_cells rounds its factor first, so an edge on a cell's border falls to either side of it"
-)
 def test_the_border_of_a_cell_is_exact():
   protocol = Protocol.paper()
   for original in ((3611, 2226), (943, 3711), (1536, 2048), (3000, 4000)):

@@ -31,7 +31,8 @@ def valid_mask(sizes: Int[Array, "b 2"], shape: tuple[int, int]) -> Bool[Array, 
 
 def convolve_3x3(images: Float[Array, "b i j c"], kernel: Float[Array, "3 3 c k"]) -> Float[Array, "b i j k"]:
   """A 3x3 convolution (a correlation, as networks mean it) with one cell of zero padding, in the platform's best form."""
-  on_cpu = winograd.convolve if winograd.pays_off(images.shape, kernel.shape) else _convolve_lax
+  fast = images.dtype == jnp.float32 and winograd.pays_off(images.shape, kernel.shape)
+  on_cpu = winograd.convolve if fast else _convolve_lax
   return lax.platform_dependent(images, kernel, cpu=on_cpu, default=_convolve_lax)
 
 

@@ -6,8 +6,9 @@ products are transformed back to 4x4 outputs a tile. The result differs from the
 of its maximum, in float32; half precision has too few bits for it. It pays on a CPU, where the matrix products are fast,
 and where the products outweigh the transforms: in wide layers.
 
-Each of the 36 places of a tile is an array of its own, a strided view of the image, from the first sum to the last: so
-every product reads and writes its operands in place, where one stacked array would be copied once more.
+Memory traffic decides the rest. Both transforms go one axis at a time, and what stands between the two steps is stacked
+and behind a barrier: XLA would fuse the steps into loops over up to 36 arrays at once, which took twice as long for a whole
+layer of 512 channels. The products are 36 separate ones, since a batched product copied its operands.
 """
 
 import functools
@@ -41,11 +42,21 @@ OUTPUT_TRANSFORM = (  # A^T
   (0, 1, 1, 4, 4, 0),
   (0, 1, -1, 8, -8, 1),
 )
+MINIMUM_TILES = 32
+MINIMUM_PRODUCTS = 10**9
 
 
 def pays_off(images_shape: tuple[int, ...], kernel_shape: tuple[int, ...]) -> bool:
-  """Whether `convolve` is faster than XLA's own float32 convolution on a CPU, by shape (measured: benchmarks/forward.py)."""
-  return kernel_shape[2] >= 128 and kernel_shape[3] >= 256
+  """Whether `convolve` is worth it against XLA's own float32 convolution on a CPU, by layers timed one by one.
+
+  With fewer channels its gain is small for the memory that it takes, six times the image's. With few tiles the kernel's
+  transform costs more than it saves. A layer of fewer multiplications gains milliseconds, and compiling takes seconds.
+  """
+  batch, height, width, _ = images_shape
+  channels_in, channels_out = kernel_shape[2:]
+  tiles = batch * -(-height // 4) * -(-width // 4)
+  products = 9 * batch * height * width * channels_in * channels_out
+  return channels_in >= 64 and channels_out >= 128 and tiles >= MINIMUM_TILES and products >= MINIMUM_PRODUCTS
 
 
 def convolve(images: Float[Array, "b i j c"], kernel: Float[Array, "3 3 c k"]) -> Float[Array, "b i j k"]:
@@ -53,18 +64,18 @@ def convolve(images: Float[Array, "b i j c"], kernel: Float[Array, "3 3 c k"]) -
   batch, height, width, channels = images.shape
   rows, columns = -(-height // 4), -(-width // 4)
   padded = jnp.pad(images, ((0, 0), (1, 4 * rows - height + 1), (1, 4 * columns - width + 1), (0, 0)))
-  cells = [[padded[:, i : i + 4 * rows - 3 : 4, j : j + 4 * columns - 3 : 4] for j in range(6)] for i in range(6)]
+  phases = [padded[:, i : i + 4 * rows - 3 : 4] for i in range(6)]  # every fourth row, from the i-th on
+  lines = lax.optimization_barrier(jnp.stack([_combine(line, phases) for line in TILE_TRANSFORM]))
   weights = _transform_kernel(kernel)
-  products = [
-    [
-      jnp.dot(_combine(p, q, cells).reshape(-1, channels), weights[i, j], precision=lax.Precision.HIGHEST)
-      for j, q in enumerate(TILE_TRANSFORM)
-    ]
-    for i, p in enumerate(TILE_TRANSFORM)
-  ]
-  outputs = [[_combine(p, q, products) for q in OUTPUT_TRANSFORM] for p in OUTPUT_TRANSFORM]
-  strips = [jnp.stack(line, 1).reshape(batch, rows, 4 * columns, -1) for line in outputs]
-  return jnp.stack(strips, 2).reshape(batch, 4 * rows, 4 * columns, -1)[:, :height, :width]
+  halves = []
+  for i in range(6):
+    phases = [lines[i, :, :, j : j + 4 * columns - 3 : 4] for j in range(6)]
+    tiles = [_combine(line, phases).reshape(-1, channels) for line in TILE_TRANSFORM]
+    products = [jnp.dot(tiles[j], weights[i, j], precision=lax.Precision.HIGHEST) for j in range(6)]
+    halves.append(jnp.stack([_combine(line, products) for line in OUTPUT_TRANSFORM], 1))
+  halves = lax.optimization_barrier(halves)
+  outputs = [_combine(line, halves).reshape(batch, rows, 4 * columns, -1) for line in OUTPUT_TRANSFORM]
+  return jnp.stack(outputs, 2).reshape(batch, 4 * rows, 4 * columns, -1)[:, :height, :width]
 
 
 def _transform_kernel(kernel: Float[Array, "3 3 c k"]) -> Float[Array, "6 6 c k"]:
@@ -75,11 +86,7 @@ def _transform_kernel(kernel: Float[Array, "3 3 c k"]) -> Float[Array, "6 6 c k"
   return flat.reshape(6, 6, *kernel.shape[2:])
 
 
-def _combine(rows: Sequence[float], columns: Sequence[float], terms: Sequence[Sequence[Array]]) -> Array:
-  """The sum of `rows[i] * columns[j] * terms[i][j]`, without the terms whose coefficient is zero."""
-  return _combine_line(rows, [_combine_line(columns, line) for line in terms])
-
-
-def _combine_line(coefficients: Sequence[float], terms: Sequence[Array]) -> Array:
+def _combine(coefficients: Sequence[float], terms: Sequence[Array]) -> Array:
+  """The sum of `coefficients[i] * terms[i]`, without the terms whose coefficient is zero."""
   scaled = [term if c == 1 else float(c) * term for c, term in zip(coefficients, terms, strict=True) if c]
   return functools.reduce(operator.add, scaled)

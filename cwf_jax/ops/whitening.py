@@ -27,7 +27,7 @@ class TooFewVectorsError(InputError):
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Whitening:
   """The map `x -> (x - mean) projection`.
 

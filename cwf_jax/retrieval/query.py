@@ -69,12 +69,14 @@ def encode_query(
     cells = encoder.settings.protocol.box_to_cells(box, pixels.shape[:2], whole.size)
   if classes is None:
     crop = fit_crop(crop_image(pixels, box), encoder.settings.protocol)
-    probabilities = np.asarray(_classify(encoder, *stack([crop], crop.canvas, 1)))[0]
-    classes = tuple(np.argsort(-probabilities, kind="stable")[:num_classes].tolist())
+    classes = tuple(np.asarray(_classify(encoder, *stack([crop], crop.canvas, 1), num_classes))[0].tolist())
   padded = np.zeros((1, -(-len(classes) // _CLASSES_AT_ONCE) * _CLASSES_AT_ONCE), np.int32)
   padded[0, : len(classes)] = classes
   vectors = np.asarray(_pool(encoder, images, sizes, padded, np.asarray([cells], np.int32)))
   return Query(np.asarray(classes, np.int32), vectors[0, : len(classes)])
+
+
+_classify = jax.jit(Encoder.classify, static_argnames="num_classes")
 
 
 def _read(image: str | os.PathLike | np.ndarray) -> np.ndarray:
@@ -85,11 +87,6 @@ def _read(image: str | os.PathLike | np.ndarray) -> np.ndarray:
   if min(image.shape[:2]) < 16:
     raise InputError(f"an image has at least 16x16 pixels; found {image.shape[1]}x{image.shape[0]}")
   return image
-
-
-@jax.jit
-def _classify(encoder: Encoder, images, sizes):
-  return encoder.activate(images, sizes).probabilities
 
 
 @jax.jit

@@ -41,7 +41,7 @@ def test_rank_equals_the_oracle(drawn, q, n, channels, k):
   check(rank(jnp.asarray(queries), jnp.asarray(database), k), queries, database, k)
 
 
-@pytest.mark.parametrize("block", [16, 23, 50, 99, 100, 128])
+@pytest.mark.parametrize("block", [16, 23, 99, 128])
 @pytest.mark.parametrize("drawn", [draw, draw_whole], ids=["unit rows", "many ties"])
 def test_block_search_equals_full_search(drawn, block):
   queries, database = drawn(3, 8, seed=1), drawn(100, 8)
