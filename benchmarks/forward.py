@@ -6,8 +6,8 @@
   python benchmarks/forward.py --smoke                          # a tiny size, to see that it runs
 
 Both passes return the logits, the CAM features and conv5_1. They take turns in one process, after a warm-up, so that the
-ratio holds on a machine with other work on it. PyTorch runs channels_last, its faster layout. It comes with the extra `peers`; without it
-only this package is timed.
+ratio holds on a machine with other work on it. PyTorch runs channels_last, its faster layout. It comes with the extra
+`peers`; without it only this package is timed.
 """
 
 import argparse
@@ -84,7 +84,7 @@ def prepare_torch(network: Any, pixels: np.ndarray) -> Callable[[], list[np.ndar
     module.weight.data, module.bias.data = kernel, torch.tensor(np.asarray(layer.bias[...]))
     return module
 
-  names = [name for name in network.config.tap_names[:-1]] + ["cam"]  # without the last pool
+  names = [*network.config.tap_names[:-1], "cam"]  # without the last pool
   steps = torch.nn.ModuleDict(
     {name: torch.nn.MaxPool2d(2) if name.startswith("pool") else convolution(getattr(network, name)) for name in names}
   ).to(memory_format=torch.channels_last)

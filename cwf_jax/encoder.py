@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
@@ -55,6 +56,10 @@ class Activations(NamedTuple):
   mask: Bool[Array, "b i j"]
   probabilities: Float[Array, "b c"]
   taps: dict[str, Array]
+
+
+Images = UInt8[Array | np.ndarray, "b h w 3"]
+Sizes = Int[Array | np.ndarray, "b 2"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +106,7 @@ class Encoder:
   whitening: whitening.Whitening | None
   settings: EncoderSettings = dataclasses.field(metadata={"static": True})
 
-  def __call__(self, images: UInt8[Array, "b h w 3"], sizes: Int[Array, "b 2"]) -> Encoding:
+  def __call__(self, images: Images, sizes: Sizes) -> Encoding:
     """Encodes images by their own most probable classes.
 
     Args:
@@ -110,9 +115,7 @@ class Encoder:
     """
     return self.encode(images, sizes, self.settings.protocol.num_classes)
 
-  def encode(
-    self, images: UInt8[Array, "b h w 3"], sizes: Int[Array, "b 2"], num_classes: int, listed: tuple[int, ...] = ()
-  ) -> Encoding:
+  def encode(self, images: Images, sizes: Sizes, num_classes: int, listed: tuple[int, ...] = ()) -> Encoding:
     """As a call, with the `num_classes` most probable classes of each image, and after them the `listed` ones."""
     activations, logits = self._forward(images, sizes, ())
     class_ids = _most_probable(logits, num_classes)
@@ -122,13 +125,11 @@ class Encoder:
     class_vectors = self.pool_classes(activations, class_ids)
     return Encoding(class_vectors, class_ids, activations.probabilities)
 
-  def activate(
-    self, images: UInt8[Array, "b h w 3"], sizes: Int[Array, "b 2"], taps: tuple[str, ...] = ()
-  ) -> Activations:
+  def activate(self, images: Images, sizes: Sizes, taps: tuple[str, ...] = ()) -> Activations:
     """One forward pass; `taps` names further maps of the network to return."""
     return self._forward(images, sizes, taps)[0]
 
-  def classify(self, images: UInt8[Array, "b h w 3"], sizes: Int[Array, "b 2"], num_classes: int) -> Int[Array, "b n"]:
+  def classify(self, images: Images, sizes: Sizes, num_classes: int) -> Int[Array, "b n"]:
     """The `num_classes` most probable classes of each image, the most probable first."""
     return _most_probable(self._forward(images, sizes, ())[1], num_classes)
 
@@ -155,25 +156,24 @@ class Encoder:
     return pooling.pool_class_vectors(activations.features, maps, channel_weights, mask)
 
   def whiten(
-    self, class_vectors: Float[Array, "... k"], whitening_: whitening.Whitening | None = None
+    self, class_vectors: Float[Array | np.ndarray, "... k"], whitening_: whitening.Whitening | None = None
   ) -> Float[Array, "... d"]:
     """Whitens with the whitening given, else with the encoder's own, else leaves the vectors as they are."""
     chosen = self.whitening if whitening_ is None else whitening_
-    return class_vectors if chosen is None else whitening.apply_whitening(chosen, class_vectors)
+    vectors = jnp.asarray(class_vectors)
+    return vectors if chosen is None else whitening.apply_whitening(chosen, vectors)
 
   def describe(
-    self, class_vectors: Float[Array, "b n k"], whitening: whitening.Whitening | None = None
+    self, class_vectors: Float[Array | np.ndarray, "b n k"], whitening: whitening.Whitening | None = None
   ) -> Float[Array, "b d"]:
     """Whitens and aggregates class vectors into unit descriptors (METHOD section 2, steps 4 and 5)."""
     return aggregation.aggregate(self.whiten(class_vectors, whitening))
 
-  def _forward(
-    self, images: UInt8[Array, "b h w 3"], sizes: Int[Array, "b 2"], taps: tuple[str, ...]
-  ) -> tuple[Activations, Float[Array, "b c"]]:
+  def _forward(self, images: Images, sizes: Sizes, taps: tuple[str, ...]) -> tuple[Activations, Float[Array, "b c"]]:
     tap = self.settings.tap
     with jax.named_scope("network"):
-      pixels = self.settings.preprocessing.apply(images, jnp.dtype(self.settings.dtype))
-      output = self.network(pixels, sizes, (tap, *(name for name in taps if name != tap)))
+      pixels = self.settings.preprocessing.apply(jnp.asarray(images), jnp.dtype(self.settings.dtype))
+      output = self.network(pixels, jnp.asarray(sizes), (tap, *(name for name in taps if name != tap)))
     kept = {name: values.astype(jnp.float32) for name, values in output.taps.items()}
     activations = Activations(
       features=kept[tap],
@@ -236,9 +236,7 @@ def load_encoder(
     weights_sha256=loaded.sha256,
     weights_folder=loaded.folder,
     is_random=loaded.is_random,
-    fingerprint=protocols.fingerprint(
-      loaded.sha256, dataclasses.asdict(preprocessing), config.feature_tap, protocol
-    ),
+    fingerprint=protocols.fingerprint(loaded.sha256, dataclasses.asdict(preprocessing), config.feature_tap, protocol),
   )
   own = None
   if loaded.whitening is not None:

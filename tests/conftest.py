@@ -92,3 +92,21 @@ def pytest_terminal_summary(terminalreporter):
     terminalreporter.section("largest deviations from the oracle")
     for line in lines:
       terminalreporter.write_line(line)
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory):
+  """Twelve small pictures of several shapes, in nested folders, and no two alike."""
+  import numpy as np
+  from PIL import Image
+
+  folder = tmp_path_factory.mktemp("photographs")
+  generator = np.random.default_rng(0)
+  shapes = [(64, 64), (64, 96), (96, 64), (70, 100), (120, 80), (200, 64)]
+  for number in range(12):
+    height, width = shapes[number % len(shapes)]
+    small = generator.integers(0, 256, (5, 6, 3), np.uint8)
+    target = folder / ("a" if number < 6 else "b/c") / f"picture_{number:02d}.png"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC).save(target)
+  return folder

@@ -23,4 +23,5 @@ def keep_freed_memory() -> bool:
   except (AttributeError, OSError, TypeError):  # TypeError: Windows has no library without a name
     return False
   settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_ARENA_MAX, 1))
-  return all([mallopt(option, value) == 1 for option, value in settings])
+  taken = [mallopt(option, value) for option, value in settings]
+  return all(taken)

@@ -5,6 +5,7 @@ applying is one product on the device. `Moments` takes the vectors in batches, s
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,15 +30,15 @@ class TooFewVectorsError(InputError):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
 class Whitening:
-  """The map `x -> (x - mean) projection`.
+  """The map `x -> (x - mean) projection`; a pytree, so that in the place of an array anything may stand.
 
   Attributes:
     mean: [k].
     projection: [k d], the columns are eigenvectors divided by the roots of their eigenvalues, the largest first.
   """
 
-  mean: Float[Array, " k"]
-  projection: Float[Array, "k d"]
+  mean: Any
+  projection: Any
 
 
 @dataclasses.dataclass
