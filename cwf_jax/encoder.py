@@ -18,6 +18,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from cwf_jax import protocol as protocols
+from cwf_jax.errors import InputError
 from cwf_jax.models import checkpoint
 from cwf_jax.models.class_names import ClassList
 from cwf_jax.models.network import Preprocessing

@@ -1,7 +1,9 @@
 """A call of the command line: its mode and its flags, parsed and checked, or one line that says what is wrong."""
 
 import dataclasses
+import difflib
 import importlib
+import re
 import textwrap
 from types import ModuleType
 
@@ -20,6 +22,10 @@ MODES = {
 
 class CallError(InputError):
   """A wrong flag or value: the message names the flag and what it takes."""
+
+
+class FailedError(Exception):
+  """A call that was right and could not be carried out: exit 1."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +97,7 @@ def define_shared(values: flags.FlagValues) -> None:
 
 def _new_flags() -> flags.FlagValues:
   values = flags.FlagValues()
-  flags.DEFINE_boolean("help", False, "show this", flag_values=values)
+  flags.DEFINE_boolean("help", False, "show this", short_name="h", flag_values=values)
   flags.DEFINE_boolean("version", False, "show the version", flag_values=values)
   return values
 
@@ -99,9 +105,32 @@ def _new_flags() -> flags.FlagValues:
 def _parsed(values: flags.FlagValues, argv: list[str], known_only: bool = False) -> list[str]:
   try:
     return values(argv, known_only=known_only)
+  except flags.UnrecognizedFlagError as error:
+    near = difflib.get_close_matches(error.flagname, list(values), n=1)
+    hint = f"; did you mean --{near[0]}?" if near else ""
+    raise CallError(f"there is no flag --{error.flagname}{hint} (--help shows the flags)") from None
+  except flags.IllegalFlagValueError as error:
+    found = re.match(r"flag --(\w+)=(.*?): ", str(error), re.DOTALL)
+    if found is None:
+      raise CallError(_one_line(error)) from None
+    raise CallError(f"--{found[1]} takes {_taken(values[found[1]])}; found {found[2]!r}") from None
   except flags.Error as error:
-    message = " ".join(str(error).split())
-    raise CallError(message if known_only else f"{message}; --help shows the flags") from None
+    raise CallError(f"{_one_line(error)} (--help shows the flags)") from None
+
+
+def _one_line(error: Exception) -> str:
+  return " ".join(str(error).split())
+
+
+def _taken(flag: flags.Flag) -> str:
+  """What a flag's value is, in words."""
+  choices = getattr(flag.parser, "enum_values", None)
+  least = getattr(flag.parser, "lower_bound", None)
+  if flag.boolean:
+    return "no value, or true or false"
+  if choices:
+    return f"one of {', '.join(choices)}"
+  return "a whole number" if least is None else f"a whole number of at least {least}"
 
 
 def _overview() -> str:
@@ -132,12 +161,12 @@ def _mode_help(name: str, mode: ModuleType, values: flags.FlagValues) -> str:
     ("Flags of all modes:", [flag for flag in values if flag not in list(own)]),
   ):
     lines += ["", title]
-    for flag_name in names:
+    for flag_name in (name for name in names if name != "h"):
       flag = values[flag_name]
       form = f"--{flag_name}" if flag.boolean else f"--{flag_name}={_placeholder(flag)}"
       default = "" if flag.default in (None, False, "") else f" (default: {flag.default})"
       what = flag.help.rpartition(">: ")[2]  # absl puts the choices before it
-      lines += textwrap.wrap(f"{what}{default}", 78, initial_indent=f"  {form:<28} ", subsequent_indent=" " * 31)
+      lines += textwrap.wrap(f"{what}{default}", 98, initial_indent=f"  {form:<35} ", subsequent_indent=" " * 38)
   return "\n".join(lines)
 
 

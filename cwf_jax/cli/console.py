@@ -3,15 +3,23 @@
 import contextlib
 import logging
 import os
+import shlex
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 from absl import flags
+from absl import logging as absl_logging
 from tqdm import tqdm
 
+from cwf_jax.cli.allocator import keep_freed_memory
 from cwf_jax.cli.call import CallError
+from cwf_jax.version import __version__
+
+_SECONDS = 10.0
+"""Between two lines of progress."""
 
 
 class Console:
@@ -29,7 +37,7 @@ class Console:
     """A remark, on standard error and in the log file."""
     self._log.info(text)
     if not self.quiet:
-      print(text.encode("utf-8", "backslashreplace").decode(), file=sys.stderr, flush=True)
+      print(text, file=sys.stderr, flush=True)
 
   def log(self, text: str) -> None:
     """A remark for the log file alone."""
@@ -41,7 +49,7 @@ class Console:
 
   @contextlib.contextmanager
   def progress(self, unit: str) -> Iterator["Progress"]:
-    """A bar with rate and time left; a line every ten seconds where standard error is not a terminal."""
+    """A bar with rate and time left; where standard error is not a terminal, a line every ten seconds."""
     bar = Progress(unit, self.quiet)
     try:
       yield bar
@@ -54,15 +62,24 @@ class Progress:
 
   def __init__(self, unit: str, quiet: bool):
     self._unit, self._quiet = unit, quiet
+    self._drawn = not quiet and sys.stderr.isatty()
     self._bar: tqdm | None = None
+    self._started = self._told = time.monotonic()
 
   def __call__(self, done: int, total: int, skipped: int = 0) -> None:
     """Tells how many of `total` are done."""
+    if self._drawn:
+      self._draw(done, total, skipped)
+    elif not self._quiet and time.monotonic() - self._told >= _SECONDS:
+      self._told = time.monotonic()
+      rate = done / (self._told - self._started)
+      left = f", {tqdm.format_interval((total - done) / rate)} left" if rate else ""
+      broken = f", {skipped} skipped" if skipped else ""
+      print(f"{done} of {total} {self._unit}{broken}, {rate:.1f} a second{left}", file=sys.stderr, flush=True)
+
+  def _draw(self, done: int, total: int, skipped: int) -> None:
     if self._bar is None:
-      interval = 0.2 if sys.stderr.isatty() else 10.0
-      self._bar = tqdm(
-        total=total, unit=f" {self._unit}", disable=self._quiet, file=sys.stderr, mininterval=interval, dynamic_ncols=True
-      )
+      self._bar = tqdm(total=total, unit=f" {self._unit}", file=sys.stderr, mininterval=0.2, dynamic_ncols=True)
     if skipped:
       self._bar.set_postfix_str(f"{skipped} skipped", refresh=False)
     self._bar.update(done - self._bar.n)
@@ -84,11 +101,12 @@ def open_console(values: flags.FlagValues) -> Iterator[Console]:
     try:
       handler = logging.FileHandler(values["log_file"].value, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
-      raise CallError(f"--log_file={values['log_file'].value} cannot be written: {error.strerror}") from None
+      raise CallError(f"--log_file={values['log_file'].value} cannot be written: {error.strerror or error}") from None
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
   log.addHandler(handler)
-  _prepare_jax()
   try:
+    _prepare_jax()
+    log.info("cwf_jax %s: %s", __version__, shlex.join(sys.argv))
     yield Console(values["quiet"].value, log)
   finally:
     log.removeHandler(handler)
@@ -103,10 +121,12 @@ def cache_folder() -> Path:
 
 def _prepare_jax() -> None:
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's remarks for its developers
+  keep_freed_memory()
   import jax
 
+  absl_logging.set_verbosity(absl_logging.ERROR)  # orbax tells how it reads a checkpoint
   logging.getLogger("jax").setLevel(logging.WARNING)  # absl's handler would show which backends are not there
   warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")
   if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
     jax.config.update("jax_compilation_cache_dir", str(cache_folder()))
-  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)

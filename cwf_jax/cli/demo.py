@@ -1,5 +1,6 @@
 """`--mode=demo`: the main job on photographs that are installed already."""
 
+import shlex
 from pathlib import Path
 
 from absl import flags
@@ -10,8 +11,9 @@ EXAMPLES = """
   python main.py --mode=demo
   python main.py --mode=demo --output=/tmp/demo --weights=random:vgg16_cam --image_size=320
 
-Copies the photographs that scikit-image and scikit-learn carry, indexes them, and searches the index with changed views of
-them: nearer, from another side, in other light, blurred, compressed. Nothing is downloaded.
+Copies the photographs that scikit-image and scikit-learn carry, indexes them, and searches the
+index with changed views of them: nearer, from another side, in other light, blurred, compressed.
+Nothing is downloaded.
 """
 
 _MARK = ".cwf_jax-demo"
@@ -31,23 +33,21 @@ def run(values: flags.FlagValues, console) -> int:
     raise CallError(f"--output={output} is a file, not a folder")
   if output.is_dir() and any(output.iterdir()) and not (output / _MARK).exists():
     raise CallError(f"--output={output} holds files that are not the demo's; name another folder")
-  from cwf_jax.cli.encoders import check_flags, make_encoder
+  from cwf_jax.cli.encoders import agreeing_encoder, make_encoder
   from cwf_jax.cli.index import tell
-  from cwf_jax.datasets.photographs import write_photographs, write_views
+  from cwf_jax.datasets.photographs import check_installed, write_photographs, write_views
   from cwf_jax.index.store import is_index, open_index
   from cwf_jax.indexing.build import build_index
   from cwf_jax.retrieval.searcher import Searcher
 
   photographs, views, folder = output / "photographs", output / "views", output / "index"
+  check_installed()
+  encoder = agreeing_encoder(values, open_index(folder), "output") if is_index(folder) else make_encoder(values)
+  output.mkdir(parents=True, exist_ok=True)
+  (output / _MARK).touch()  # first, so that a demo that was interrupted is known as one
   names = write_photographs(photographs)
-  (output / _MARK).touch()
   shows = write_views(photographs, views)
   console.say(f"{len(names)} photographs in {photographs}, {len(shows)} changed views of them in {views}")
-  if is_index(folder):
-    check_flags(values, open_index(folder))
-    encoder = None
-  else:
-    encoder = make_encoder(values)
   with console.progress("photographs") as progress:
     summary = build_index(
       photographs,
@@ -58,7 +58,7 @@ def run(values: flags.FlagValues, console) -> int:
       batch_size=values["batch_size"].value,
     )
   tell(summary, console)
-  searcher = Searcher(folder)
+  searcher = Searcher(folder, encoder)
   queries = []
   with console.progress("views") as progress:
     for place, view in enumerate(shows, 1):
@@ -78,5 +78,6 @@ def _show(shows: dict[str, str], answers: list, views: Path, folder: Path) -> in
     told = ", ".join(f"{result.id} {result.score:.4f}" for result in results)
     print(f"{view:<{width}}  {told}{'' if right else '   <- not its photograph'}")
   print(f"{first} of {len(shows)} views found their photograph first")
-  print(f"search it yourself: python main.py --mode=search --index={folder} --query={views / next(iter(shows))}")
+  command = f"--mode=search --index={shlex.quote(str(folder))} --query={shlex.quote(str(views / next(iter(shows))))}"
+  print(f"search it yourself: python main.py {command}")
   return 0

@@ -17,25 +17,42 @@ def make_encoder(values: flags.FlagValues):
   )
 
 
-def check_flags(values: flags.FlagValues, index) -> None:
-  """Refuses flags that disagree with an existing index, which decides weights, protocol and sizes itself.
+def agreeing_encoder(values: flags.FlagValues, index, folder_flag: str = "index"):
+  """The encoder of `--weights`, if it is given and is the index's own; None means: the one that the index names.
+
+  So an index is used with a copy of its weights where the folder that it names is gone.
+
+  Args:
+    values: of the call.
+    index: an open one, which decides weights, protocol and sizes itself.
+    folder_flag: the flag that would name another index.
 
   Raises:
-    CallError: with every disagreement, both sides named.
+    CallError: flags disagree with the index; with every disagreement, both sides named.
   """
-  from cwf_jax.models.checkpoint import load_weights
+  from cwf_jax.encoder import load_encoder
+  from cwf_jax.protocol import Protocol
 
   settings = index.settings
-  problems = []
+  problems, encoder = [], None
   weights = values["weights"].value
-  if weights is not None and load_weights(weights).sha256 != settings.weights_sha256:
-    problems.append(f"--weights={weights}, but it has those of {settings.weights_folder or settings.weights}")
-  recorded = {"protocol": "name", "image_size": "image_size", "num_classes": "num_classes"}
-  for flag, name in recorded.items():
-    asked = values[flag].value
-    if asked is not None and asked != settings.protocol[name]:
-      problems.append(f"--{flag}={asked}, but its own is {settings.protocol[name]}")
+  if weights is not None:
+    encoder = load_encoder(weights, Protocol.from_json(settings.protocol))
+    if encoder.settings.weights_sha256 != settings.weights_sha256:
+      problems.append(f"--weights={weights}, but it has those of {settings.weights_folder or settings.weights}")
+  recorded = {
+    "protocol": (values["protocol"].value, settings.protocol["name"]),
+    "image_size": (values["image_size"].value, settings.protocol["image_size"]),
+    "num_classes": (_at_most(values["num_classes"].value, settings.network_classes), settings.num_classes),
+  }
+  problems += [f"--{flag}={asked}, but its own is {own}" for flag, (asked, own) in recorded.items() if asked not in (None, own)]
   if problems:
     raise CallError(
-      f"the index {index.folder} was made otherwise: {'; '.join(problems)}. Leave the flags out, or name a new --index"
+      f"the index {index.folder} was made otherwise: {'; '.join(problems)}. Leave the flags out, or name a new "
+      f"--{folder_flag}"
     )
+  return encoder
+
+
+def _at_most(asked: int | None, most: int) -> int | None:
+  return None if asked is None else min(asked, most)

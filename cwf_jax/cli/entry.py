@@ -3,13 +3,18 @@
 0 done; 1 failed on the way; 2 the call was wrong; 130 interrupted.
 """
 
+import contextlib
+import errno
 import os
+import re
 import signal
 import sys
+import threading
+from collections.abc import Iterator
 
 from absl import app, flags
 
-from cwf_jax.cli.call import Answer, Call, parse_call
+from cwf_jax.cli.call import Answer, Call, FailedError, parse_call
 from cwf_jax.errors import InputError
 
 
@@ -20,44 +25,128 @@ def main() -> None:
 
 def parse(argv: list[str]) -> Call:
   """Parses the arguments for `app.run`; a wrong call ends here with one line and exit 2, `--help` with 0."""
+  _prepare_streams()
   flags.FLAGS(argv[:1])  # absl's own flags stay at their defaults
   try:
     call = parse_call(argv)
+    if isinstance(call, Call):
+      return call
+    sys.exit(_answer(call))
   except InputError as error:
     sys.exit(_fail(error, 2))
-  if isinstance(call, Answer):
-    print(call.text)
-    sys.exit(0)
-  return call
 
 
 def run(call: Call) -> int:
   """Runs a call and returns its exit code."""
+  interrupt = _Interrupt()
+  with _caught(interrupt):
+    try:
+      return _run(call, interrupt)
+    except (Exception, KeyboardInterrupt) as error:
+      if interrupt.came or isinstance(error, KeyboardInterrupt):
+        return _fail("interrupted", 130)
+      raise
+
+
+class _Interrupt:
+  """Raises `KeyboardInterrupt`, and remembers it, since a library may turn it into an error of its own.
+
+  While it is held, at the start, it only remembers: an extension that is being imported would print a traceback.
+  """
+
+  def __init__(self):
+    self.came, self._held = False, True
+
+  def __call__(self, *_) -> None:
+    self.came = True
+    if not self._held:
+      raise KeyboardInterrupt
+
+  def release(self) -> None:
+    self._held = False
+    if self.came:
+      raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _caught(interrupt: _Interrupt) -> Iterator[None]:
+  """A Ctrl-C and a polite kill both interrupt, unless the caller has this process ignore them."""
+  if threading.current_thread() is not threading.main_thread():
+    yield  # signals are the main thread's
+    return
+  before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+  before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
+  try:
+    for number in before:
+      signal.signal(number, interrupt)
+    yield
+  finally:
+    for number, handler in before.items():
+      signal.signal(number, handler)
+
+
+def _run(call: Call, interrupt: _Interrupt) -> int:
   from cwf_jax.cli.console import open_console
 
-  signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill leaves what a Ctrl-C leaves
   try:
     with open_console(call.values) as console:
+      interrupt.release()
       try:
         code = call.mode.run(call.values, console)
         sys.stdout.flush()
         return code
-      except InputError as error:
-        console.log_error(error)
-        return _fail(error, 2)
       except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone: nothing more to say
-        return 1
-      except OSError as error:
+        return _leave_quietly()
+      except Exception as error:
         console.log_error(error)
-        return _fail(error, 1)
-      except KeyboardInterrupt:
-        return _fail("interrupted", 130)
-  except InputError as error:  # of the console itself
+        raise
+  except InputError as error:
     return _fail(error, 2)
+  except (FailedError, OSError) as error:
+    return _fail(_explain(error), 1)
+  except (MemoryError, RuntimeError) as error:
+    if not _is_out_of_memory(error):
+      raise
+    return _fail("not enough memory; a smaller --batch_size or --image_size needs less", 1)
+
+
+def _answer(answer: Answer) -> int:
+  try:
+    print(answer.text, flush=True)
+    return 0
+  except BrokenPipeError:
+    return _leave_quietly()
+
+
+def _prepare_streams() -> None:
+  """A stream that the call closed takes what it is given, and no file's name is beyond what a terminal takes."""
+  for name in ("stdout", "stderr"):
+    stream = getattr(sys, name)
+    if stream is None:
+      nowhere = os.open(os.devnull, os.O_WRONLY)  # takes the closed one's number, so that no file of ours does
+      setattr(sys, name, open(nowhere, "w", encoding="utf-8", closefd=False))  # noqa: SIM115  (to the end)
+    elif hasattr(stream, "reconfigure"):
+      stream.reconfigure(errors="backslashreplace")
+
+
+def _leave_quietly() -> int:
+  """The reader has gone: nothing more to say, not even at the interpreter's end."""
+  os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+  return 1
+
+
+def _explain(error: Exception) -> str:
+  text = str(error)
+  if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in text:
+    return "no space is left on the disk"
+  return re.sub(r",?\s*\S+\.rs:\d+(:\d+)?", "", text)  # where in its source the store's library noticed
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+  return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error) or "Out of memory" in str(error)
 
 
 def _fail(error: object, code: int) -> int:
   text = " ".join(str(error).split()) or type(error).__name__
-  print(f"cwf_jax: {text}".encode("utf-8", "backslashreplace").decode(), file=sys.stderr, flush=True)
+  print(f"cwf_jax: {text}", file=sys.stderr, flush=True)
   return code

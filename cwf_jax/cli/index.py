@@ -2,16 +2,16 @@
 
 from absl import flags
 
-from cwf_jax.cli.call import CallError
+from cwf_jax.cli.call import CallError, FailedError
 from cwf_jax.cli.notes import RANDOM_NOTE
 
 EXAMPLES = """
-  python main.py --mode=index --images=photographs --index=photographs.index
-  python main.py --mode=index --images=photographs --index=photographs.index      # again: new, changed, removed files
-  python main.py --mode=index --images=more --prefix=more/ --index=photographs.index
-  python main.py --mode=index --images=list.txt --index=all.index --whitening=self --store_classes=all
+  python main.py --mode=index --images=photographs --index=my.index
+  python main.py --mode=index --images=more --prefix=more/ --index=my.index
+  python main.py --mode=index --images=list.txt --index=my.index --store_classes=all
 
-Interrupt it whenever you like: the next run takes up where it was. The images of an index may be gone when it is
+Run it again to bring the index up to date: new, changed and removed files. Interrupt it whenever
+you like: the next run takes up where it was. The images of an index may be gone when it is
 searched. A file that cannot be read is skipped, and its reason is told at the end.
 """
 
@@ -32,7 +32,7 @@ def define_flags(values: flags.FlagValues) -> None:
   )
   text(
     "store_classes", None, "class vectors kept for online and fixed search: the N most probable of each image, 0, all, or a "
-    "list of classes; default: 64", flag_values=values,
+    "list of classes (names or ids, separated by commas); default: 64", flag_values=values,
   )  # fmt: skip
   flags.DEFINE_boolean(
     "keep_raw", None, "keep the vectors before whitening too, so that the index can be whitened anew", flag_values=values
@@ -44,19 +44,14 @@ def run(values: flags.FlagValues, console) -> int:
   for flag in ("images", "index"):
     if not values[flag].value:
       raise CallError(f"--mode=index needs --{flag}=PATH; --mode=index --help shows examples")
-  from cwf_jax.cli.encoders import check_flags, make_encoder
+  from cwf_jax.cli.encoders import agreeing_encoder, make_encoder
   from cwf_jax.images.listing import list_images
   from cwf_jax.index.store import is_index, open_index
   from cwf_jax.indexing.build import build_index
 
   images, folder = values["images"].value, values["index"].value
   list_images(images)  # a wrong path is told before weights are loaded
-  encoder = None
-  if is_index(folder):
-    index = open_index(folder)
-    check_flags(values, index)
-  else:
-    encoder = make_encoder(values)
+  encoder = agreeing_encoder(values, open_index(folder)) if is_index(folder) else make_encoder(values)
   try:
     with console.progress("images") as progress:
       summary = build_index(
@@ -68,16 +63,22 @@ def run(values: flags.FlagValues, console) -> int:
         batch_size=values["batch_size"].value,
         **{name: values[name].value for name in ("whitening", "n_pca", "store_classes", "keep_raw")},
       )
-  except KeyboardInterrupt:
+  except (KeyboardInterrupt, OSError):
     rows = len(open_index(folder)) if is_index(folder) else 0
-    console.say(f"{rows} images are in the index {folder}; the same command goes on from there")
+    console.say(f"{_count(rows, 'image')} in the index {folder}; the same command goes on from there")
     raise
   tell(summary, console)
   print(
     f"{summary.indexed} indexed, {summary.unchanged} unchanged, {summary.removed} removed, {len(summary.skipped)} skipped; "
-    f"{summary.rows} images in {folder}"
+    f"{_count(summary.rows, 'image')} in {folder}"
   )
-  return 0 if summary.rows else 1
+  if not summary.rows:
+    raise FailedError(f"none of the {_count(len(summary.skipped), 'file')} could be read")
+  return 0
+
+
+def _count(number: int, what: str) -> str:
+  return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def tell(summary, console) -> None:
@@ -91,7 +92,7 @@ def tell(summary, console) -> None:
   if summary.indexed:
     rate = summary.indexed / max(seconds["total"] - seconds["compile"], 1e-9)
     parts = ", ".join(f"{name} {seconds[name]:.1f} s" for name in ("compile", "read", "encode", "write"))
-    console.say(f"{seconds['total']:.1f} s ({parts}), {rate:.1f} images/s without compiling")
+    console.say(f"{seconds['total']:.1f} s ({parts}), {rate:.1f} images a second without compiling")
   console.say(f"whitening: {summary.whitening}")
   if summary.is_random:
     console.say(f"note: {RANDOM_NOTE}")

@@ -1,24 +1,28 @@
 """`--mode=search`: a photograph, or many, against an index."""
 
+import collections
+import concurrent.futures
+import contextlib
 import dataclasses
-import json
+import itertools
+from collections.abc import Iterator
 
 from absl import flags
 
-from cwf_jax.cli.call import CallError
-from cwf_jax.cli.notes import RANDOM_NOTE
+from cwf_jax.cli.call import CallError, FailedError
 
 EXAMPLES = """
-  python main.py --mode=search --index=photographs.index --query=tower.jpg
-  python main.py --mode=search --index=photographs.index --query=tower.jpg --box=120,40,480,600 --expand=5
-  python main.py --mode=search --index=photographs.index --query=queries/ --top=3 --format=json > answers.jsonl
-  python main.py --mode=search --index=all.index --query=tower.jpg --aggregation=fixed --classes="bell cote, dome, church"
+  python main.py --mode=search --index=my.index --query=tower.jpg
+  python main.py --mode=search --index=my.index --query=tower.jpg --box=120,40,480,600 --expand=5
+  python main.py --mode=search --index=my.index --query=tower.jpg --classes="bell cote, church"
+  python main.py --mode=search --index=my.index --query=queries/ --format=json > answers.jsonl
 
-A box is left,top,right,bottom in pixels of the upright image, right and bottom exclusive. The table names the classes
-that made each score, with their shares; the shares add up to the score.
+A box is left,top,right,bottom in pixels of the upright image, right and bottom exclusive. Each
+answer names the classes that made its score, with their shares; the shares add up to the score.
 """
 
-_QUERIES_AT_ONCE = 64
+_DECODED_AHEAD = 2
+_SHARES = {"table": 3, "json": 8}
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -31,10 +35,14 @@ def define_flags(values: flags.FlagValues) -> None:
     "--classes. Default: offline, or fixed where --classes is given", flag_values=values,
   )  # fmt: skip
   text("classes", None, "names or ids, separated by commas: what the search is steered by", flag_values=values)
-  flags.DEFINE_boolean("partial", False, "describe images that lack some of the classes by those they have", flag_values=values)
+  flags.DEFINE_boolean(
+    "partial", False, "online and fixed: describe images that lack some of the classes by those they hold", flag_values=values
+  )
   number("top", 10, "answers", lower_bound=1, flag_values=values)
-  number("shares", 8, "classes named for each answer in JSON (the table names the first three)", 0, flag_values=values)
-  number("expand", 0, "search again with the sum of the first N answers", lower_bound=0, flag_values=values)
+  number(
+    "shares", None, "classes told apart for each answer; default: 8 in JSON, 3 in a table", lower_bound=0, flag_values=values
+  )
+  number("expand", 0, "search again with the sum of the first N answers; 0: do not", lower_bound=0, flag_values=values)
   flags.DEFINE_enum("format", "table", ["table", "json"], "a table, or one JSON object a query, one a line", flag_values=values)
 
 
@@ -46,56 +54,42 @@ def run(values: flags.FlagValues, console) -> int:
   box = None if values["box"].value is None else parse_box(values["box"].value)
   classes = values["classes"].value
   aggregation = values["aggregation"].value or ("offline" if classes is None else "fixed")
+  arguments = {flag: values[flag].value for flag in ("top", "expand", "partial")}
+  arguments["shares"] = values["shares"].value
+  if arguments["shares"] is None:
+    arguments["shares"] = _SHARES[values["format"].value]
 
-  from cwf_jax.cli.encoders import check_flags
-  from cwf_jax.images.decoding import UnreadableImageError
-  from cwf_jax.images.listing import is_list, list_images
+  from cwf_jax.cli.answers import format_answers
+  from cwf_jax.cli.encoders import agreeing_encoder
   from cwf_jax.index.store import open_index
-  from cwf_jax.retrieval.searcher import Searcher, check_classes
+  from cwf_jax.retrieval.searcher import QUERIES_AT_ONCE, Searcher, check_arguments, check_classes
 
   check_classes(aggregation, classes)
-  source = values["query"].value
-  many = is_list(source)
-  if many and box is not None:
+  check_arguments(aggregation, **arguments)
+  queries = _list_queries(values["query"].value)
+  if queries.many and box is not None:
     raise CallError("--box is for one query; found a folder or a list of queries")
-  listing = list_images(source) if many else None
   index = open_index(values["index"].value)
-  check_flags(values, index)
-  searcher = Searcher(index)
+  searcher = Searcher(index, agreeing_encoder(values, index))
   if classes is not None:
     searcher.encoder.settings.classes.resolve_all(classes)
-  settings = index.settings
-  if settings.is_random:
-    console.say(f"note: {RANDOM_NOTE}")
-  if settings.whitening.pending:
+  if index.settings.whitening.pending:
     console.say("note: the whitening of this index is not fitted yet; --mode=index finishes it")
-  queries = [(name, listing.path(name)) for name in listing.ids] if many else [(source, source)]
-  skipped = [f"{name}: {reason}" for name, reason in listing.skipped] if many else []
-  waiting, found = [], 0
-  show = _Printer(values["format"].value, settings)
-  with console.progress("queries") as progress:
-    for place, (name, path) in enumerate(queries, 1):
-      try:
-        waiting.append((name, searcher.encode(path, box, classes)))
-      except UnreadableImageError as error:
-        if not many:
-          raise
-        skipped.append(f"{name}: {error.reason}")
-      if waiting and (len(waiting) == _QUERIES_AT_ONCE or place == len(queries)):
-        answers = searcher.search(
-          [query for _, query in waiting],
-          aggregation,
-          **{flag: values[flag].value for flag in ("top", "expand", "partial", "shares")},
-        )
-        for (waited, _), results in zip(waiting, answers, strict=True):
-          show(waited, results)
-        found += len(waiting)
-        waiting = []
-      if many:
-        progress(place, len(queries), len(skipped))
-  for line in skipped:
+  found = 0
+  with console.progress("queries") as progress, contextlib.closing(_read(queries, progress)) as read:
+    encoded = ((name, searcher.encode(pixels, box, classes)) for name, pixels in read)
+    while some := list(itertools.islice(encoded, QUERIES_AT_ONCE)):
+      for name in (name for name, query in some if not query.class_vectors.any()):
+        console.say(f"note: the network sees none of its classes in {name}: all scores are 0")
+      answers = searcher.search([query for _, query in some], aggregation, **arguments)
+      for (name, _), results in zip(some, answers, strict=True):
+        print(format_answers(values["format"].value, name, results, aggregation, index.settings), flush=True)
+      found += len(some)
+  for line in queries.skipped:
     console.say(f"skipped {line}")
-  return 0 if found else 1
+  if not found:
+    raise FailedError(f"none of the queries in {values['query'].value} could be read")
+  return 0
 
 
 def parse_box(text: str) -> tuple[float, float, float, float]:
@@ -107,41 +101,40 @@ def parse_box(text: str) -> tuple[float, float, float, float]:
   return left, top, right, bottom
 
 
-@dataclasses.dataclass
-class _Printer:
-  format: str
-  settings: object
+@dataclasses.dataclass(frozen=True)
+class _Queries:
+  """What is searched for: (name, path) of each, whether they are of a folder or list, and what was left out and why."""
 
-  def __call__(self, query: str, results: list) -> None:
-    if self.format == "json":
-      found = {"query": query, "results": [result.to_json() for result in results]}
-      if self.settings.is_random:
-        found |= {"weights": self.settings.weights, "note": RANDOM_NOTE}
-      print(json.dumps(found), flush=True)
-    else:
-      print(format_table(query, results, self.settings.is_random), flush=True)
+  files: list[tuple[str, str]]
+  many: bool
+  skipped: list[str]
 
 
-def format_table(query: str, results: list, is_random: bool) -> str:
-  """Answers as aligned columns: rank, score, id, and the parts of the score."""
-  expanded = any(result.expanded_from for result in results)
-  reason = "made by the images it was expanded with" if expanded else "classes that made the score"
-  if is_random and not expanded:
-    reason += " (random weights: the names mean nothing)"
-  rows = [("rank", "score", "image", reason)]
-  for result in results:
-    parts = [part for part in result.expanded_from or result.classes if not part.name.startswith("(other")][:3]
-    told = ", ".join(f"{part.name} {part.share:.4f}" for part in parts)
-    if result.lacked:
-      told += f"; lacks {result.lacked} classes"
-    rows.append((str(result.rank), f"{result.score:.4f}", _printable(result.id), told))
-  widths = [max(len(row[column]) for row in rows) for column in range(3)]
-  lines = [
-    f"{row[0]:>{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:<{widths[2]}}  {row[3]}".rstrip() for row in rows
-  ]
-  return "\n".join([f"query {_printable(query)}", *lines, ""])
+def _list_queries(source: str) -> _Queries:
+  from cwf_jax.images.listing import is_list, list_images
+
+  if not is_list(source):
+    return _Queries([(source, source)], False, [])
+  listing = list_images(source)
+  skipped = [f"{name}: {reason}" for name, reason in listing.skipped]
+  return _Queries([(name, listing.path(name)) for name in listing.ids], True, skipped)
 
 
-def _printable(text: str) -> str:
-  shown = text.encode("utf-8", "backslashreplace").decode()
-  return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
+def _read(queries: _Queries, progress) -> Iterator[tuple[str, object]]:
+  """The pixels of each query, decoded a little ahead; of many, those that cannot be read are left out."""
+  from cwf_jax.images.decoding import UnreadableImageError, decode_image
+
+  waiting: collections.deque = collections.deque()
+  with concurrent.futures.ThreadPoolExecutor(1) as thread:
+    for place in range(len(queries.files)):
+      while len(waiting) <= _DECODED_AHEAD and place + len(waiting) < len(queries.files):
+        waiting.append(thread.submit(decode_image, queries.files[place + len(waiting)][1]))
+      name = queries.files[place][0]
+      try:
+        yield name, waiting.popleft().result()
+      except UnreadableImageError as error:
+        if not queries.many:
+          raise
+        queries.skipped.append(f"{name}: {error.reason}")
+      if queries.many:
+        progress(place + 1, len(queries.files), len(queries.skipped))

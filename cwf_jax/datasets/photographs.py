@@ -5,6 +5,7 @@ version of Pillow.
 """
 
 import importlib.util
+import io
 import os
 from pathlib import Path
 
@@ -29,6 +30,16 @@ REAL_VIEWS = {"motorcycle_left": ("skimage", "data/motorcycle_right.png")}
 VIEWS = ("closer", "tilted")
 
 
+def check_installed() -> None:
+  """Finds the packages.
+
+  Raises:
+    InputError: one is not installed; the message says how to install it.
+  """
+  for package in SOURCES:
+    _home(package)
+
+
 def write_photographs(folder: str | os.PathLike) -> list[str]:
   """Copies the photographs into a folder as they are.
 
@@ -38,6 +49,7 @@ def write_photographs(folder: str | os.PathLike) -> list[str]:
   Raises:
     InputError: a package is not installed.
   """
+  check_installed()
   target = Path(folder)
   target.mkdir(parents=True, exist_ok=True)
   names = []
@@ -62,14 +74,16 @@ def write_views(photographs: str | os.PathLike, folder: str | os.PathLike, seed:
   target = Path(folder)
   target.mkdir(parents=True, exist_ok=True)
   shows = {}
-  for path in sorted(Path(photographs).iterdir()):
-    image = Image.open(path).convert("RGB")
+  for path in sorted(Path(photographs) / Path(file).name for files in SOURCES.values() for file in files):
+    with Image.open(path) as opened:
+      image = opened.convert("RGB")
     for number, view in enumerate(VIEWS):
       generator = np.random.default_rng([seed, number, *path.stem.encode()])
       name = f"{path.stem}_{view}.jpg"
       changed = _closer(image, generator) if view == "closer" else _tilted(image, generator)
-      changed = _spoil(changed, generator)
-      changed.save(target / name, quality=int(generator.integers(40, 75)))
+      content = io.BytesIO()
+      _spoil(changed, generator).save(content, "jpeg", quality=int(generator.integers(40, 75)))
+      _write(target / name, content.getvalue())
       shows[name] = path.stem
     if path.stem in REAL_VIEWS:
       package, file = REAL_VIEWS[path.stem]

@@ -6,6 +6,7 @@ content; links to folders are not followed, so a walk always ends.
 
 import dataclasses
 import os
+import stat
 from pathlib import Path
 
 from cwf_jax.errors import InputError
@@ -43,11 +44,16 @@ def list_images(source: str | os.PathLike) -> Listing:
     InputError: there is no such path, it is neither a folder nor a list, it cannot be read, or it names no image.
   """
   path = Path(source)
-  if path.is_dir():
+  try:
+    mode = os.stat(path).st_mode
+  except (FileNotFoundError, NotADirectoryError):
+    raise InputError(f"there is no file or folder {_shown(path)}") from None
+  except (OSError, ValueError) as error:  # a zero byte is a ValueError
+    reason = getattr(error, "strerror", None) or error
+    raise InputError(f"{_shown(path)[:200]} cannot be read: {reason}") from None
+  if stat.S_ISDIR(mode):
     listing = _walk(path)
     wanted = f"no file in it ends in {', '.join(sorted(EXTENSIONS))}"
-  elif not path.exists():
-    raise InputError(f"there is no file or folder {_shown(path)}")
   elif path.suffix.lower() in LIST_EXTENSIONS:
     listing = _read_list(path)
     wanted = "it names no file"
@@ -65,11 +71,11 @@ def is_list(source: str | os.PathLike) -> bool:
 
 
 def _walk(root: Path) -> Listing:
-  root = root.absolute()
+  root = _absolute(root)
   ids, skipped, unread = [], [], []
 
   def note(error: OSError) -> None:
-    folder = Path(os.path.relpath(error.filename, root)).as_posix()
+    folder = _id_of(error.filename, root)
     skipped.append((_shown(folder) + "/", f"the folder cannot be read: {error.strerror}"))
     unread.append("" if folder == "." else folder + "/")
 
@@ -77,23 +83,37 @@ def _walk(root: Path) -> Listing:
     for name in names:
       if os.path.splitext(name)[1].lower() not in EXTENSIONS:
         continue
-      _sort_out(Path(os.path.relpath(os.path.join(folder, name), root)).as_posix(), ids, skipped)
-  return Listing(str(root), tuple(sorted(ids)), tuple(sorted(skipped)), tuple(unread))
+      _sort_out(_id_of(os.path.join(folder, name), root), ids, skipped)
+  return Listing(root, tuple(sorted(ids)), tuple(sorted(skipped)), tuple(unread))
 
 
 def _read_list(path: Path) -> Listing:
-  root = path.absolute().parent
+  root = _absolute(path.parent)
   try:
-    lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
+    # `splitlines` would split at characters that a name may hold.
+    lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").split("\n")
   except OSError as error:
     raise InputError(f"the list {_shown(path)} cannot be read: {error.strerror}") from None
   ids, skipped = [], []
-  for line in dict.fromkeys(line.strip() for line in lines):
+  for line in dict.fromkeys(line.strip(" \t") for line in lines):
     if "\0" in line:
-      raise InputError(f"{_shown(path)} is not a list of paths: it holds zero bytes")
+      raise InputError(f"{_shown(path)} is not a list of paths in UTF-8: it holds zero bytes")
     if line and not line.startswith("#"):
-      _sort_out(Path(os.path.relpath(root / line, root)).as_posix(), ids, skipped)
-  return Listing(str(root), tuple(sorted(set(ids))), tuple(sorted(set(skipped))))
+      _sort_out(_id_of(os.path.join(root, line), root), ids, skipped)
+  return Listing(root, tuple(sorted(set(ids))), tuple(sorted(set(skipped))))
+
+
+def _absolute(folder: Path) -> str:
+  """Without `..`, which is taken as it is written, links or not: the same words name the same root."""
+  try:
+    os.fspath(folder.absolute()).encode()
+  except UnicodeEncodeError:
+    raise InputError(f"the name of {_shown(folder)} is not UTF-8; rename it, or make a link to it") from None
+  return os.path.abspath(folder)
+
+
+def _id_of(path: str, root: str) -> str:
+  return Path(os.path.relpath(path, root)).as_posix()
 
 
 def _sort_out(image_id: str, ids: list[str], skipped: list[tuple[str, str]]) -> None:

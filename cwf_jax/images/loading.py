@@ -14,6 +14,7 @@ import numpy as np
 
 from cwf_jax.images.canvases import Fitted, fit_image, stack
 from cwf_jax.images.decoding import UnreadableImageError, decode_image, read_file
+from cwf_jax.images.files import describe
 from cwf_jax.images.listing import Listing
 from cwf_jax.protocol import Protocol, Size
 
@@ -65,29 +66,38 @@ def load_image(listing: Listing, image_id: str, protocol: Protocol) -> LoadedIma
   """Reads, decodes and resizes one image; what is wrong with it is returned, not raised."""
   path = listing.path(image_id)
   try:
+    # Before it is read: should it change in between, the next run finds another time than this one.
+    mtime_ns = os.stat(path).st_mtime_ns
     content = read_file(path)
     image = decode_image(content)
     return LoadedImage(
       id=image_id,
       path=path,
       bytes=len(content),
-      mtime_ns=os.stat(path).st_mtime_ns,
+      mtime_ns=mtime_ns,
       sha256=hashlib.sha256(content).hexdigest(),
       original=image.shape[:2],
       fitted=fit_image(image, protocol),
     )
   except UnreadableImageError as error:
     return SkippedImage(image_id, error.reason)
-  except OSError as error:
-    return SkippedImage(image_id, error.strerror or type(error).__name__)
+  except (OSError, ValueError) as error:
+    return SkippedImage(image_id, describe(error))
 
 
 def load_images(
   listing: Listing, ids: Iterable[str], protocol: Protocol, threads: int, ahead: int
 ) -> Iterator[LoadedImage | SkippedImage]:
-  """Loads images in the order of `ids`, on `threads` threads, at most `ahead` of them before they are asked for."""
+  """Loads images in the order of `ids`, on `threads` threads, at most `ahead` of them before they are asked for.
+
+  The threads end with the iterator, also when it is closed early.
+  """
   data = grain.MapDataset.source(list(ids)).map(lambda image_id: load_image(listing, image_id, protocol))
-  yield from data.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead))
+  iterator = iter(data.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)))
+  try:
+    yield from iterator
+  finally:
+    iterator.close()
 
 
 def fill_batches(

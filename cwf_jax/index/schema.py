@@ -74,7 +74,6 @@ class IndexSettings:
     stored: the class vectors that are stored.
     keep_raw: the raw class vectors are stored too.
     whitening: its origin.
-    made_with: versions, dtype and device: recorded, not compared.
   """
 
   fingerprint: str
@@ -90,7 +89,6 @@ class IndexSettings:
   stored: StoredClasses
   keep_raw: bool
   whitening: WhiteningOrigin
-  made_with: dict
 
   @property
   def num_classes(self) -> int:
@@ -111,20 +109,25 @@ class IndexSettings:
     """The inverse of `to_metadata`.
 
     Raises:
-      InputError: the data set is not an index of this package, or of another format.
+      InputError: the data set is not an index of this package, of another format, or its settings are damaged.
     """
     if not metadata or _METADATA_KEY not in metadata:
       raise InputError("it is a Lance data set, but not an index of cwf_jax")
-    values = json.loads(metadata[_METADATA_KEY])
-    found = values.pop("format", None)
-    if found != FORMAT:
-      raise InputError(f"its format is {found}, this version of cwf_jax reads format {FORMAT}; index the images again")
-    stored = values.pop("stored")
-    return cls(
-      stored=StoredClasses(stored["kind"], stored["count"], tuple(stored["ids"])),
-      whitening=WhiteningOrigin(**values.pop("whitening")),
-      **values,
-    )
+    try:
+      values = json.loads(metadata[_METADATA_KEY])
+      found = values.pop("format", None)
+      if found != FORMAT:
+        raise InputError(f"its format is {found}, this version of cwf_jax reads format {FORMAT}; index the images again")
+      stored = values.pop("stored")
+      return cls(
+        stored=StoredClasses(stored["kind"], stored["count"], tuple(stored["ids"])),
+        whitening=WhiteningOrigin(**values.pop("whitening")),
+        **values,
+      )
+    except InputError:
+      raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+      raise InputError(f"its settings are damaged ({type(error).__name__}: {error})") from None
 
 
 def class_column(class_id: int) -> str:
@@ -132,8 +135,16 @@ def class_column(class_id: int) -> str:
   return f"class_{class_id:05d}"
 
 
+def is_derived(column: str) -> bool:
+  """Whether the column follows from the raw class vectors and the whitening."""
+  return column == "descriptor" or column.startswith("class_")
+
+
 def arrow_schema(settings: IndexSettings) -> pa.Schema:
-  """The columns of a row; fixed-size lists hold vectors one after the other."""
+  """The columns of a row; fixed-size lists hold vectors one after the other.
+
+  `made_with` names the versions, dtype and device of the run that encoded the row: recorded, not compared.
+  """
   scalar = {
     "id": pa.string(),
     "path": pa.string(),
@@ -144,6 +155,7 @@ def arrow_schema(settings: IndexSettings) -> pa.Schema:
     "sha256": pa.string(),
     "height": pa.int32(),
     "width": pa.int32(),
+    "made_with": pa.string(),
   }
   top = min(settings.num_encoded, max(settings.num_classes, 64))
   lists = {
@@ -170,18 +182,22 @@ def to_table(settings: IndexSettings, columns: dict[str, list | np.ndarray]) -> 
   """Rows as a table: lists of scalars, and arrays whose first axis is the row.
 
   Raises:
-    InputError: a column is missing, unknown, or of another length than the schema's.
+    InputError: a column is missing, unknown, or of another size than the schema's.
   """
   schema = arrow_schema(settings)
   if set(columns) != set(schema.names):
     raise InputError(f"the columns should be {sorted(schema.names)}; found {sorted(columns)}")
-  arrays = []
+  rows, arrays = len(columns["id"]), []
   for field in schema:
     values = columns[field.name]
     if pa.types.is_fixed_size_list(field.type):
       flat = np.ascontiguousarray(values, field.type.value_type.to_pandas_dtype()).reshape(-1)
+      if len(flat) != rows * field.type.list_size:
+        raise InputError(f"{field.name} should be {rows} rows of {field.type.list_size} values; found {np.shape(values)}")
       arrays.append(pa.FixedSizeListArray.from_arrays(pa.array(flat), type=field.type))
     else:
+      if len(values) != rows:
+        raise InputError(f"{field.name} should be {rows} rows; found {len(values)}")
       arrays.append(pa.array(values, field.type))
   return pa.Table.from_arrays(arrays, schema=schema)
 

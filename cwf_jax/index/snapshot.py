@@ -1,22 +1,21 @@
 """The descriptors of one version as memory-mapped arrays, in the order of the ids.
 
 The order depends on the ids alone, so that equal scores are ranked alike whatever the index went through. A snapshot is
-written into a temporary folder that is renamed when it is whole; its name is the version's.
+written into a folder of its own that is renamed when it is whole; its name is the version's.
 """
 
-import contextlib
 import os
 import shutil
 import tempfile
+import time
+import uuid
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-import lance
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from cwf_jax.index.schema import to_array
+_WRITING = ".writing-"
 
 
 class Snapshot(NamedTuple):
@@ -31,75 +30,85 @@ class Snapshot(NamedTuple):
   rows: np.ndarray
 
 
-def open_snapshot(folder: Path, version: int, data: lance.LanceDataset, dimensions: int) -> Snapshot:
-  """Maps the snapshot of a version, after writing it if it is not there yet.
-
-  An index that cannot be written gets its snapshot in a temporary folder that goes with the process.
-  """
-  target = folder / "snapshots" / f"v{version}"
-  if not target.is_dir():
-    try:
-      target.parent.mkdir(exist_ok=True)
-      _write(target, data, dimensions)
-    except PermissionError:
-      return _load(_write_elsewhere(data, dimensions))
-    except OSError as error:
-      if "Read-only" not in str(error):
-        raise
-      return _load(_write_elsewhere(data, dimensions))
-  return _load(target)
+def path_of(folder: Path, version: int) -> Path:
+  """Where the snapshot of a version lies in an index's folder."""
+  return folder / "snapshots" / f"v{version}"
 
 
-def remove_others(folder: Path, version: int) -> None:
-  """Removes the snapshots of other versions; whoever has one open keeps it until it is closed."""
-  parent = folder / "snapshots"
-  for path in parent.iterdir() if parent.is_dir() else ():
-    if path.name != f"v{version}":
-      shutil.rmtree(path, ignore_errors=True)
-
-
-def _load(target: Path) -> Snapshot:
-  rows = np.load(target / "rows.npy")
-  descriptors = np.load(target / "descriptors.npy", mmap_mode="r" if len(rows) else None)
-  return Snapshot(descriptors, rows)
-
-
-def _write(target: Path, data: lance.LanceDataset, dimensions: int) -> None:
-  temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=target.parent))
+def load(target: Path, shape: tuple[int, int]) -> Snapshot | None:
+  """Maps a snapshot of [n d] descriptors; None where there is none, or one that was cut off."""
   try:
-    _fill(temporary, data, dimensions)
-    with contextlib.suppress(FileExistsError, OSError):
+    rows = np.load(target / "rows.npy")
+    # An empty file cannot be mapped.
+    descriptors = np.load(target / "descriptors.npy", mmap_mode="r" if shape[0] else None)
+  except (OSError, ValueError, EOFError):
+    return None
+  whole = rows.shape == shape[:1] and descriptors.shape == shape and descriptors.dtype == np.float32
+  return Snapshot(descriptors, rows) if whole else None
+
+
+def write(target: Path, rows: np.ndarray, blocks: Iterable[np.ndarray], dimensions: int) -> None:
+  """Writes a snapshot; another process that writes the same one at the same time does no harm.
+
+  Args:
+    target: its folder.
+    rows: of the snapshot.
+    blocks: its descriptors, one block after the other.
+    dimensions: of the descriptors.
+
+  Raises:
+    OSError: there is no room for it, or it may not be written.
+  """
+  # Not `mkdtemp`: its folders are for one user alone, and an index may have many readers.
+  temporary = target.parent / f"{_WRITING}{uuid.uuid4().hex}"
+  try:
+    target.parent.mkdir(exist_ok=True)
+    temporary.mkdir()
+    _write_array(temporary / "rows.npy", [rows], rows.shape, "<i8")
+    _write_array(temporary / "descriptors.npy", blocks, (len(rows), dimensions), "<f4")
+    try:
       os.rename(temporary, target)
+    except OSError:
+      if load(target, (len(rows), dimensions)) is None:  # else another process was quicker
+        shutil.rmtree(target, ignore_errors=True)
+        os.rename(temporary, target)
+  except OSError as error:
+    raise OSError(f"the snapshot {target} cannot be written: {error.strerror or error}") from error
   finally:
-    if target.is_dir():
-      shutil.rmtree(temporary, ignore_errors=True)
+    shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _write_elsewhere(data: lance.LanceDataset, dimensions: int) -> Path:
-  folder = tempfile.TemporaryDirectory(prefix="cwf_jax-snapshot-")
+def _write_array(path: Path, blocks: Iterable[np.ndarray], shape: tuple[int, ...], dtype: str) -> None:
+  """Block by block, and not through a map of the file: on a full disk that would end the process by a signal."""
+  with open(path, "wb") as file:
+    np.lib.format.write_array_header_1_0(file, {"descr": dtype, "fortran_order": False, "shape": shape})
+    for block in blocks:
+      file.write(np.ascontiguousarray(block, dtype).data)
+
+
+def make_temporary() -> Path:
+  """A folder that goes with the process, for the snapshot of an index that cannot be written."""
+  folder = tempfile.TemporaryDirectory(prefix="cwf_jax-snapshot-", ignore_cleanup_errors=True)
   _kept.append(folder)
-  _fill(Path(folder.name), data, dimensions)
-  return Path(folder.name)
+  return Path(folder.name) / "snapshot"
 
 
 _kept: list[tempfile.TemporaryDirectory] = []
 
 
-def _fill(folder: Path, data: lance.LanceDataset, dimensions: int) -> None:
-  ids = data.to_table(columns=["id"])["id"]
-  rows = pc.sort_indices(pa.table({"id": ids}), sort_keys=[("id", "ascending")]).to_numpy().astype(np.int64)
-  places = np.empty_like(rows)
-  places[rows] = np.arange(len(rows))
-  np.save(folder / "rows.npy", rows)
-  if not len(rows):
-    np.save(folder / "descriptors.npy", np.zeros((0, dimensions), np.float32))
-    return
-  written = np.lib.format.open_memmap(
-    folder / "descriptors.npy", mode="w+", dtype=np.float32, shape=(len(rows), dimensions)
-  )
-  start = 0
-  for batch in data.to_batches(columns=["descriptor"], batch_size=8192):
-    block = to_array(batch["descriptor"])
-    written[places[start : start + len(block)]] = block
-    start += len(block)
-  written.flush()
+def remove_others(folder: Path, version: int, grace: float) -> None:
+  """Removes the snapshots of other versions, and unfinished ones that are older than `grace` seconds.
+
+  Whoever has one open keeps it until it is closed.
+  """
+  parent = folder / "snapshots"
+  for path in parent.iterdir() if parent.is_dir() else ():
+    if path.name.startswith(_WRITING):
+      try:
+        is_old = time.time() - path.stat().st_mtime > grace
+      except OSError:  # it was finished a moment ago
+        continue
+    else:
+      is_old = path.name != f"v{version}"
+    if is_old:
+      shutil.rmtree(path, ignore_errors=True)

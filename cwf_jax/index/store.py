@@ -8,65 +8,60 @@
 A reader sees whole versions only: rows, settings and the name of the whitening's file change in one commit.
 """
 
-import contextlib
 import dataclasses
 import datetime
 import functools
 import hashlib
 import io
+import itertools
 import os
+import shutil
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-import filelock
 import lance
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cwf_jax.errors import InputError
 from cwf_jax.index import schema, snapshot
+from cwf_jax.index.folder import (
+  DATA,
+  IndexFolderError,
+  check_name,
+  check_place,
+  is_index,
+  reading_from,
+  writing,
+  writing_to,
+)
 from cwf_jax.index.schema import IndexSettings
 
-_DATA = "images.lance"
+__all__ = ["Index", "IndexFolderError", "StoredFile", "check_place", "is_index", "open_index", "writing"]
+
 _GRACE = datetime.timedelta(hours=1)
+"""How long the files of an earlier version stay for those who have it open."""
+
+_BLOCK = 2**24
+"""Bytes of descriptors that are copied into a snapshot at a time."""
 
 
-class IndexFolderError(InputError):
-  """The folder is not an index, is damaged, or is written by another run."""
-
-
-@dataclasses.dataclass(frozen=True)
-class StoredFile:
+class StoredFile(NamedTuple):
   """What the index knows of an image's file, to tell new, changed, unchanged and removed ones apart."""
 
-  id: str
   bytes: int
   mtime_ns: int
   sha256: str
 
 
-def is_index(folder: str | os.PathLike) -> bool:
-  """Whether an index was ever created in this folder."""
-  return (Path(folder) / _DATA).is_dir()
-
-
-@contextlib.contextmanager
-def writing(folder: str | os.PathLike) -> Iterator[None]:
-  """Holds the right to write to the index; another run that has it is named as the reason of an error."""
-  folder = Path(folder)
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(folder / ".lock", timeout=0)
-    with lock:
-      yield
-  except filelock.Timeout:
-    raise IndexFolderError(f"{folder} is being written by another run; wait for its end and try again") from None
-  except (FileExistsError, NotADirectoryError):
-    raise IndexFolderError(f"{folder} is a file; --index names a folder") from None
-
-
 class Index:
   """One version of an index, open for reading; the methods that write return nothing and move it to the new version.
+
+  Those that read raise `IndexFolderError` where the index is damaged; those that write raise `OSError` where the disk is
+  full or may not be written, and leave the index as it was. Whoever writes holds `writing(folder)`.
 
   Attributes:
     folder: where it lies.
@@ -79,31 +74,30 @@ class Index:
     Raises:
       IndexFolderError: no index there, a damaged one, or one of another format.
     """
-    self.folder = Path(folder)
-    if not self.folder.exists():
+    self.folder = check_name(folder)
+    if not os.path.lexists(self.folder):
       raise IndexFolderError(f"there is no index at {self.folder}; make one with --mode=index")
     if not is_index(self.folder):
-      raise IndexFolderError(f"{self.folder} is not an index of cwf_jax: it holds no {_DATA}")
+      raise IndexFolderError(f"{self.folder} is not an index of cwf_jax: it holds no {DATA}")
+    self._uri = os.path.abspath(self.folder / DATA)
+    self._reopen()
     with self._reading():
-      self._data = lance.dataset(str(self.folder / _DATA))
-      self.settings = IndexSettings.from_metadata(self._data.schema.metadata)
       self.whitening  # noqa: B018  (a missing file of arrays is found on opening, not in the middle of a search)
 
   @classmethod
   def create(cls, folder: str | os.PathLike, settings: IndexSettings, whitening: dict[str, np.ndarray] | None) -> "Index":
-    """Makes an empty index; its folder may exist if it is empty but for the lock."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    others = sorted(path.name for path in folder.iterdir() if path.name != ".lock")
-    if others and not all(_is_ours(name) for name in others):
-      raise IndexFolderError(f"{folder} is neither empty nor an index of cwf_jax: it holds {', '.join(others[:3])}")
-    settings = _with_whitening(folder, settings, whitening)
-    empty = schema.arrow_schema(settings).empty_table()
-    lance.write_dataset(empty, str(folder / _DATA), mode="create")
+    """Makes an empty index; its folder may exist if it is empty but for what an index left."""
+    folder = check_place(folder)
+    with writing_to(folder):
+      folder.mkdir(parents=True, exist_ok=True)
+      shutil.rmtree(folder / "snapshots", ignore_errors=True)  # of an index that was removed: its versions had these numbers
+      settings = _with_whitening(folder, settings, whitening)
+      lance.write_dataset(schema.arrow_schema(settings).empty_table(), os.path.abspath(folder / DATA), mode="create")
     return cls(folder)
 
   def __len__(self) -> int:
-    return self._data.count_rows()
+    with self._reading():
+      return self._data.count_rows()
 
   @property
   def version(self) -> int:
@@ -127,25 +121,37 @@ class Index:
 
   def files(self, root: str, prefix: str) -> dict[str, StoredFile]:
     """The files of one folder and prefix, by id."""
-    where = f"root = {_quoted(root)} AND prefix = {_quoted(prefix)}"
-    columns = [field.name for field in dataclasses.fields(StoredFile)]
+    found = {}
+    columns = ["id", *StoredFile._fields]
     with self._reading():
-      table = self._data.to_table(columns=columns, filter=where)
-    return {row["id"]: StoredFile(**row) for row in table.to_pylist()}
-
-  def roots(self) -> dict[str, set[str]]:
-    """The folders that were indexed, by prefix."""
-    found: dict[str, set[str]] = {}
-    with self._reading():
-      for batch in self._data.to_batches(columns=["prefix", "root"]):
-        for prefix, root in set(zip(batch["prefix"].to_pylist(), batch["root"].to_pylist(), strict=True)):
-          found.setdefault(prefix, set()).add(root)
+      for batch in self._data.to_batches(columns=columns, filter=_of_folder(root, prefix)):
+        for image_id, *values in zip(*(batch[name].to_pylist() for name in columns), strict=True):
+          found[image_id] = StoredFile(*values)
     return found
+
+  def others(self, root: str, prefix: str) -> Iterator[tuple[str, str, str]]:
+    """The (id, root, prefix) of every row of another folder or prefix."""
+    columns = ["id", "root", "prefix"]
+    with self._reading():
+      for batch in self._data.to_batches(columns=columns, filter=f"NOT ({_of_folder(root, prefix)})"):
+        yield from zip(*(batch[name].to_pylist() for name in columns), strict=True)
 
   def scan(self, columns: list[str], rows: int = 1024) -> Iterator[pa.RecordBatch]:
     """The rows in stored order, in batches of at most `rows`."""
     with self._reading():
       yield from self._data.to_batches(columns=columns, batch_size=rows)
+
+  def scan_by_id(self, columns: list[str], rows: int = 1024) -> Iterator[pa.Table]:
+    """The rows in the order of the ids, in tables of `rows`, the last one shorter: nothing that depends on history."""
+    order = self.order()
+    for start in range(0, len(order), rows):
+      yield self.take(order[start : start + rows], columns)
+
+  def order(self) -> np.ndarray:
+    """The positions of the stored order, in the order of the ids (of their UTF-8 bytes)."""
+    with self._reading():
+      ids = self._data.to_table(columns=["id"])
+    return pc.sort_indices(ids, sort_keys=[("id", "ascending")]).to_numpy().astype(np.int64)
 
   def take(self, rows: np.ndarray, columns: list[str]) -> pa.Table:
     """The rows at these positions of the stored order, in the order given."""
@@ -154,66 +160,91 @@ class Index:
 
   @functools.cached_property
   def snapshot(self) -> snapshot.Snapshot:
-    """The descriptors of this version in the order of the ids; written on first use."""
-    with self._reading():
-      return snapshot.open_snapshot(self.folder, self.version, self._data, self.settings.dimensions)
+    """The descriptors of this version in the order of the ids; written on first use.
+
+    Where the index cannot be written, its snapshot goes into a temporary folder that goes with the process.
+    """
+    target, shape = snapshot.path_of(self.folder, self.version), (len(self), self.settings.dimensions)
+    found = snapshot.load(target, shape)
+    if found is None:
+      try:
+        self._write_snapshot(target)
+      except OSError:
+        target = snapshot.make_temporary()
+        self._write_snapshot(target)
+      found = snapshot.load(target, shape)
+    if found is None:
+      raise OSError(f"the descriptors of {self.folder} were written to {target} and cannot be read from there")
+    return found
+
+  def prepare(self) -> None:
+    """Writes the snapshot of this version if it is not there, so that the first search does not wait for it.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    target = snapshot.path_of(self.folder, self.version)
+    if snapshot.load(target, (len(self), self.settings.dimensions)) is None:
+      self._write_snapshot(target)
 
   def commit(self, table: pa.Table, replaces: bool = False) -> None:
     """Adds rows in one commit; with `replaces`, rows of ids that exist are exchanged in the same commit."""
-    if replaces:
-      merge = self._data.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
-      merge.execute(table)
-      self._reopen()
-    else:
-      lance.write_dataset(table, str(self.folder / _DATA), mode="append")
-      self._reopen()
+    with writing_to(self.folder):
+      if replaces:
+        self._data.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(table)
+      else:
+        lance.write_dataset(table, self._uri, mode="append")
+    self._reopen()
 
   def delete(self, ids: Iterable[str]) -> None:
     """Removes rows in one commit for each ten thousand ids."""
     ids = list(ids)
-    for start in range(0, len(ids), 10_000):
-      listed = ", ".join(_quoted(one) for one in ids[start : start + 10_000])
-      self._data.delete(f"id IN ({listed})")
+    if not ids:
+      return
+    with writing_to(self.folder):
+      for start in range(0, len(ids), 10_000):
+        self._data.delete(f"id IN ({', '.join(_quoted(one) for one in ids[start : start + 10_000])})")
     self._reopen()
 
   def rewrite(
     self, settings: IndexSettings, whitening: dict[str, np.ndarray] | None, tables: Iterable[pa.Table]
   ) -> None:
     """Exchanges all rows and the settings in one commit: the index is the old or the new one, never a mixture."""
-    settings = _with_whitening(self.folder, settings, whitening)
-    new = schema.arrow_schema(settings)
-    batches = (batch for table in tables for batch in table.replace_schema_metadata(new.metadata).to_batches())
-    reader = pa.RecordBatchReader.from_batches(new, batches)
-    lance.write_dataset(reader, str(self.folder / _DATA), mode="overwrite", schema=new)
+    with writing_to(self.folder):
+      settings = _with_whitening(self.folder, settings, whitening)
+      new = schema.arrow_schema(settings)
+      batches = (batch for table in tables for batch in table.replace_schema_metadata(new.metadata).to_batches())
+      reader = pa.RecordBatchReader.from_batches(new, batches)
+      lance.write_dataset(reader, self._uri, mode="overwrite", schema=new)
     self._reopen()
 
   def clean(self) -> None:
-    """Frees what only versions older than an hour use, and snapshots of other versions."""
-    self._data.cleanup_old_versions(older_than=_GRACE)
-    snapshot.remove_others(self.folder, self.version)
-    used = self.settings.whitening.file
-    for path in self.folder.glob("whitening-*.npz"):
-      age = datetime.datetime.now().timestamp() - path.stat().st_mtime
-      if path.name != used and age > _GRACE.total_seconds():
-        path.unlink()
+    """Frees what killed runs left, what only versions use that others replaced over an hour ago, and old snapshots."""
+    with writing_to(self.folder):
+      now, versions = datetime.datetime.now(), self._data.versions()
+      old = [one["version"] for one, next_one in itertools.pairwise(versions) if now - next_one["timestamp"] > _GRACE]
+      which = {"versions": old} if old else {"older_than": datetime.timedelta(days=36500)}
+      self._data.cleanup_old_versions(delete_unverified=True, **which)  # nobody else writes: the lock is held
+      snapshot.remove_others(self.folder, self.version, _GRACE.total_seconds())
+      for path in self.folder.glob("whitening-*"):
+        if path.name != self.settings.whitening.file and time.time() - path.stat().st_mtime > _GRACE.total_seconds():
+          path.unlink()
+
+  def _write_snapshot(self, target: Path) -> None:
+    order, dimensions = self.order(), self.settings.dimensions
+    rows = max(1, _BLOCK // (4 * dimensions))
+    taken = (self.take(order[start : start + rows], ["descriptor"]) for start in range(0, len(order), rows))
+    snapshot.write(target, order, (schema.to_array(table["descriptor"]) for table in taken), dimensions)
 
   def _reopen(self) -> None:
     self.__dict__.pop("whitening", None)
     self.__dict__.pop("snapshot", None)
-    self._data = lance.dataset(str(self.folder / _DATA))
-    self.settings = IndexSettings.from_metadata(self._data.schema.metadata)
+    with self._reading():
+      self._data = lance.dataset(self._uri)
+      self.settings = IndexSettings.from_metadata(self._data.schema.metadata)
 
-  @contextlib.contextmanager
-  def _reading(self) -> Iterator[None]:
-    try:
-      yield
-    except IndexFolderError:
-      raise
-    except InputError as error:
-      raise IndexFolderError(f"{self.folder} cannot be used: {error}") from None
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-      reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-      raise IndexFolderError(f"the index {self.folder} is damaged: {reason[:200]}") from error
+  def _reading(self):
+    return reading_from(self.folder)
 
 
 def open_index(path: str | os.PathLike) -> Index:
@@ -225,8 +256,8 @@ def open_index(path: str | os.PathLike) -> Index:
   return Index(path)
 
 
-def _is_ours(name: str) -> bool:
-  return name in (_DATA, "snapshots", ".lock") or name.startswith("whitening-")
+def _of_folder(root: str, prefix: str) -> str:
+  return f"root = {_quoted(root)} AND prefix = {_quoted(prefix)}"
 
 
 def _quoted(text: str) -> str:
@@ -244,8 +275,7 @@ def _with_whitening(folder: Path, settings: IndexSettings, arrays: dict[str, np.
     buffer = io.BytesIO()
     np.savez(buffer, mean=np.asarray(arrays["mean"]), projection=np.asarray(arrays["projection"]))
     name = _whitening_name(buffer.getvalue())
-    if not (folder / name).exists():
-      temporary = folder / f"{name}.{os.getpid()}.tmp"
-      temporary.write_bytes(buffer.getvalue())
-      os.replace(temporary, folder / name)
+    temporary = folder / f"{name}.{os.getpid()}.tmp"
+    temporary.write_bytes(buffer.getvalue())
+    os.replace(temporary, folder / name)
   return dataclasses.replace(settings, whitening=dataclasses.replace(settings.whitening, file=name))

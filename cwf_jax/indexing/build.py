@@ -4,6 +4,7 @@
     print(summary.indexed, summary.skipped)
 """
 
+import contextlib
 import dataclasses
 import os
 import time
@@ -23,7 +24,7 @@ from cwf_jax.index.store import Index
 from cwf_jax.indexing.committer import Committer
 from cwf_jax.indexing.packing import describe_files, top_columns, vector_columns
 from cwf_jax.indexing.plan import make_plan
-from cwf_jax.indexing.settings import check_agreement, choose_settings
+from cwf_jax.indexing.settings import check_agreement, choose_settings, describe_making
 from cwf_jax.indexing.whitening import whiten_by_itself
 from cwf_jax.ops.whitening import TooFewVectorsError, Whitening
 
@@ -92,48 +93,49 @@ def build_index(
     OSError: the index cannot be written: a full disk. What was committed before is there.
   """
   started = time.monotonic()
-  if batch_size is not None and batch_size < 1:
-    raise InputError(f"--batch_size is at least 1; found {batch_size}")
+  for name, number in (("batch_size", batch_size), ("threads", threads)):
+    if number is not None and number < 1:
+      raise InputError(f"--{name} is at least 1; found {number}")
+  if not prefix.isprintable():
+    raise InputError(f"--prefix is made of characters that can be printed; found {prefix!r}")
   listing = list_images(images)
+  chosen = None
+  if not store.is_index(index):  # what is wrong is said before anything is written
+    store.check_place(index)
+    encoder = load_encoder() if encoder is None else encoder
+    chosen = choose_settings(encoder, whitening, n_pca, store_classes, keep_raw)
   with store.writing(index):
-    if store.is_index(index):
+    if chosen is not None and not store.is_index(index):
+      opened = Index.create(index, *chosen)
+    else:
       opened = store.open_index(index)
       encoder = _agreeing_encoder(opened, encoder)
       check_agreement(index, opened.settings, encoder.settings.classes, whitening, n_pca, store_classes, keep_raw)
-      plan = make_plan(listing, opened, prefix)
-    else:
-      encoder = load_encoder() if encoder is None else encoder
-      opened = Index.create(index, *choose_settings(encoder, whitening, n_pca, store_classes, keep_raw))
-      plan = make_plan(listing, opened, prefix)
+    plan = make_plan(listing, opened, prefix)
     opened.delete(plan.removed)
-    mapper = Mapper(encoder, opened, listing.root, prefix)
-    committer = Committer(opened, frozenset(prefix + image_id for image_id in plan.changed))
     skipped = [SkippedImage(*pair) for pair in listing.skipped]
     unlisted = len(skipped)
-    threads = threads or min(16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     batch_size = batch_size or default_batch_size(encoder)
+    threads = threads or _processors()
+    mapper = Mapper(encoder, opened, listing.root, prefix)
+    committer = Committer(opened, frozenset(prefix + image_id for image_id in plan.changed))
     loaded = load_images(listing, plan.todo, encoder.settings.protocol, threads, 2 * batch_size + threads)
-    batches = fill_batches(loaded, batch_size, skipped)
     done = 0
-    try:
-      for table in mapper.map(batches):
+    # Whatever stops it, Ctrl-C too: what is encoded is kept.
+    with contextlib.closing(loaded), committer:
+      for table in mapper.map(fill_batches(loaded, batch_size, skipped)):
         done += len(table)
         committer.add(table)
         if progress is not None:
           progress(done + len(skipped) - unlisted, len(plan.todo), len(skipped))
-    except BaseException:  # whatever stopped it, Ctrl-C too: what is encoded is kept
-      committer.flush()
-      raise
-    committer.flush()
     told = _whiten(opened)
-    if committer.rows or plan.removed or opened.settings.whitening.pending:
-      opened.clean()
+    opened.clean()
     if len(opened):
-      opened.snapshot  # noqa: B018  (written now, so that the first search does not wait for it)
+      opened.prepare()
   seconds = {**mapper.seconds, "write": committer.seconds, "total": time.monotonic() - started}
-  return Summary(
-    done, plan.unchanged, len(plan.removed), tuple(skipped), len(opened), seconds, told, opened.settings.is_random
-  )
+  changed = frozenset(plan.changed)
+  noted = tuple(_with_note(file) if file.id in changed else file for file in skipped)
+  return Summary(done, plan.unchanged, len(plan.removed), noted, len(opened), seconds, told, opened.settings.is_random)
 
 
 def default_batch_size(encoder: Encoder) -> int:
@@ -156,7 +158,7 @@ class Mapper:
     self._settings = index.settings
     arrays = index.whitening
     self._whitening = None if arrays is None else Whitening(jnp.asarray(arrays["mean"]), jnp.asarray(arrays["projection"]))
-    self._root, self._prefix = root, prefix
+    self._origin = root, prefix, describe_making(encoder)
     self._programs: dict[tuple[int, ...], Callable] = {}
 
   def map(self, batches: Iterable[Batch]) -> Iterator[pa.Table]:
@@ -196,7 +198,7 @@ class Mapper:
     columns |= vector_columns(self._settings, self._whitening, class_ids, running.class_vectors)
     columns = {name: values[: len(files)] for name, values in columns.items()}
     self.seconds["encode"] += time.monotonic() - start
-    return schema.to_table(self._settings, describe_files(files, self._root, self._prefix) | columns)
+    return schema.to_table(self._settings, describe_files(files, *self._origin) | columns)
 
 
 def _agreeing_encoder(index: Index, encoder: Encoder | None) -> Encoder:
@@ -211,6 +213,15 @@ def _agreeing_encoder(index: Index, encoder: Encoder | None) -> Encoder:
       f"not by {encoder.settings.fingerprint[:12]} (weights {encoder.settings.weights})"
     )
   return encoder
+
+
+def _processors() -> int:
+  """Those that this process may use, up to 16."""
+  return min(16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def _with_note(file: SkippedImage) -> SkippedImage:
+  return file._replace(reason=f"{file.reason}; the index keeps what it was made from before")
 
 
 def _whiten(index: Index) -> str:

@@ -15,8 +15,8 @@ from cwf_jax.ops.aggregation import aggregate
 from cwf_jax.ops.whitening import Whitening, apply_whitening
 
 
-def describe_files(files: Sequence[LoadedImage], root: str, prefix: str) -> dict[str, list]:
-  """The columns that say which file a row is."""
+def describe_files(files: Sequence[LoadedImage], root: str, prefix: str, made_with: str) -> dict[str, list]:
+  """The columns that say which file a row is, and what encoded it."""
   return {
     "id": [prefix + file.id for file in files],
     "path": [file.path for file in files],
@@ -27,6 +27,7 @@ def describe_files(files: Sequence[LoadedImage], root: str, prefix: str) -> dict
     "sha256": [file.sha256 for file in files],
     "height": [file.original[0] for file in files],
     "width": [file.original[1] for file in files],
+    "made_with": [made_with] * len(files),
   }
 
 
@@ -69,10 +70,10 @@ def vector_columns(
 
 def repack(settings: IndexSettings, whitening: Whitening, table: pa.Table | pa.RecordBatch) -> pa.Table:
   """Rows that keep their raw vectors, written anew with another whitening."""
-  kept = set(describe_files((), "", "")) | {"top_class_ids", "top_probabilities"}
-  columns = {name: table[name].to_pylist() if name in ("id", "path") else schema.to_array(table[name]) for name in kept}
-  class_ids = schema.to_array(table["raw_class_ids"])
-  vectors = schema.to_array(table["raw_class_vectors"]).reshape(*class_ids.shape, settings.feature_channels)
+  kept = [name for name in schema.arrow_schema(settings).names if not schema.is_derived(name)]
+  columns = {name: schema.to_array(table[name]) for name in kept}
+  class_ids = columns["raw_class_ids"]
+  vectors = columns["raw_class_vectors"].reshape(*class_ids.shape, settings.feature_channels)
   return schema.to_table(settings, columns | vector_columns(settings, whitening, class_ids, vectors))
 
 

@@ -38,14 +38,9 @@ def make_plan(listing: Listing, index: Index, prefix: str) -> Plan:
   A file counts as unchanged if its size and time are, or else its content is.
 
   Raises:
-    InputError: the index holds another folder under this prefix.
+    InputError: the index holds another folder under this prefix, or one of these ids for a file of another folder.
   """
-  others = sorted(index.roots().get(prefix, set()) - {listing.root})
-  if others:
-    raise InputError(
-      f"{index.folder} holds images of {others[0]} under {repr(prefix) if prefix else 'no prefix'}; "
-      f"give those of {listing.root} a --prefix of their own, such as --prefix={os.path.basename(listing.root)}/"
-    )
+  _check_others(listing, index, prefix)
   known = index.files(listing.root, prefix)
   new, changed, unchanged = [], [], 0
   for image_id in listing.ids:
@@ -59,6 +54,21 @@ def make_plan(listing: Listing, index: Index, prefix: str) -> Plan:
   unread = tuple(prefix + folder for folder in listing.unread_folders)
   removed = tuple(sorted(name for name in known if not name.startswith(unread)))
   return Plan(tuple(new), tuple(changed), unchanged, removed)
+
+
+def _check_others(listing: Listing, index: Index, prefix: str) -> None:
+  own = None
+  for image_id, root, its_prefix in index.others(listing.root, prefix):
+    if its_prefix == prefix:
+      raise InputError(
+        f"{index.folder} holds images of {root} under {f'the prefix {prefix}' if prefix else 'no prefix'}; "
+        f"give those of {listing.root} a --prefix of their own, such as --prefix={os.path.basename(listing.root)}/"
+      )
+    own = {prefix + listed for listed in listing.ids} if own is None else own
+    if image_id in own:
+      raise InputError(
+        f"{index.folder} holds {image_id} of {root} already; give the images of {listing.root} another --prefix"
+      )
 
 
 def _is_unchanged(path: str, stored: StoredFile) -> bool:

@@ -9,8 +9,9 @@ import numpy as np
 from cwf_jax.encoder import Encoder
 from cwf_jax.errors import InputError
 from cwf_jax.index.schema import IndexSettings, StoredClasses, WhiteningOrigin
-from cwf_jax.index.store import open_index
+from cwf_jax.index.store import IndexFolderError, open_index
 from cwf_jax.models.class_names import ClassList
+from cwf_jax.version import __version__
 
 DEFAULT_STORED = "64"
 
@@ -29,9 +30,13 @@ def choose_settings(
   """
   config, own = encoder.network.config, encoder.settings
   channels, classes = config.feature_channels, config.num_classes
+  if n_pca is not None and whitening != "self":
+    raise InputError("--n_pca is for --whitening=self: the classes of each image that it is fitted on")
   n_pca = 1 if n_pca is None else n_pca
   if not 1 <= n_pca <= classes:
     raise InputError(f"--n_pca is 1 to {classes}, the network's classes; found {n_pca}")
+  if whitening == "self" and keep_raw is False:
+    raise InputError("--whitening=self is fitted on the raw vectors and keeps them: leave --nokeep_raw out")
   origin, arrays = _choose_whitening(encoder, whitening, n_pca)
   stored = parse_stored(DEFAULT_STORED if store_classes is None else str(store_classes), own.classes)
   needed = [min(own.protocol.num_classes, classes), stored.count if stored.kind == "own" else 1, n_pca]
@@ -49,7 +54,6 @@ def choose_settings(
     stored=stored,
     keep_raw=bool(keep_raw) or origin.pending,
     whitening=origin,
-    made_with=_versions(own.dtype),
   )
   return settings, arrays
 
@@ -71,7 +75,9 @@ def check_agreement(
   problems = []
   if whitening is not None and _source(whitening) != settings.whitening.source:
     problems.append(f"its whitening is {settings.whitening.source}, not {whitening} (--mode=whiten changes it)")
-  if n_pca is not None and settings.whitening.source == "self" and n_pca != settings.whitening.n_pca:
+  if n_pca is not None and settings.whitening.source != "self":
+    problems.append(f"its whitening is {settings.whitening.source}, which has no --n_pca={n_pca}")
+  elif n_pca is not None and n_pca != settings.whitening.n_pca:
     problems.append(f"its --n_pca is {settings.whitening.n_pca}, not {n_pca}")
   if store_classes is not None:
     asked = parse_stored(str(store_classes), classes)
@@ -113,7 +119,10 @@ def _choose_whitening(
       name = encoder.settings.weights
       raise InputError(f"the weights {name} come without a whitening; --whitening is none, self or an index")
     return WhiteningOrigin("bundled"), {name: np.asarray(getattr(bundled, name)) for name in ("mean", "projection")}
-  other = open_index(asked)
+  try:
+    other = open_index(asked)
+  except IndexFolderError as error:
+    raise InputError(f"--whitening is bundled, self, none or another index; found {asked}: {error}") from None
   if other.whitening is None:
     raise InputError(f"the index {asked} has no whitening to take (its own is {other.settings.whitening.source})")
   if other.settings.weights_sha256 != encoder.settings.weights_sha256:
@@ -127,12 +136,7 @@ def _source(asked: str) -> str:
   return asked if asked in ("none", "self", "bundled") else os.path.abspath(asked)
 
 
-def _versions(dtype: str) -> dict[str, str]:
-  packages = ("cwf_jax", "jax", "flax", "numpy", "pillow", "pylance")
-  found = {}
-  for name in packages:
-    try:
-      found[name] = importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-      continue  # the package itself, run from a checkout
-  return found | {"dtype": dtype, "device": jax.devices()[0].device_kind}
+def describe_making(encoder: Encoder) -> str:
+  """The versions, dtype and device that rows are encoded with, on one line, to be recorded with them."""
+  versions = [f"{name} {importlib.metadata.version(name)}" for name in ("jax", "flax", "numpy", "pillow", "pylance")]
+  return ", ".join((f"cwf_jax {__version__}", *versions, encoder.settings.dtype, jax.devices()[0].device_kind))

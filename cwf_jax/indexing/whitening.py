@@ -1,4 +1,8 @@
-"""Fits a whitening on an index's own class vectors and rewrites the index with it (`--whitening=self`)."""
+"""Fits a whitening on an index's own class vectors and rewrites the index with it (`--whitening=self`).
+
+The rows are read in the order of their ids and in blocks of one size, so that the fit is the same to the last bit
+whatever commits, interruptions and repetitions the index has gone through.
+"""
 
 import dataclasses
 
@@ -9,7 +13,8 @@ from cwf_jax.index.store import Index
 from cwf_jax.indexing.packing import repack
 from cwf_jax.ops.whitening import Moments, TooFewVectorsError
 
-_ROWS = 64
+ROWS = 64
+"""Rows that are held at a time."""
 
 
 def whiten_by_itself(index: Index, n_pca: int) -> str:
@@ -22,8 +27,8 @@ def whiten_by_itself(index: Index, n_pca: int) -> str:
   """
   settings = index.settings
   moments = Moments.zero(settings.feature_channels)
-  for batch in index.scan(["raw_class_vectors"], _ROWS):
-    vectors = schema.to_array(batch["raw_class_vectors"]).reshape(len(batch), settings.num_raw, -1)
+  for table in index.scan_by_id(["raw_class_vectors"], ROWS):
+    vectors = schema.to_array(table["raw_class_vectors"]).reshape(len(table), settings.num_raw, -1)
     moments.add(vectors[:, :n_pca].reshape(-1, settings.feature_channels))
   dimensions = min(settings.feature_channels, moments.count - 1)
   if dimensions < 1:
@@ -32,11 +37,7 @@ def whiten_by_itself(index: Index, n_pca: int) -> str:
   origin = dataclasses.replace(settings.whitening, source="self", n_pca=n_pca, pending=False)
   changed = dataclasses.replace(settings, dimensions=dimensions, whitening=origin)
   arrays = {"mean": np.asarray(fitted.mean), "projection": np.asarray(fitted.projection)}
-  index.rewrite(changed, arrays, (repack(changed, fitted, batch) for batch in index.scan(_columns(settings), _ROWS)))
+  kept = [name for name in schema.arrow_schema(settings).names if not schema.is_derived(name)]
+  index.rewrite(changed, arrays, (repack(changed, fitted, table) for table in index.scan_by_id(kept, ROWS)))
   fewer = f" instead of {settings.feature_channels}" if dimensions < settings.feature_channels else ""
   return f"fitted on {moments.count} class vectors of this index, {dimensions} dimensions{fewer}"
-
-
-def _columns(settings: schema.IndexSettings) -> list[str]:
-  names = schema.arrow_schema(settings).names
-  return [name for name in names if not name.startswith("class_") and name != "descriptor"]

@@ -1,6 +1,7 @@
 """Online and fixed-list search: every image is described by the query's classes, from its stored class vectors."""
 
 import os
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +12,12 @@ from cwf_jax.errors import InputError
 from cwf_jax.index import schema
 from cwf_jax.index.store import Index
 from cwf_jax.ops.aggregation import aggregate_matching, match_classes
+from cwf_jax.retrieval.query import NO_CLASS, pad_count
 
-_ROWS = 512
+_VECTORS = 512 * 64
+"""Class vectors on the device at a time: 512 images of 64 classes."""
+
 _QUERIES = 8
-_COLUMNS = 64
 
 
 class ClassVectors:
@@ -25,7 +28,7 @@ class ClassVectors:
 
     Args:
       index: with stored class vectors.
-      wanted: the classes of each query.
+      wanted: the classes of each query, `NO_CLASS` after the last.
       partial: an image that lacks some of the classes is described by those that it holds.
 
     Raises:
@@ -40,7 +43,6 @@ class ClassVectors:
     self._wanted = np.asarray(wanted, np.int32)
     self._partial = partial
     self._all = index.settings.stored.kind == "all"
-    self._needed = np.unique(self._wanted)
 
   def score(self, queries: np.ndarray) -> np.ndarray:
     """Cosines of every image's descriptor, by each query's classes, with the query: [q n], n in stored order.
@@ -49,78 +51,112 @@ class ClassVectors:
       InputError: an image lacks a class that is wanted, and `partial` is off.
     """
     scores = np.empty((len(queries), len(self._index)), np.float32)
-    start = 0
-    for batch in self._index.scan(self._columns, _ROWS):
-      class_ids, class_vectors = self._unpack(batch)
-      count = len(class_ids)
-      padding = ((0, _ROWS - count), (0, 0))
-      class_ids = np.pad(class_ids, padding, constant_values=-1)
-      class_vectors = np.pad(class_vectors, (*padding, (0, 0)))
-      for first in range(0, len(queries), _QUERIES):
-        some = slice(first, first + _QUERIES)
-        found, lacked = jax.device_get(
-          _score(_pad_rows(queries[some]), _pad_rows(self._wanted[some], -2), class_ids, class_vectors)
-        )
-        here = len(queries[some])
-        scores[some, start : start + count] = found[:here, :count]
-        self._check(lacked[:here, :count])
-      start += count
+    for together in self._read_together():
+      start = 0
+      for class_ids, class_vectors in self._scan(together):
+        count = len(class_ids)
+        for first in range(0, len(together), _QUERIES):
+          some = together[first : first + _QUERIES]
+          scores[some, start : start + count] = self._score(queries[some], some, class_ids, class_vectors)
+        start += count
     return scores
 
-  def describe(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Descriptors of some images by the classes of the query that each belongs to.
+  def describe(self, query: int, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Descriptors of some images by the classes of one query.
 
     Args:
-      rows: [q r], positions in the stored order.
+      query: its place among the queries.
+      rows: [r], positions in the stored order.
 
     Returns:
-      [q r k] unit descriptors, and [q r] how many classes each lacks.
+      [r k] unit descriptors, and [r] how many classes each lacks.
     """
-    distinct, places = np.unique(rows, return_inverse=True)
-    class_ids, class_vectors = self._unpack(self._index.take(distinct, self._columns))
-    descriptors, lacked = [], []
-    for wanted, chosen in zip(self._wanted, places.reshape(rows.shape), strict=True):
-      matches, missing = match_classes(class_ids[chosen], wanted[None])
-      descriptors.append(np.asarray(aggregate_matching(class_vectors[chosen].astype(np.float32), matches))[0])
-      lacked.append(np.asarray(missing)[0])
-    return np.stack(descriptors), np.stack(lacked)
+    wanted = self._wanted[[query]]
+    table = self._index.take(rows, self._columns(wanted))
+    class_ids, class_vectors = _pad_images(*self._unpack(table, wanted), pad_count(len(rows)))
+    descriptors, lacked = jax.device_get(_describe(wanted, class_ids, class_vectors))
+    return descriptors[0, : len(rows)], lacked[0, : len(rows)]
 
-  @property
-  def _columns(self) -> list[str]:
+  def _read_together(self) -> list[np.ndarray]:
+    """Queries that are answered by one pass over the index.
+
+    Where all classes are stored, each in its own column, a pass reads the columns of one list of classes; else the vectors
+    of an image lie in one column that serves all queries.
+    """
+    if not self._all:
+      return [np.arange(len(self._wanted))]
+    lists, owners = np.unique(np.sort(self._wanted, axis=1), axis=0, return_inverse=True)
+    return [np.flatnonzero(owners.reshape(-1) == place) for place in range(len(lists))]
+
+  def _scan(self, queries: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    wanted = self._wanted[queries]
+    for batch in self._index.scan(self._columns(wanted), self._rows(wanted)):
+      yield self._unpack(batch, wanted)
+
+  def _rows(self, wanted: np.ndarray) -> int:
+    """Images that are read at a time, a multiple of 16."""
+    held = wanted.shape[1] if self._all else self._index.settings.stored.count
+    return max(16, _VECTORS // held // 16 * 16)
+
+  def _score(self, queries: np.ndarray, places: np.ndarray, class_ids: np.ndarray, class_vectors: np.ndarray) -> np.ndarray:
+    wanted = self._wanted[places]
+    count = len(class_ids)
+    class_ids, class_vectors = _pad_images(class_ids, class_vectors, self._rows(wanted))
+    padding = ((0, _QUERIES - len(places)), (0, 0))
+    scores, lacked = jax.device_get(
+      _score(np.pad(queries, padding), np.pad(wanted, padding, constant_values=NO_CLASS), class_ids, class_vectors)
+    )
+    self._check(lacked[: len(places), :count])
+    return scores[: len(places), :count]
+
+  def _columns(self, wanted: np.ndarray) -> list[str]:
     if not self._all:
       return ["class_ids", "class_vectors"]
-    return ["class_scales", *(schema.class_column(class_id) for class_id in self._needed)]
+    return ["class_scales", *(schema.class_column(class_id) for class_id in _distinct(wanted))]
 
-  def _unpack(self, table: pa.RecordBatch | pa.Table) -> tuple[np.ndarray, np.ndarray]:
+  def _unpack(self, table: pa.RecordBatch | pa.Table, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Class ids [b n] and vectors [b n k]; n is the same for every table."""
     dimensions = self._index.settings.dimensions
     if not self._all:
       class_ids = schema.to_array(table["class_ids"])
       return class_ids, schema.to_array(table["class_vectors"]).reshape(*class_ids.shape, dimensions)
-    scales = schema.to_array(table["class_scales"])[:, self._needed]
-    whole = np.stack([schema.to_array(table[schema.class_column(class_id)]) for class_id in self._needed], axis=1)
-    vectors = whole.astype(np.float32) * scales[..., None]
-    padding = ((0, 0), (0, -len(self._needed) % _COLUMNS))
-    class_ids = np.broadcast_to(self._needed.astype(np.int32), scales.shape)
-    return np.pad(class_ids, padding, constant_values=-1), np.pad(vectors, (*padding, (0, 0)))
+    needed = _distinct(wanted)
+    scales = schema.to_array(table["class_scales"])[:, needed]
+    vectors = np.zeros((len(scales), wanted.shape[1], dimensions), np.float32)
+    for place, class_id in enumerate(needed):
+      vectors[:, place] = schema.to_array(table[schema.class_column(class_id)]) * scales[:, place, None]
+    class_ids = np.full(vectors.shape[:2], -1, np.int32)
+    class_ids[:, : len(needed)] = needed
+    return class_ids, vectors
 
   def _check(self, lacked: np.ndarray) -> None:
     if lacked.any() and not self._partial:
       raise InputError(
         f"the index {os.fspath(self._index.folder)} stores the vectors of these classes: {self._index.settings.stored}; "
-        f"an image lacks {int(lacked.max())} of the query's {self._wanted.shape[1]}. Index with --store_classes=all, or "
-        "give --partial to describe each image by those that it holds"
+        f"an image lacks {int(lacked.max())} of the query's. Index with --store_classes=all, or give --partial to "
+        "describe each image by those that it holds"
       )
 
 
-def _pad_rows(values: np.ndarray, fill: int = 0) -> np.ndarray:
-  padding = ((0, _QUERIES - len(values)), (0, 0))
-  return np.pad(values, padding, constant_values=fill)
+def _distinct(wanted: np.ndarray) -> np.ndarray:
+  found = np.unique(wanted)
+  return found[found != NO_CLASS]
+
+
+def _pad_images(class_ids: np.ndarray, class_vectors: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+  padding = ((0, count - len(class_ids)), (0, 0))
+  return np.pad(class_ids, padding, constant_values=-1), np.pad(class_vectors, (*padding, (0, 0)))
+
+
+@jax.jit
+def _describe(wanted, class_ids, class_vectors):
+  """Descriptors [q b k] of all images by each query's classes, and [q b] how many classes each image lacks."""
+  matches, lacked = match_classes(class_ids, wanted)
+  padded = (wanted == NO_CLASS).sum(-1, keepdims=True)
+  return aggregate_matching(class_vectors.astype(jnp.float32), matches), lacked - padded
 
 
 @jax.jit
 def _score(queries, wanted, class_ids, class_vectors):
-  matches, lacked = match_classes(class_ids, wanted)
-  descriptors = aggregate_matching(class_vectors.astype(jnp.float32), matches)
+  descriptors, lacked = _describe(wanted, class_ids, class_vectors)
   return jnp.einsum("qk,qbk->qb", queries, descriptors, precision="highest"), lacked
-

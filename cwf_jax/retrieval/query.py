@@ -14,8 +14,15 @@ from cwf_jax.images.decoding import crop_image, decode_image
 from cwf_jax.index.schema import IndexSettings
 from cwf_jax.protocol import Box, check_box
 
-_CLASSES_AT_ONCE = 16
-"""Lists of classes are padded to a multiple of this, so that lists of different lengths share compiled programs."""
+NO_CLASS = -2
+"""Stands after the last class of a padded list."""
+
+_STEP = 16
+
+
+def pad_count(count: int) -> int:
+  """The length to which a list of classes or answers is padded, so that those of different lengths share programs."""
+  return max(1, -(-count // _STEP)) * _STEP
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +77,7 @@ def encode_query(
   if classes is None:
     crop = fit_crop(crop_image(pixels, box), encoder.settings.protocol)
     classes = tuple(np.asarray(_classify(encoder, *stack([crop], crop.canvas, 1), num_classes))[0].tolist())
-  padded = np.zeros((1, -(-len(classes) // _CLASSES_AT_ONCE) * _CLASSES_AT_ONCE), np.int32)
+  padded = np.zeros((1, pad_count(len(classes))), np.int32)
   padded[0, : len(classes)] = classes
   vectors = np.asarray(_pool(encoder, images, sizes, padded, np.asarray([cells], np.int32)))
   return Query(np.asarray(classes, np.int32), vectors[0, : len(classes)])

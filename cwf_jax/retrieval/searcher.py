@@ -6,24 +6,28 @@
 
 import os
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pyarrow as pa
 
 from cwf_jax.encoder import Encoder, load_recorded_encoder
 from cwf_jax.errors import InputError
 from cwf_jax.index.store import Index, open_index
 from cwf_jax.ops.aggregation import aggregate
-from cwf_jax.ops.normalize import l2_normalize
-from cwf_jax.ops.ranking import Ranking, rank_blocks, rank_scores, share_classes
+from cwf_jax.ops.ranking import share_classes
 from cwf_jax.ops.whitening import Whitening
 from cwf_jax.protocol import Box
-from cwf_jax.retrieval.answers import Result, largest_shares
-from cwf_jax.retrieval.online import ClassVectors
-from cwf_jax.retrieval.query import Query, encode_query
+from cwf_jax.retrieval.answers import Result, Share, largest_shares
+from cwf_jax.retrieval.databases import Offline, Online
+from cwf_jax.retrieval.query import NO_CLASS, Query, encode_query, pad_count
 
 AGGREGATIONS = ("offline", "online", "fixed")
+
+QUERIES_AT_ONCE = 64
+"""Queries that are ranked together; one pass over the database serves them."""
 
 
 class Searcher:
@@ -88,61 +92,101 @@ class Searcher:
     Raises:
       InputError: a wrong argument, or class vectors that the index does not hold.
     """
-    check_arguments(aggregation, top, expand, shares)
-    if not queries:
-      return []
-    class_vectors = self.encoder.whiten(jnp.asarray(np.stack([query.class_vectors for query in queries])))
-    class_ids = np.stack([query.class_ids for query in queries])
-    database = _Offline(self.index) if aggregation == "offline" else _Online(self.index, class_ids, partial)
-    descriptors = aggregate(class_vectors)
-    ranking = database.rank(descriptors, max(top, expand))
-    names = [[self.encoder.settings.classes.names[class_id] for class_id in row] for row in class_ids]
-    parts = class_vectors
-    if expand:
-      first = ranking.rows[:, :expand]
-      parts = jnp.asarray(database.describe(first))
-      names = [self._ids(row) for row in first]
-      if self.encoder.settings.protocol.expand_with_query:
-        parts = jnp.concatenate([parts, descriptors[:, None]], axis=1)
-        names = [[*row, "(the query)"] for row in names]
-      ranking = database.rank(l2_normalize(parts.sum(1)), top)
-    rows, scores = np.asarray(ranking.rows)[:, :top], np.asarray(ranking.scores)[:, :top]
-    split = np.asarray(share_classes(parts, jnp.asarray(database.describe(rows))))
-    lacked = database.lacked(rows) if partial and aggregation != "offline" else None
+    check_arguments(aggregation, top, expand, partial, shares)
     results = []
-    for query in range(len(queries)):
-      table = self.index.take(self.index.snapshot.rows[rows[query]], ["id", "path"]).to_pylist()
-      answers = []
-      for place, row in enumerate(table):
-        score = float(scores[query, place])
-        told = largest_shares(
-          names[query], split[query, place], score, shares, "(other answers)" if expand else "(other classes)"
-        )
-        answers.append(
-          Result(
-            rank=place + 1,
-            id=row["id"],
-            path=row["path"],
-            score=score,
-            classes=() if expand else told,
-            expanded_from=told if expand else (),
-            lacked=None if lacked is None else int(lacked[query, place]),
-          )
-        )
-      results.append(answers)
+    for start in range(0, len(queries), QUERIES_AT_ONCE):
+      some = self._prepare(queries[start : start + QUERIES_AT_ONCE])
+      database = Offline(self.index) if aggregation == "offline" else Online(self.index, some.class_ids, partial)
+      results += self._answer(some, database, top, expand, shares)
     return results
 
-  def _ids(self, rows: np.ndarray) -> list[str]:
-    return self.index.take(self.index.snapshot.rows[np.asarray(rows)], ["id"])["id"].to_pylist()
+  def _prepare(self, queries: Sequence[Query]) -> "_Queries":
+    """Whitens and aggregates; one program serves any number of queries over 1, and lists of about the same length."""
+    longest = pad_count(max(len(query.class_ids) for query in queries))
+    rows = 1 if len(queries) == 1 else QUERIES_AT_ONCE
+    class_ids = np.full((len(queries), longest), NO_CLASS, np.int32)
+    class_vectors = np.zeros((rows, longest, self.index.settings.feature_channels), np.float32)
+    for row, query in enumerate(queries):
+      class_ids[row, : len(query.class_ids)] = query.class_ids
+      class_vectors[row, : len(query.class_ids)] = query.class_vectors
+    whitened, descriptors = _describe(self.encoder, class_vectors)
+    return _Queries(class_ids, whitened, descriptors)
+
+  def _answer(
+    self, queries: "_Queries", database: Offline | Online, top: int, expand: int, shares: int
+  ) -> list[list[Result]]:
+    classes = self.encoder.settings.classes.names
+    names = [[classes[class_id] for class_id in row if class_id != NO_CLASS] for row in queries.class_ids]
+    parts, descriptors = np.asarray(queries.class_vectors), queries.descriptors
+    if expand:
+      first = np.asarray(database.rank(descriptors, expand).rows)[: len(names)]
+      names = [self._files(row)["id"].to_pylist() for row in first]
+      parts = np.zeros((len(descriptors), first.shape[1], descriptors.shape[1]), np.float32)
+      for query, rows in enumerate(first):
+        parts[query] = database.describe(query, rows)[0]
+      if self.encoder.settings.protocol.expand_with_query:
+        parts = np.concatenate([parts, np.asarray(descriptors)[:, None]], axis=1)
+        names = [[*row, "(the query)"] for row in names]
+      descriptors = _aggregate(parts)
+    ranking = jax.device_get(database.rank(descriptors, top))
+    others = "(other answers)" if expand else "(other classes)"
+    results = []
+    for query, (rows, scores) in enumerate(zip(ranking.rows[: len(names)], ranking.scores, strict=False)):
+      answers, lacked = database.describe(query, rows)
+      split = np.asarray(_share(parts[query][None], answers[None]))[0, :, : len(names[query])]
+      told = [
+        largest_shares(names[query], part, float(score), shares, others) for part, score in zip(split, scores, strict=True)
+      ]
+      results.append(self._results(rows, scores, told, expand > 0, lacked))
+    return results
+
+  def _results(
+    self, rows: np.ndarray, scores: np.ndarray, told: list[tuple[Share, ...]], expanded: bool, lacked: np.ndarray | None
+  ) -> list[Result]:
+    return [
+      Result(
+        rank=place + 1,
+        id=file["id"],
+        path=file["path"],
+        score=float(scores[place]),
+        classes=() if expanded else told[place],
+        expanded_from=told[place] if expanded else (),
+        lacked=None if lacked is None else int(lacked[place]),
+      )
+      for place, file in enumerate(self._files(rows).to_pylist())
+    ]
+
+  def _files(self, rows: np.ndarray) -> pa.Table:
+    return self.index.take(self.index.snapshot.rows[rows], ["id", "path"])
 
 
-def check_arguments(aggregation: str, top: int, expand: int, shares: int) -> None:
+class _Queries(NamedTuple):
+  """Queries made ready: [q m] classes, `NO_CLASS` after the last; whitened [Q m k] and summed [Q k], zero after the last."""
+
+  class_ids: np.ndarray
+  class_vectors: jax.Array
+  descriptors: jax.Array
+
+
+@jax.jit
+def _describe(encoder: Encoder, class_vectors: jax.Array) -> tuple[jax.Array, jax.Array]:
+  whitened = encoder.whiten(class_vectors)
+  return whitened, aggregate(whitened)
+
+
+_aggregate = jax.jit(aggregate)
+_share = jax.jit(share_classes)
+
+
+def check_arguments(aggregation: str, top: int, expand: int, partial: bool, shares: int) -> None:
   """Refuses values that a search cannot have, before anything is computed."""
   if aggregation not in AGGREGATIONS:
     raise InputError(f"an aggregation is one of {', '.join(AGGREGATIONS)}; found {aggregation!r}")
   for name, value, least in (("top", top, 1), ("expand", expand, 0), ("shares", shares, 0)):
     if value < least:
       raise InputError(f"--{name} is at least {least}; found {value}")
+  if partial and aggregation == "offline":
+    raise InputError("--partial is for --aggregation=online and fixed; an offline search needs no stored class vectors")
 
 
 def search(
@@ -183,36 +227,3 @@ def check_classes(aggregation: str, classes: str | Iterable[str | int] | None) -
     raise InputError("a fixed search needs the list of its classes: --classes=vault,dome,12")
   if aggregation != "fixed" and classes is not None:
     raise InputError(f"a list of classes is for --aggregation=fixed; found --aggregation={aggregation}")
-
-
-class _Offline:
-  """Images by their own classes: the stored descriptors. Rows are those of the snapshot, in the order of the ids."""
-
-  def __init__(self, index: Index):
-    self._descriptors = index.snapshot.descriptors
-
-  def rank(self, queries: jax.Array, k: int) -> Ranking:
-    return rank_blocks(queries, self._descriptors, k)
-
-  def describe(self, rows: np.ndarray) -> np.ndarray:
-    return self._descriptors[np.asarray(rows)]
-
-
-class _Online:
-  """Images by the queries' classes. Rows are those of the snapshot, as for `_Offline`."""
-
-  def __init__(self, index: Index, wanted: np.ndarray, partial: bool):
-    self._vectors = ClassVectors(index, wanted, partial)
-    self._order = index.snapshot.rows
-
-  def rank(self, queries: jax.Array, k: int) -> Ranking:
-    scores = self._vectors.score(np.asarray(queries))[:, self._order]
-    return rank_scores(jnp.asarray(scores), min(k, scores.shape[1]))
-
-  def describe(self, rows: np.ndarray) -> np.ndarray:
-    return self._vectors.describe(self._order[np.asarray(rows)])[0]
-
-  def lacked(self, rows: np.ndarray) -> np.ndarray:
-    return self._vectors.describe(self._order[np.asarray(rows)])[1]
-
-

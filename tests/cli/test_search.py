@@ -1,0 +1,248 @@
+"""`--mode=search` from the call to the answer, and every call that is refused."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cwf_jax.cli.answers import format_table
+from cwf_jax.retrieval.answers import Result, Share
+
+
+def _answers(found):
+  assert found.code == 0, found.err
+  return [json.loads(line) for line in found.out.splitlines()]
+
+
+def test_json_is_what_the_design_gives(cli, tiny_index, query):
+  found = cli("--mode=search", f"--index={tiny_index}", f"--query={query}", "--top=3", "--shares=2", "--format=json")
+  (answer,) = _answers(found)
+  assert found.err == ""
+  assert list(answer) == ["query", "results"]
+  assert answer["query"] == str(query)
+  assert [result["rank"] for result in answer["results"]] == [1, 2, 3]
+  first = answer["results"][0]
+  assert list(first) == ["rank", "id", "path", "score", "classes"]
+  assert (first["id"], first["path"]) == ("a/picture_01.png", str(query))
+  assert first["score"] == pytest.approx(1, abs=1e-6)
+  for result in answer["results"]:
+    assert [set(part) for part in result["classes"]] == [{"name", "share"}] * 3
+    assert result["classes"][-1]["name"] == "(other classes)"
+    assert sum(part["share"] for part in result["classes"]) == pytest.approx(result["score"], abs=1e-6)
+
+
+def test_scores_are_told_in_full(cli, tiny_index, query):
+  (answer,) = _answers(cli("--mode=search", f"--index={tiny_index}", f"--query={query}", "--format=json"))
+  assert any(len(str(result["score"])) > 8 for result in answer["results"])
+
+
+def test_a_table_shows_rank_score_image_and_reasons(cli, tiny_index, query):
+  found = cli("--mode=search", f"--index={tiny_index}", f"--query={query}", "--top=2")
+  assert found.code == 0 and found.err == ""
+  title, head, first, second, empty = found.out.splitlines()
+  assert title == f"query {query}: offline search, each image by its own classes"
+  assert head.split()[:3] == ["rank", "score", "image"]
+  assert first.startswith("   1  1.0000  a/picture_01.png ") and " class " in first and "other classes" in first
+  assert second.startswith("   2  0.") and empty == ""
+  assert "random" not in found.out
+
+
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_random_weights_are_told_with_every_answer_that_shows_classes(cli, photographs, tmp_path, form):
+  images, folder = tmp_path / "images", tmp_path / "i"
+  images.mkdir()
+  for name in ("one.png", "two.png"):
+    shutil.copy(photographs / "a/picture_00.png", images / name)
+  arguments = ("--weights=random:vgg16_cam_quarter", "--image_size=32", "--num_classes=4")
+  assert cli("--mode=index", f"--images={images}", f"--index={folder}", *arguments).code == 0
+  found = cli("--mode=search", f"--index={folder}", f"--query={images}", f"--format={form}")
+  assert found.code == 0
+  if form == "table":
+    assert found.out.count("the weights are random, so the names of classes mean nothing") == 2
+  else:
+    for answer in _answers(found):
+      assert list(answer) == ["query", "results", "weights", "note"]
+      assert answer["weights"] == "random:vgg16_cam_quarter" and "mean nothing" in answer["note"]
+
+
+def test_a_box_a_list_and_expansion(cli, tiny_index, query):
+  where = ("--mode=search", f"--index={tiny_index}", f"--query={query}")
+  (boxed,) = _answers(cli(*where, "--box=0,0,48.5,48", "--format=json"))
+  assert boxed["results"][0]["score"] < 1
+  (fixed,) = _answers(cli(*where, "--classes=class 3,1", "--format=json"))
+  assert {part["name"] for part in fixed["results"][0]["classes"]} == {"class 3", "class 1"}
+  (online,) = _answers(cli(*where, "--aggregation=online", "--partial", "--format=json"))
+  assert [result["lacked"] for result in online["results"]] == [0] * 10
+  (expanded,) = _answers(cli(*where, "--expand=2", "--format=json"))
+  result = expanded["results"][0]
+  assert "classes" not in result and [set(part) for part in result["from"]] == [{"id", "share"}] * 2
+  table = cli(*where, "--aggregation=online", "--expand=2").out
+  assert "online search, every image by the classes of the query" in table and "the images it was expanded with" in table
+
+
+def test_a_folder_of_queries_skips_what_cannot_be_read(cli, tiny_index, photographs, tmp_path):
+  folder = shutil.copytree(photographs / "a", tmp_path / "queries")
+  (folder / "broken.jpg").write_bytes(b"nothing")
+  found = cli("--mode=search", f"--index={tiny_index}", f"--query={folder}", "--top=1", "--format=json")
+  answers = _answers(found)
+  assert [answer["query"] for answer in answers] == [f"picture_{number:02d}.png" for number in range(6)]
+  assert [answer["results"][0]["id"] for answer in answers] == [f"a/{answer['query']}" for answer in answers]
+  assert found.err.startswith("skipped broken.jpg: ") and len(found.err.splitlines()) == 1
+
+
+def test_a_list_of_queries_is_searched_in_the_order_of_the_names(cli, tiny_index, photographs, tmp_path):
+  folder = photographs / "a"
+  (tmp_path / "list.txt").write_text(f"# comment\n{folder}/picture_03.png\nmissing.png\n{folder}/picture_02.png\n")
+  found = cli("--mode=search", f"--index={tiny_index}", f"--query={tmp_path / 'list.txt'}", "--top=1", "--format=json")
+  assert [answer["results"][0]["id"] for answer in _answers(found)] == ["a/picture_02.png", "a/picture_03.png"]
+  assert found.err == "skipped missing.png: no such file\n"
+
+
+def test_more_queries_than_are_ranked_together(cli, tiny_index, photographs, tmp_path, monkeypatch):
+  monkeypatch.setattr("cwf_jax.retrieval.searcher.QUERIES_AT_ONCE", 5)
+  found = cli("--mode=search", f"--index={tiny_index}", f"--query={photographs}", "--top=1", "--format=json")
+  assert [answer["results"][0]["id"] for answer in _answers(found)] == [answer["query"] for answer in _answers(found)]
+  assert len(_answers(found)) == 12
+
+
+def test_no_readable_query_among_many_is_a_failure(cli, tiny_index, tmp_path):
+  (tmp_path / "broken.jpg").write_bytes(b"nothing")
+  found = cli("--mode=search", f"--index={tiny_index}", f"--query={tmp_path}")
+  assert (found.code, found.out) == (1, "")
+  skipped, failed = found.err.splitlines()
+  assert skipped.startswith("skipped broken.jpg: ") and failed == f"cwf_jax: none of the queries in {tmp_path} could be read"
+
+
+@pytest.mark.parametrize(
+  ("arguments", "said"),
+  [
+    (["--query=QUERY"], "--mode=search needs --index=PATH"),
+    (["--index=INDEX"], "--mode=search needs --query=PATH"),
+    (["--index=INDEX", "--query=TMP/missing.jpg"], "missing.jpg: no such file"),
+    (["--index=INDEX", "--query=TMP/broken.jpg"], "broken.jpg: "),
+    (["--index=INDEX", "--query=TMP/empty"], "there are no images in"),
+    (["--index=INDEX", "--query=TMP/missing.txt"], "there is no file or folder"),
+    (["--index=TMP/missing", "--query=QUERY"], "there is no index at"),
+    (["--index=TMP/empty", "--query=QUERY"], "is not an index of cwf_jax"),
+    (["--index=QUERY", "--query=QUERY"], "picture_01.png"),
+    (["--index=INDEX", "--query=QUERY", "--box=0,0,1000,40"], "leaves the image, which has 96x64 pixels"),
+    (["--index=INDEX", "--query=QUERY", "--box=40,0,40,40"], "0x40 pixels"),
+    (["--index=INDEX", "--query=QUERY", "--box=0,0,15,40"], "the least is 16x16"),
+    (["--index=INDEX", "--query=QUERY", "--box=0,0,40"], "--box is four numbers, left,top,right,bottom; found '0,0,40'"),
+    (["--index=INDEX", "--query=QUERY", "--box=a,b,c,d"], "--box is four numbers"),
+    (["--index=INDEX", "--query=QUERY", "--box="], "--box is four numbers"),
+    (["--index=INDEX", "--query=QUERY", "--box=nan,0,40,40"], "four numbers"),
+    (["--index=INDEX", "--query=TMP", "--box=0,0,40,40"], "--box is for one query"),
+    (["--index=INDEX", "--query=QUERY", "--classes=clas 3"], "did you mean 'class 3'"),
+    (["--index=INDEX", "--query=QUERY", "--classes=99"], "the network's classes are 0 to 9"),
+    (["--index=INDEX", "--query=QUERY", "--classes="], "no class was named"),
+    (["--index=INDEX", "--query=QUERY", "--aggregation=fixed"], "needs the list of its classes"),
+    (["--index=INDEX", "--query=QUERY", "--aggregation=online", "--classes=1"], "a list of classes is for --aggregation=fixed"),
+    (["--index=INDEX", "--query=QUERY", "--partial"], "--partial is for"),
+    (["--index=INDEX", "--query=QUERY", "--image_size=320"], "--image_size=320, but its own is 64"),
+    (["--index=INDEX", "--query=QUERY", "--protocol=reference"], "--protocol=reference, but its own is paper"),
+    (["--index=INDEX", "--query=QUERY", "--weights=default"], "--weights=default, but it has those of"),
+    (["--index=INDEX", "--query=QUERY", "--weights=nosuch"], "no weights 'nosuch'"),
+  ],
+)
+def test_a_wrong_call_is_one_line(refused, tiny_index, query, tmp_path, arguments, said):
+  (tmp_path / "broken.jpg").write_bytes(b"nothing")
+  (tmp_path / "empty").mkdir()
+  known = {"INDEX": tiny_index, "QUERY": query, "TMP": tmp_path}
+  for name, path in known.items():
+    arguments = [argument.replace(name, str(path)) for argument in arguments]
+  assert said in refused("--mode=search", *arguments)
+
+
+def test_every_disagreement_with_the_index_is_named_at_once(refused, tiny_index, query):
+  line = refused(
+    "--mode=search", f"--index={tiny_index}", f"--query={query}", "--image_size=320", "--num_classes=5", "--protocol=reference"
+  )
+  for named in (str(tiny_index), "--image_size=320, but its own is 64", "--num_classes=5, but its own is 4", "reference"):
+    assert named in line
+
+
+@pytest.mark.parametrize("damage", ["rows", "manifest", "no data", "no manifests", "settings"])
+def test_a_damaged_index_is_told(refused, photographs, tiny_checkpoint, query, tmp_path, cli, damage):
+  folder = tmp_path / "damaged"
+  where = ("--mode=index", f"--images={photographs}/a", f"--index={folder}")
+  assert cli(*where, f"--weights={tiny_checkpoint}", "--num_classes=4").code == 0
+  shutil.rmtree(folder / "snapshots", ignore_errors=True)
+  data = folder / "images.lance"
+  kind = {"rows": "*.lance", "no data": "*.lance"}.get(damage, "*.manifest")
+  files = [path for path in data.rglob(kind) if path.is_file()]
+  assert files
+  for path in files:
+    content = path.read_bytes()
+    if damage.startswith("no "):
+      path.unlink()
+    else:
+      path.write_bytes(content.replace(b"fingerprint", b"fingerprimt") if damage == "settings" else content[:40])
+  line = refused("--mode=search", f"--index={folder}", f"--query={query}")
+  assert str(folder) in line and len(line) < 500
+
+
+def test_an_index_is_searched_with_a_copy_of_its_weights(cli, refused, photographs, tiny_checkpoint, query, tmp_path):
+  weights = shutil.copytree(tiny_checkpoint, tmp_path / "weights")
+  folder = tmp_path / "i"
+  assert cli("--mode=index", f"--images={photographs}/a", f"--index={folder}", f"--weights={weights}").code == 0
+  weights.rename(tmp_path / "moved")
+  where = ("--mode=search", f"--index={folder}", f"--query={query}")
+  assert str(weights) in refused(*where)
+  assert cli(*where, f"--weights={tmp_path / 'moved'}").code == 0
+
+
+def test_quiet_says_nothing_but_errors(cli, tiny_index, photographs, tmp_path):
+  folder = shutil.copytree(photographs / "a", tmp_path / "queries")
+  (folder / "broken.jpg").write_bytes(b"nothing")
+  found = cli("--mode=search", f"--index={tiny_index}", f"--query={folder}", "--quiet", f"--log_file={tmp_path / 'log'}")
+  assert (found.code, found.err) == (0, "")
+  assert "skipped broken.jpg" in (tmp_path / "log").read_text()
+
+
+def test_a_query_in_which_no_class_is_seen_is_told(cli, tiny_index, query, monkeypatch):
+  from cwf_jax.retrieval import searcher
+  from cwf_jax.retrieval.query import Query
+
+  nothing = Query(np.arange(4), np.zeros((4, 32), np.float32))
+  monkeypatch.setattr(searcher, "encode_query", lambda *_: nothing)
+  found = cli("--mode=search", f"--index={tiny_index}", f"--query={query}", "--top=2")
+  assert "sees none of its classes" in found.err and found.code == 0
+  assert "   1  0.0000  a/picture_00.png" in found.out
+
+
+def test_names_that_a_terminal_cannot_show_are_escaped(cli, tiny_index, query, tmp_path):
+  strange = tmp_path / "line\nbreak\x1b[31m.png"
+  shutil.copy(query, strange)
+  found = cli("--mode=search", f"--index={tiny_index}", f"--query={strange}", "--top=1")
+  assert found.code == 0 and "line\\nbreak\\x1b[31m.png" in found.out
+
+
+def _result(image_id, *shares, **more):
+  return Result(1, image_id, f"/{image_id}", 0.5, tuple(Share(*share) for share in shares), **more)
+
+
+def test_a_table_fits_its_width_with_long_names():
+  name = "/".join(["a_rather_long_folder"] * 4) + "/photograph.jpg"
+  shares = [(f"some long name of a class {place}", 0.1) for place in range(6)]
+  table = format_table("q.jpg", [_result(name, *shares), _result("short.jpg", *shares, lacked=3)], "online", True)
+  lines = table.splitlines()
+  assert max(map(len, lines)) <= 118
+  assert sum(name in line for line in lines) == 1
+  assert "lacks 3 of the classes" in table
+  column = lines[1].index("classes")
+  assert all(line[:column].strip() == "" for line in lines if line.startswith("     "))
+  assert lines[-1].startswith("note: the weights are random")
+
+
+def test_a_table_of_no_use_is_never_drawn_with_a_minus_zero():
+  result = Result(1, "a.jpg", "/a.jpg", -1e-9, (Share("x", -1e-9),))
+  assert "-0.0000" not in format_table("q", [result], "offline", False)
+
+
+def test_an_image_of_one_color_is_a_query(cli, tiny_index, tmp_path):
+  Image.new("RGB", (64, 64)).save(tmp_path / "black.png")
+  found = cli("--mode=search", f"--index={tiny_index}", f"--query={tmp_path / 'black.png'}", "--top=1")
+  assert found.code == 0

@@ -1,0 +1,44 @@
+"""Small indexes of one folder of pictures, one for each way to store class vectors; a count of compilations."""
+
+import jax
+import pytest
+
+from cwf_jax.encoder import load_encoder
+from cwf_jax.indexing.build import build_index
+from cwf_jax.retrieval.searcher import Searcher
+
+
+@pytest.fixture(scope="session")
+def encoders(tiny_checkpoint):
+  """The tiny network under both protocols, of four classes an image."""
+  return {name: load_encoder(str(tiny_checkpoint), name, num_classes=4) for name in ("paper", "reference")}
+
+
+@pytest.fixture(scope="session")
+def make_searcher(encoders, photographs, tmp_path_factory):
+  """Indexes the photographs, once for each set of arguments, and opens them."""
+  made = {}
+
+  def make(protocol="paper", **settings):
+    key = (protocol, *sorted(settings.items()))
+    if key not in made:
+      folder = tmp_path_factory.mktemp("indexes") / "index"
+      build_index(photographs, folder, encoders[protocol], **{"whitening": "self", "n_pca": 4, **settings})
+      made[key] = Searcher(folder)
+    return made[key]
+
+  return make
+
+
+@pytest.fixture
+def compilations():
+  """The names of the functions that are compiled while a test runs."""
+  names = []
+
+  def note(event, seconds, fun_name="", **_):
+    if event == "/jax/core/compile/backend_compile_duration":
+      names.append(fun_name)
+
+  jax.monitoring.register_event_duration_secs_listener(note)
+  yield names
+  jax.monitoring.unregister_event_duration_listener(note)

@@ -1,0 +1,390 @@
+"""Rankings against the oracle for every aggregation; the reasons add up; nothing is compiled twice; refusals."""
+
+import dataclasses
+import shutil
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from cwf_jax.encoder import load_encoder
+from cwf_jax.errors import InputError
+from cwf_jax.images.decoding import decode_image
+from cwf_jax.index.store import open_index
+from cwf_jax.indexing.build import build_index
+from cwf_jax.ops.whitening import Whitening
+from cwf_jax.retrieval import searcher as searcher_module
+from cwf_jax.retrieval.query import encode_query
+from cwf_jax.retrieval.searcher import Searcher, search
+from tests.oracle import encoding as oracle
+from tests.oracle import ranking as ranking_oracle
+from tests.oracle import whitening as whitening_oracle
+from tests.oracle.deviation import assert_close
+
+IDS = [f"{'a' if number < 6 else 'b/c'}/picture_{number:02d}.png" for number in range(12)]
+
+# Online search reads stored vectors: float16 keeps 11 bits of each value, int8 7 bits of the largest.
+STORED = {"all": 2e-2, "10": 2e-3, "0,1,2,3,4,5,6,7,8,9": 2e-3}
+
+
+def _picture(height, width, seed=1):
+  small = np.random.default_rng(seed).integers(0, 256, (6, 7, 3), np.uint8)
+  return np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def _whiten(searcher, vectors):
+  arrays = searcher.index.whitening
+  return oracle.normalize(vectors) if arrays is None else whitening_oracle.apply(arrays["mean"], arrays["projection"], vectors)
+
+
+def _describe_query(searcher, query):
+  vectors = _whiten(searcher, query.class_vectors)
+  return vectors, oracle.aggregate(vectors[None])[0]
+
+
+def _database(searcher, photographs, wanted=None):
+  """The oracle's descriptor of each image by its own classes, or by those wanted, from its vectors of all ten classes."""
+  rows = []
+  for name in IDS:
+    every = encode_query(searcher.encoder, searcher.index.settings, photographs / name, classes=tuple(range(10)))
+    own = encode_query(searcher.encoder, searcher.index.settings, photographs / name).class_ids
+    vectors = _whiten(searcher, every.class_vectors)
+    rows.append(oracle.aggregate(vectors[None, own if wanted is None else list(wanted)])[0])
+  return np.stack(rows)
+
+
+def _check_ranking(name, results, scores, tolerance):
+  """The answers are in the order of their scores, and each image has the oracle's."""
+  assert [result.rank for result in results] == list(range(1, len(results) + 1))
+  found = [result.score for result in results]
+  assert found == sorted(found, reverse=True)
+  assert_close(name, found, [scores[IDS.index(result.id)] for result in results], tolerance)
+  assert len({result.id for result in results}) == len(results)
+
+
+def _check_sums(results):
+  for result in results:
+    assert sum(part.share for part in result.classes or result.expanded_from) == pytest.approx(result.score, abs=1e-6)
+
+
+@pytest.mark.parametrize("protocol", ["paper", "reference"])
+@pytest.mark.parametrize("box", [None, (8, 8, 72, 60)])
+def test_an_offline_search_ranks_as_the_oracle(make_searcher, photographs, protocol, box):
+  searcher = make_searcher(protocol)
+  query = searcher.encode(_picture(80, 100), box)
+  results = searcher.search([query], top=12)[0]
+  _, descriptor = _describe_query(searcher, query)
+  scores = ranking_oracle.score(descriptor[None], searcher.index.snapshot.descriptors)[0]
+  _check_ranking("offline: scores", results, scores, 1e-4)
+  assert [IDS.index(result.id) for result in results] == ranking_oracle.order(scores[None], 12)[0].tolist()
+  # The stored descriptors are the oracle's, too. Whitening on 48 vectors stretches rounding: 1e-4.
+  assert_close("offline: descriptors", searcher.index.snapshot.descriptors, _database(searcher, photographs), 1e-4)
+
+
+def test_shares_are_what_each_class_gave(make_searcher):
+  searcher = make_searcher()
+  query = searcher.encode(_picture(80, 100))
+  vectors, _ = _describe_query(searcher, query)
+  for result in searcher.search([query], top=12, shares=4)[0]:
+    answer = searcher.index.snapshot.descriptors[IDS.index(result.id)]
+    expected = ranking_oracle.share_classes(vectors[None], answer[None, None])[0, 0]
+    names = {f"class {class_id}": share for class_id, share in zip(query.class_ids, expected, strict=True)}
+    assert {part.name for part in result.classes} == set(names)
+    for part in result.classes:
+      assert part.share == pytest.approx(names[part.name], abs=1e-5)
+    assert [part.share for part in result.classes] == sorted((part.share for part in result.classes), reverse=True)
+
+
+@pytest.mark.parametrize("shares", [0, 1, 3, 4, 100])
+@pytest.mark.parametrize("aggregation", ["offline", "online"])
+@pytest.mark.parametrize("expand", [0, 3])
+def test_the_parts_of_a_score_add_up_to_it(make_searcher, shares, aggregation, expand):
+  searcher = make_searcher(store_classes="all")
+  query = searcher.encode(_picture(80, 100))
+  results = searcher.search([query], aggregation, top=12, expand=expand, shares=shares)[0]
+  _check_sums(results)
+  for result in results:
+    parts = result.expanded_from if expand else result.classes
+    assert (result.classes, result.expanded_from)[0 if expand else 1] == ()
+    told = [part for part in parts if not part.name.startswith("(other")]
+    assert len(told) == min(shares, expand or 4)
+    assert (parts[-1].name == ("(other answers)" if expand else "(other classes)")) == (len(told) < (expand or 4))
+
+
+@pytest.mark.parametrize("stored", STORED)
+@pytest.mark.parametrize("box", [None, (8, 8, 72, 60)])
+def test_an_online_search_describes_every_image_by_the_classes_of_the_query(make_searcher, photographs, stored, box):
+  searcher = make_searcher(store_classes=stored)
+  queries = [searcher.encode(_picture(80, 100, seed), box) for seed in (1, 2)]
+  for query, results in zip(queries, searcher.search(queries, "online", top=12), strict=True):
+    _, descriptor = _describe_query(searcher, query)
+    scores = _database(searcher, photographs, query.class_ids) @ descriptor
+    _check_ranking(f"online, stored {stored[:3]}: scores", results, scores, STORED[stored])
+    _check_sums(results)
+
+
+@pytest.mark.parametrize("stored", [*STORED, "1,7,5"])
+def test_a_fixed_search_describes_every_image_by_the_list(make_searcher, photographs, stored):
+  searcher = make_searcher(store_classes=stored)
+  queries = [searcher.encode(_picture(80, 100, seed), classes="class 7, 1") for seed in (1, 2)]
+  database = _database(searcher, photographs, (7, 1))
+  for query, results in zip(queries, searcher.search(queries, "fixed", top=12), strict=True):
+    scores = database @ _describe_query(searcher, query)[1]
+    _check_ranking("fixed: scores", results, scores, STORED.get(stored, 2e-3))
+    assert {part.name for part in results[0].classes} == {"class 1", "class 7"}
+    _check_sums(results)
+
+
+def test_lists_of_different_lengths_are_searched_together(make_searcher):
+  searcher = make_searcher(store_classes="all")
+  queries = [searcher.encode(_picture(80, 100), classes=classes) for classes in ([3], [1, 2, 3], range(10))]
+  together = searcher.search(queries, "fixed", top=12)
+  for query, results in zip(queries, together, strict=True):
+    alone = searcher.search([query], "fixed", top=12)[0]
+    assert [result.id for result in results] == [result.id for result in alone]
+    np.testing.assert_allclose([result.score for result in results], [result.score for result in alone], atol=1e-6)
+
+
+def test_many_queries_get_the_answers_of_each_alone(make_searcher, monkeypatch):
+  searcher = make_searcher(store_classes="all")
+  queries = [searcher.encode(_picture(64, 64, seed)) for seed in range(11)]
+  monkeypatch.setattr(searcher_module, "QUERIES_AT_ONCE", 10)
+  for aggregation in ("offline", "online"):
+    together = searcher.search(queries, aggregation, top=3, expand=2)
+    for query, results in zip(queries, together, strict=True):
+      alone = searcher.search([query], aggregation, top=3, expand=2)[0]
+      assert [result.id for result in results] == [result.id for result in alone]
+      np.testing.assert_allclose([result.score for result in results], [result.score for result in alone], atol=1e-6)
+
+
+def test_online_equals_offline_where_the_lists_agree(make_searcher, photographs):
+  """All ten classes summed: every list is the same set."""
+  searcher = make_searcher(store_classes="10")
+  everything = dataclasses.replace(searcher.encoder.settings.protocol, num_classes=10)
+  encoder = load_encoder(searcher.index.settings.weights_folder, everything)
+  folder = searcher.index.folder.parent / "everything"
+  build_index(photographs, folder, encoder, whitening="none", store_classes=10)
+  searcher = Searcher(folder)
+  query = searcher.encode(_picture(80, 100))
+  offline, online = (searcher.search([query], aggregation, top=12)[0] for aggregation in ("offline", "online"))
+  assert [result.id for result in offline] == [result.id for result in online]
+  np.testing.assert_allclose([r.score for r in offline], [r.score for r in online], atol=2e-3)  # vectors are float16
+
+
+def test_classes_that_are_not_stored_are_refused_unless_partial_is_given(make_searcher, photographs):
+  searcher = make_searcher(store_classes="2")
+  query = searcher.encode(_picture(80, 100))
+  with pytest.raises(InputError, match=r"lacks [1-4] of the query's") as raised:
+    searcher.search([query], "online")
+  for named in (str(searcher.index.folder), "2 an image", "--store_classes=all", "--partial"):
+    assert named in str(raised.value)
+  owns = [encode_query(searcher.encoder, searcher.index.settings, photographs / name) for name in IDS]
+  held = [set(own.class_ids[:2].tolist()) for own in owns]
+  assert len(set(map(frozenset, held))) > 1
+  query = searcher.encode(_picture(80, 100), classes=sorted(held[0]))
+  results = searcher.search([query], "fixed", top=12, partial=True)[0]
+  descriptor = _describe_query(searcher, query)[1]
+  for result in results:
+    own = owns[IDS.index(result.id)]
+    vectors = _whiten(searcher, own.class_vectors)[None, :2]
+    described, lacking = oracle.aggregate_wanted(vectors, own.class_ids[None, :2], [query.class_ids])
+    assert result.score == pytest.approx(float(described[0, 0] @ descriptor), abs=2e-3)  # vectors are float16
+    assert result.lacked == lacking[0, 0]
+  assert len({result.lacked for result in results}) > 1
+  _check_sums(results)
+
+
+def test_a_list_that_lacks_a_class_and_no_vectors_at_all_are_refused(make_searcher):
+  searcher = make_searcher(store_classes="1,7,5")
+  query = searcher.encode(_picture(80, 100), classes="7, 2, 3")
+  with pytest.raises(InputError, match="a list of 3; an image lacks 2 of the query's"):
+    searcher.search([query], "fixed")
+  assert all(result.lacked == 2 for result in searcher.search([query], "fixed", partial=True)[0])
+  with pytest.raises(InputError, match="stores no class vectors"):
+    make_searcher(store_classes="0").search([query], "fixed")
+
+
+@pytest.mark.parametrize("aggregation", ["offline", "online", "fixed"])
+@pytest.mark.parametrize("expand", [1, 3, 12, 40])
+def test_expansion_searches_again_with_the_sum_of_the_first_answers(make_searcher, photographs, aggregation, expand):
+  searcher = make_searcher(store_classes="all")
+  query = searcher.encode(_picture(80, 100), classes="1,2,3" if aggregation == "fixed" else None)
+  first = searcher.search([query], aggregation, top=expand)[0]
+  assert len(first) == min(expand, 12)
+  results = searcher.search([query], aggregation, top=12, expand=expand, shares=12)[0]
+  database = _database(searcher, photographs, None if aggregation == "offline" else query.class_ids)
+  rows = np.array([[IDS.index(result.id) for result in first]])
+  expanded = ranking_oracle.expand_query(database, rows, len(first))[0]
+  # The sum of a few descriptors of rounded vectors.
+  _check_ranking("expanded: scores", results, database @ expanded, 1e-4 if aggregation == "offline" else 2e-2)
+  assert {part.name for part in results[0].expanded_from} == {result.id for result in first}
+  _check_sums(results)
+
+
+def test_expansion_may_count_the_query_too(make_searcher, encoders):
+  plain = make_searcher()
+  searcher = Searcher(plain.index, plain.encoder)
+  settings = searcher.encoder.settings
+  protocol = dataclasses.replace(settings.protocol, expand_with_query=True)
+  searcher.encoder = searcher.encoder.replace(settings=dataclasses.replace(settings, protocol=protocol))
+  query = searcher.encode(_picture(80, 100))
+  first = searcher.search([query], top=2)[0]
+  rows = np.array([[IDS.index(result.id) for result in first]])
+  database, descriptor = searcher.index.snapshot.descriptors, _describe_query(searcher, query)[1]
+  expanded = ranking_oracle.expand_query(database, rows, 2, descriptor[None])[0]
+  results = searcher.search([query], top=12, expand=2)[0]
+  _check_ranking("expanded with the query: scores", results, database @ expanded, 1e-4)
+  assert {part.name for part in results[0].expanded_from} == {first[0].id, first[1].id, "(the query)"}
+  _check_sums(results)
+
+
+@pytest.mark.parametrize("aggregation", ["offline", "online"])
+def test_equal_images_come_in_the_order_of_their_ids_whatever_the_history(encoders, tmp_path, aggregation):
+  images, folder = tmp_path / "images", tmp_path / "index"
+  images.mkdir()
+  for number in range(40):
+    Image.fromarray(_picture(64, 64, 5)).save(images / f"{number:02d}.png")
+  Image.fromarray(_picture(64, 64, 6)).save(images / "other.png")
+  # Batches of one: the same program and the same place in it for every image.
+  build_index(images, folder, encoders["paper"], store_classes="all", batch_size=1)
+  for name in ("03", "00", "21"):
+    (images / f"{name}.png").rename(tmp_path / f"{name}.png")
+  build_index(images, folder, batch_size=1)
+  for name in ("21", "03", "00"):
+    (tmp_path / f"{name}.png").rename(images / f"{name}.png")
+    build_index(images, folder, batch_size=1)
+  searcher = Searcher(folder)
+  query = searcher.encode(_picture(64, 64, 7))
+  results = [result for result in searcher.search([query], aggregation, top=41)[0] if result.id != "other.png"]
+  assert len({result.score for result in results}) == 1
+  assert [result.id for result in results] == [f"{number:02d}.png" for number in range(40)]
+
+
+def test_answers_name_files_that_are_gone(encoders, photographs, tmp_path):
+  images = shutil.copytree(photographs, tmp_path / "images")
+  build_index(images, tmp_path / "index", encoders["paper"])
+  shutil.rmtree(images)
+  results = search(tmp_path / "index", photographs / IDS[4], top=1)
+  assert (results[0].id, results[0].path) == (IDS[4], str(images / IDS[4]))
+
+
+@pytest.mark.parametrize("top", [1, 12, 100])
+def test_there_are_as_many_answers_as_asked_for_or_as_there_are(make_searcher, top):
+  searcher = make_searcher(store_classes="all")
+  query = searcher.encode(_picture(80, 100))
+  for aggregation in ("offline", "online"):
+    assert len(searcher.search([query], aggregation, top=top)[0]) == min(top, 12)
+
+
+def test_no_queries_have_no_answers(make_searcher):
+  assert make_searcher().search([]) == []
+
+
+@pytest.mark.parametrize("protocol", ["paper", "reference"])
+def test_nothing_is_compiled_once_each_kind_of_search_was_run(make_searcher, compilations, protocol):
+  """Of every canvas one query, of every kind; then other images, boxes, lists and numbers of queries."""
+  searcher = make_searcher(protocol, store_classes="all")
+  canvases = {*searcher.encoder.settings.protocol.canvases, *searcher.encoder.settings.protocol.crop_canvases}
+
+  def search_all(queries, classes):
+    searcher.search(queries, expand=2)
+    searcher.search(queries[:1])
+    searcher.search(queries, "online")
+    searcher.search([searcher.encode(_picture(64, 64), classes=classes)], "fixed", expand=3)
+
+  queries = []
+  for height, width in canvases:
+    pixels = _picture(height, width)
+    queries += [searcher.encode(pixels), searcher.encode(pixels, (0, 0, width, height)), searcher.encode(pixels, classes=[1])]
+  search_all(queries, [1, 2])
+  assert compilations
+  compilations.clear()
+  generator = np.random.default_rng(0)
+  queries = []
+  for seed in range(6):
+    height, width = generator.integers(40, 300, 2)
+    pixels = _picture(height, width, seed)
+    left, top = generator.integers(0, (width - 20, height - 20))
+    queries.append(searcher.encode(pixels))
+    queries.append(searcher.encode(pixels, (left, top, left + 20, height)))
+    queries.append(searcher.encode(pixels, (left, top, width, height), [seed, 8, 9]))
+  search_all(queries, [4, 2, 8, 6])
+  search_all(queries[:3], list(range(10)))
+  assert compilations == []
+
+
+def test_an_index_without_images_or_of_other_weights_is_refused(encoders, make_searcher, tmp_path, tiny_checkpoint):
+  images = tmp_path / "images"
+  images.mkdir()
+  (images / "broken.jpg").write_bytes(b"nothing")
+  build_index(images, tmp_path / "empty", encoders["paper"])
+  with pytest.raises(InputError, match="holds no images yet"):
+    Searcher(tmp_path / "empty")
+  index = make_searcher().index
+  with pytest.raises(InputError, match="another encoder") as raised:
+    Searcher(index, encoders["reference"])
+  assert "\n" not in str(raised.value)
+
+
+def test_weights_that_changed_or_went_are_named_with_the_index(tiny_checkpoint, tiny_network, photographs, tmp_path):
+  from cwf_jax.models.checkpoint import save_checkpoint
+  from cwf_jax.models.class_names import ClassList
+  from cwf_jax.models.parameters import list_parameters, with_parameters
+
+  weights = shutil.copytree(tiny_checkpoint, tmp_path / "weights")
+  encoder = load_encoder(str(weights), num_classes=4)
+  build_index(photographs, tmp_path / "index", encoder)
+  before = encoder.settings.fingerprint[:12]
+  shutil.rmtree(weights)
+  with pytest.raises(InputError, match="cannot be loaded") as raised:
+    Searcher(tmp_path / "index")
+  assert str(weights) in str(raised.value) and str(tmp_path / "index") in str(raised.value)
+  arrays = {path: np.asarray(array) + 0.5 for path, array in list_parameters(tiny_network).items()}
+  changed = with_parameters(tiny_network, arrays)
+  save_checkpoint(weights, changed, network_name="vgg16_cam_quarter", classes=ClassList.numbered(10))
+  after = load_encoder(str(weights), num_classes=4).settings.fingerprint[:12]
+  with pytest.raises(InputError) as raised:
+    Searcher(tmp_path / "index")
+  assert before in str(raised.value) and after in str(raised.value) and before != after
+  assert len(Searcher(tmp_path / "index", load_encoder(str(tiny_checkpoint), num_classes=4)).index) == 12
+
+
+@pytest.mark.parametrize(
+  ("arguments", "said"),
+  [
+    ({"aggregation": "nearest"}, "offline, online, fixed; found 'nearest'"),
+    ({"top": 0}, "--top is at least 1; found 0"),
+    ({"expand": -1}, "--expand is at least 0"),
+    ({"shares": -1}, "--shares is at least 0"),
+    ({"partial": True}, "--partial is for"),
+  ],
+)
+def test_wrong_arguments_are_refused(make_searcher, arguments, said):
+  searcher = make_searcher()
+  with pytest.raises(InputError, match=said):
+    searcher.search([searcher.encode(_picture(64, 64))], **arguments)
+
+
+def test_the_function_takes_a_folder_a_file_and_a_list(make_searcher, photographs):
+  index = make_searcher(store_classes="all").index
+  image = photographs / IDS[2]
+  assert search(index.folder, image, top=1)[0].id == IDS[2]
+  assert search(index, decode_image(image), top=1)[0].id == IDS[2]
+  assert search(str(index.folder), str(image), (0, 0, 64, 64), "fixed", "class 1, 2", top=1)[0].classes
+  with pytest.raises(InputError, match="needs the list"):
+    search(index, image, aggregation="fixed")
+  with pytest.raises(InputError, match="aggregation=fixed"):
+    search(index, image, classes="1")
+  with pytest.raises(InputError, match="no class is named 'dome'"):
+    search(index, image, aggregation="fixed", classes="dome")
+
+
+def test_a_whitening_of_the_index_wins_over_the_encoder_s_own(make_searcher, photographs):
+  searcher = make_searcher()
+  channels = searcher.index.settings.feature_channels
+  other = Whitening(jnp.ones(channels), jnp.eye(channels))
+  again = Searcher(searcher.index, searcher.encoder.replace(whitening=other))
+  query = again.encode(photographs / IDS[0])
+  assert again.search([query], top=1)[0][0].score == pytest.approx(1.0, abs=1e-6)
+  assert open_index(searcher.index.folder).settings.whitening.source == "self"
