@@ -1,9 +1,14 @@
 """Strict numbers and checked shapes for every test; a tiny seeded network; the table of deviations from the oracle."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ.setdefault("CWF_JAX_HOME", os.path.join(os.path.dirname(__file__), "no-such-folder"))
+if "PYTEST_XDIST_WORKER" not in os.environ:  # workers and the processes that tests start inherit it
+  os.environ["CWF_JAX_HOME"] = tempfile.mkdtemp(prefix="cwf_jax-tests-")
+  atexit.register(shutil.rmtree, os.environ["CWF_JAX_HOME"], ignore_errors=True)
 
 import hypothesis
 import jax
