@@ -1,9 +1,11 @@
 # make demo: photographs indexed and searched. make test: the tests. Both make .venv first if it is not there.
-# EXTRAS=peers,heif installs further extras of setup.cfg. PYTHON=python3.12 chooses the interpreter.
+# EXTRAS=peers,heif installs further extras of setup.cfg, PYTHON=python3.12 chooses the interpreter, JOBS=8 runs more
+# tests at a time.
 
 PYTHON ?= python3
 VENV ?= .venv
 EXTRAS ?=
+JOBS ?= 2
 RUN = $(VENV)/bin/python
 comma := ,
 
@@ -14,10 +16,10 @@ demo: $(VENV)/installed-demo
 
 test: $(VENV)/installed-test$(subst $(comma),-,$(EXTRAS))
 	$(RUN) -m ruff check .
-	$(RUN) -m pytest -m "not long"
+	$(RUN) -m pytest -m "not long" -n $(JOBS) --dist loadfile
 
 test-long: $(VENV)/installed-test$(subst $(comma),-,$(EXTRAS))
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n $(JOBS) --dist loadfile
 
 lint: $(VENV)/installed-test
 	$(RUN) -m ruff check .

@@ -7,7 +7,7 @@ import shlex
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from absl import flags
@@ -29,9 +29,11 @@ class Console:
     quiet: neither is shown; errors still are.
   """
 
-  def __init__(self, quiet: bool, log: logging.Logger):
+  def __init__(self, quiet: bool, log: logging.Logger, check: Callable[[], None]):
+    """Whatever makes progress calls `check`, which may raise."""
     self.quiet = quiet
     self._log = log
+    self._check = check
 
   def say(self, text: str) -> None:
     """A remark, on standard error and in the log file."""
@@ -50,7 +52,7 @@ class Console:
   @contextlib.contextmanager
   def progress(self, unit: str) -> Iterator["Progress"]:
     """A bar with rate and time left; where standard error is not a terminal, a line every ten seconds."""
-    bar = Progress(unit, self.quiet)
+    bar = Progress(unit, self.quiet, self._check)
     try:
       yield bar
     finally:
@@ -60,14 +62,15 @@ class Console:
 class Progress:
   """A bar that is drawn when there is something to do."""
 
-  def __init__(self, unit: str, quiet: bool):
-    self._unit, self._quiet = unit, quiet
+  def __init__(self, unit: str, quiet: bool, check: Callable[[], None]):
+    self._unit, self._quiet, self._check = unit, quiet, check
     self._drawn = not quiet and sys.stderr.isatty()
     self._bar: tqdm | None = None
     self._started = self._told = time.monotonic()
 
   def __call__(self, done: int, total: int, skipped: int = 0) -> None:
     """Tells how many of `total` are done."""
+    self._check()
     if self._drawn:
       self._draw(done, total, skipped)
     elif not self._quiet and time.monotonic() - self._told >= _SECONDS:
@@ -91,8 +94,13 @@ class Progress:
 
 
 @contextlib.contextmanager
-def open_console(values: flags.FlagValues) -> Iterator[Console]:
-  """Prepares the console and the process: quiet libraries, JAX's persistent cache of compiled programs."""
+def open_console(values: flags.FlagValues, check: Callable[[], None]) -> Iterator[Console]:
+  """Prepares the console and the process: quiet libraries, JAX's persistent cache of compiled programs.
+
+  Args:
+    values: of the call.
+    check: called wherever there is progress; raises to stop.
+  """
   log = logging.getLogger("cwf_jax.cli")
   log.setLevel(logging.INFO)
   log.propagate = False
@@ -107,7 +115,7 @@ def open_console(values: flags.FlagValues) -> Iterator[Console]:
   try:
     _prepare_jax()
     log.info("cwf_jax %s: %s", __version__, shlex.join(sys.argv))
-    yield Console(values["quiet"].value, log)
+    yield Console(values["quiet"].value, log, check)
   finally:
     log.removeHandler(handler)
     handler.close()

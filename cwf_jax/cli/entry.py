@@ -49,9 +49,10 @@ def run(call: Call) -> int:
 
 
 class _Interrupt:
-  """Raises `KeyboardInterrupt`, and remembers it, since a library may turn it into an error of its own.
+  """Raises `KeyboardInterrupt`, and remembers it, since not every place that it is raised in lets it through.
 
-  While it is held, at the start, it only remembers: an extension that is being imported would print a traceback.
+  Raised inside a callback of the garbage collector, as JAX has one, it is lost; a library may turn it into an error of its
+  own. While it is held, at the start, it only remembers: an extension that is being imported would print a traceback.
   """
 
   def __init__(self):
@@ -64,6 +65,10 @@ class _Interrupt:
 
   def release(self) -> None:
     self._held = False
+    self.check()
+
+  def check(self) -> None:
+    """Raises an interrupt that came before; called where there is progress."""
     if self.came:
       raise KeyboardInterrupt
 
@@ -76,11 +81,14 @@ def _caught(interrupt: _Interrupt) -> Iterator[None]:
     return
   before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
   before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
+  hook = sys.unraisablehook
   try:
+    sys.unraisablehook = lambda lost: None if lost.exc_type is KeyboardInterrupt else hook(lost)
     for number in before:
       signal.signal(number, interrupt)
     yield
   finally:
+    sys.unraisablehook = hook
     for number, handler in before.items():
       signal.signal(number, handler)
 
@@ -89,7 +97,7 @@ def _run(call: Call, interrupt: _Interrupt) -> int:
   from cwf_jax.cli.console import open_console
 
   try:
-    with open_console(call.values) as console:
+    with open_console(call.values, interrupt.check) as console:
       interrupt.release()
       try:
         code = call.mode.run(call.values, console)
