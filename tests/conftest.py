@@ -6,6 +6,7 @@ import shutil
 import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")  # most of a test is compiling
 if "PYTEST_XDIST_WORKER" not in os.environ:  # workers and the processes that tests start inherit it
   os.environ["CWF_JAX_HOME"] = tempfile.mkdtemp(prefix="cwf_jax-tests-")
   atexit.register(shutil.rmtree, os.environ["CWF_JAX_HOME"], ignore_errors=True)

@@ -8,26 +8,24 @@
 A reader sees whole versions only: rows, settings and the name of the whitening's file change in one commit.
 """
 
+import contextlib
 import dataclasses
 import datetime
 import functools
-import hashlib
-import io
 import itertools
 import os
 import shutil
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import lance
+import lance.fragment
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cwf_jax.errors import InputError
-from cwf_jax.index import schema, snapshot
+from cwf_jax.index import arrays, schema, snapshot
 from cwf_jax.index.folder import (
   DATA,
   IndexFolderError,
@@ -44,6 +42,9 @@ __all__ = ["Index", "IndexFolderError", "StoredFile", "check_place", "is_index",
 
 _GRACE = datetime.timedelta(hours=1)
 """How long the files of an earlier version stay for those who have it open."""
+
+_FRAGMENT = 2**28
+"""Bytes of rows that are written to one file when all are rewritten."""
 
 _BLOCK = 2**24
 """Bytes of descriptors that are copied into a snapshot at a time."""
@@ -81,8 +82,7 @@ class Index:
       raise IndexFolderError(f"{self.folder} is not an index of cwf_jax: it holds no {DATA}")
     self._uri = os.path.abspath(self.folder / DATA)
     self._reopen()
-    with self._reading():
-      self.whitening  # noqa: B018  (a missing file of arrays is found on opening, not in the middle of a search)
+    self.whitening  # noqa: B018  (a missing file of arrays is found on opening, not in the middle of a search)
 
   @classmethod
   def create(cls, folder: str | os.PathLike, settings: IndexSettings, whitening: dict[str, np.ndarray] | None) -> "Index":
@@ -108,16 +108,8 @@ class Index:
   def whitening(self) -> dict[str, np.ndarray] | None:
     """The arrays `mean` [k] and `projection` [k d] that the rows were whitened with, or None."""
     name = self.settings.whitening.file
-    if name is None:
-      return None
-    try:
-      content = (self.folder / name).read_bytes()
-    except OSError as error:
-      raise InputError(f"its whitening {name} cannot be read ({error.strerror})") from None
-    if name != _whitening_name(content):
-      raise InputError(f"its whitening {name} is damaged: the content does not have the hash in its name")
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-      return {key: arrays[key] for key in ("mean", "projection")}
+    with self._reading():
+      return None if name is None else arrays.read_whitening(self.folder, name)
 
   def files(self, root: str, prefix: str) -> dict[str, StoredFile]:
     """The files of one folder and prefix, by id."""
@@ -209,13 +201,21 @@ class Index:
   def rewrite(
     self, settings: IndexSettings, whitening: dict[str, np.ndarray] | None, tables: Iterable[pa.Table]
   ) -> None:
-    """Exchanges all rows and the settings in one commit: the index is the old or the new one, never a mixture."""
+    """Exchanges all rows and the settings in one commit: the index is the old or the new one, never a mixture.
+
+    The tables are never handed to Lance as an iterator: it would call it on threads of its own, and after a Ctrl-C they
+    would go on calling into a Python that ends, which aborts the process.
+    """
     with writing_to(self.folder):
       settings = _with_whitening(self.folder, settings, whitening)
-      new = schema.arrow_schema(settings)
-      batches = (batch for table in tables for batch in table.replace_schema_metadata(new.metadata).to_batches())
-      reader = pa.RecordBatchReader.from_batches(new, batches)
-      lance.write_dataset(reader, self._uri, mode="overwrite", schema=new)
+    new = schema.arrow_schema(settings)
+    named = {"schema": new, "mode": "overwrite", "data_storage_version": self._data.data_storage_version}
+    fragments = []
+    for table in _gather(tables):
+      with writing_to(self.folder):
+        fragments += lance.fragment.write_fragments(table.replace_schema_metadata(new.metadata), self._uri, **named)
+    with writing_to(self.folder):
+      lance.LanceDataset.commit(self._uri, lance.LanceOperation.Overwrite(new, fragments), read_version=self.version)
     self._reopen()
 
   def clean(self) -> None:
@@ -226,9 +226,7 @@ class Index:
       which = {"versions": old} if old else {"older_than": datetime.timedelta(days=36500)}
       self._data.cleanup_old_versions(delete_unverified=True, **which)  # nobody else writes: the lock is held
       snapshot.remove_others(self.folder, self.version, _GRACE.total_seconds())
-      for path in self.folder.glob("whitening-*"):
-        if path.name != self.settings.whitening.file and time.time() - path.stat().st_mtime > _GRACE.total_seconds():
-          path.unlink()
+      arrays.remove_other_whitenings(self.folder, self.settings.whitening.file, _GRACE.total_seconds())
 
   def _write_snapshot(self, target: Path) -> None:
     order, dimensions = self.order(), self.settings.dimensions
@@ -243,8 +241,26 @@ class Index:
       self._data = lance.dataset(self._uri)
       self.settings = IndexSettings.from_metadata(self._data.schema.metadata)
 
-  def _reading(self):
-    return reading_from(self.folder)
+  @contextlib.contextmanager
+  def _reading(self) -> Iterator[None]:
+    try:
+      with reading_from(self.folder):
+        yield
+    except IndexFolderError as error:
+      if not self._is_outdated():
+        raise
+      message = f"the index {self.folder} was rewritten since it was opened, and the files of then are gone; open it again"
+      raise IndexFolderError(message) from error
+
+  def _is_outdated(self) -> bool:
+    """Whether the version that is open was removed, and there is a newer one."""
+    if "_data" not in self.__dict__:
+      return False
+    try:
+      versions = lance.dataset(self._uri).versions()
+    except (OSError, ValueError, RuntimeError):
+      return False
+    return self.version not in {one["version"] for one in versions}
 
 
 def open_index(path: str | os.PathLike) -> Index:
@@ -256,6 +272,18 @@ def open_index(path: str | os.PathLike) -> Index:
   return Index(path)
 
 
+def _gather(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+  """Tables of at least `_FRAGMENT` bytes, the last one smaller."""
+  waiting = []
+  for table in tables:
+    waiting.append(table)
+    if sum(one.nbytes for one in waiting) >= _FRAGMENT:
+      yield pa.concat_tables(waiting)
+      waiting.clear()
+  if waiting:
+    yield pa.concat_tables(waiting)
+
+
 def _of_folder(root: str, prefix: str) -> str:
   return f"root = {_quoted(root)} AND prefix = {_quoted(prefix)}"
 
@@ -264,18 +292,6 @@ def _quoted(text: str) -> str:
   return "'" + text.replace("'", "''") + "'"
 
 
-def _whitening_name(content: bytes) -> str:
-  return f"whitening-{hashlib.sha256(content).hexdigest()[:16]}.npz"
-
-
-def _with_whitening(folder: Path, settings: IndexSettings, arrays: dict[str, np.ndarray] | None) -> IndexSettings:
-  """Writes the arrays under the hash of their content, before any version names them."""
-  name = None
-  if arrays is not None:
-    buffer = io.BytesIO()
-    np.savez(buffer, mean=np.asarray(arrays["mean"]), projection=np.asarray(arrays["projection"]))
-    name = _whitening_name(buffer.getvalue())
-    temporary = folder / f"{name}.{os.getpid()}.tmp"
-    temporary.write_bytes(buffer.getvalue())
-    os.replace(temporary, folder / name)
+def _with_whitening(folder: Path, settings: IndexSettings, whitening: dict[str, np.ndarray] | None) -> IndexSettings:
+  name = None if whitening is None else arrays.write_whitening(folder, whitening)
   return dataclasses.replace(settings, whitening=dataclasses.replace(settings.whitening, file=name))

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -25,7 +24,7 @@ def with_parameters(network: nnx.Module, arrays: Mapping[str, np.ndarray]) -> nn
   """The same network holding `arrays`, one for each path of `list_parameters`, on the default device."""
   graph, state = nnx.split(network)
   filled = [
-    (path, variable.replace(jnp.asarray(arrays["/".join(map(str, path))])))
+    (path, variable.replace(jax.device_put(arrays["/".join(map(str, path))])))
     for path, variable in nnx.to_flat_state(state)
   ]
   return nnx.merge(graph, nnx.from_flat_state(filled))

@@ -250,7 +250,7 @@ def test_as_processes_of_their_own(process, where, images, tmp_path):
   assert wrong == (2, "", "cwf_jax: there is no flag --imagse; did you mean --images? (--help shows the flags)\n")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--mode=search", "--index=INDEX", "--query=QUERIES"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["--mode=search", "--quiet", "--index=INDEX", "--query=QUERIES"]])
 def test_a_reader_that_goes_away_leaves_no_traceback(environment, photographs, tiny_index, arguments):
   arguments = [argument.replace("INDEX", str(tiny_index)).replace("QUERIES", str(photographs)) for argument in arguments]
   with subprocess.Popen(

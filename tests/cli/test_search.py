@@ -89,7 +89,7 @@ def test_a_folder_of_queries_skips_what_cannot_be_read(cli, tiny_index, photogra
   answers = _answers(found)
   assert [answer["query"] for answer in answers] == [f"picture_{number:02d}.png" for number in range(6)]
   assert [answer["results"][0]["id"] for answer in answers] == [f"a/{answer['query']}" for answer in answers]
-  assert found.err.startswith("skipped broken.jpg: ") and len(found.err.splitlines()) == 1
+  assert found.err.splitlines()[-1].startswith("skipped broken.jpg: ")  # progress before it, on a slow machine
 
 
 def test_a_list_of_queries_is_searched_in_the_order_of_the_names(cli, tiny_index, photographs, tmp_path):
@@ -111,7 +111,7 @@ def test_no_readable_query_among_many_is_a_failure(cli, tiny_index, tmp_path):
   (tmp_path / "broken.jpg").write_bytes(b"nothing")
   found = cli("--mode=search", f"--index={tiny_index}", f"--query={tmp_path}")
   assert (found.code, found.out) == (1, "")
-  skipped, failed = found.err.splitlines()
+  *_, skipped, failed = found.err.splitlines()
   assert skipped.startswith("skipped broken.jpg: ") and failed == f"cwf_jax: none of the queries in {tmp_path} could be read"
 
 

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import os
 import resource
 import shutil
@@ -18,7 +19,8 @@ import pytest
 from cwf_jax.index import schema
 from cwf_jax.index.store import is_index, open_index
 from cwf_jax.indexing import build, committer, whitening
-from cwf_jax.indexing.build import build_index
+
+build_index = functools.partial(build.build_index, batch_size=2)
 
 _SCRIPT = """
 import signal, sys
@@ -199,7 +201,7 @@ def test_a_full_disk_leaves_a_usable_index(photographs, tmp_path, tiny_encoder, 
   names = sorted(path for path in images.rglob("*.png"))
   rows = 0
   if method != "append":
-    build_index(images, tmp_path / "i", tiny_encoder, batch_size=2)
+    build_index(images, tmp_path / "i", tiny_encoder)
     names[0].unlink()
     shutil.copy(names[3], names[1])
     rows = 11
@@ -230,7 +232,7 @@ def test_a_full_disk_leaves_a_usable_index(photographs, tmp_path, tiny_encoder, 
 
 def test_a_real_limit_on_writing_leaves_a_usable_index(photographs, tmp_path, tiny_encoder):
   """The kernel refuses files beyond a size, as it refuses any on a full disk."""
-  asked = {"batch_size": 2, "store_classes": "all", "keep_raw": True}
+  asked = {"store_classes": "all", "keep_raw": True}
   build_index(photographs, tmp_path / "j", tiny_encoder, **asked)  # its programs are in JAX's cache, which writes files too
   soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
   before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

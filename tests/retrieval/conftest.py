@@ -2,6 +2,7 @@
 
 import jax
 import pytest
+from PIL import Image
 
 from cwf_jax.encoder import load_encoder
 from cwf_jax.indexing.build import build_index
@@ -15,15 +16,27 @@ def encoders(tiny_checkpoint):
 
 
 @pytest.fixture(scope="session")
-def make_searcher(encoders, photographs, tmp_path_factory):
-  """Indexes the photographs, once for each set of arguments, and opens them."""
+def pictures(photographs, tmp_path_factory):
+  """The photographs in two shapes, so that little is compiled."""
+  folder = tmp_path_factory.mktemp("pictures")
+  for number, path in enumerate(sorted(photographs.rglob("*.png"))):
+    target = folder / path.relative_to(photographs)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with Image.open(path) as image:
+      image.resize([(64, 64), (90, 68)][number % 2]).save(target)
+  return folder
+
+
+@pytest.fixture(scope="session")
+def make_searcher(encoders, pictures, tmp_path_factory):
+  """Indexes the pictures, once for each set of arguments, and opens them."""
   made = {}
 
   def make(protocol="paper", **settings):
     key = (protocol, *sorted(settings.items()))
     if key not in made:
       folder = tmp_path_factory.mktemp("indexes") / "index"
-      build_index(photographs, folder, encoders[protocol], **{"whitening": "self", "n_pca": 4, **settings})
+      build_index(pictures, folder, encoders[protocol], **{"whitening": "self", "n_pca": 4, **settings})
       made[key] = Searcher(folder)
     return made[key]
 
@@ -40,5 +53,8 @@ def compilations():
       names.append(fun_name)
 
   jax.monitoring.register_event_duration_secs_listener(note)
+  jax.jit(lambda x: x + 1)(1.0)
+  assert names, "JAX tells of its compilations under another name"
+  names.clear()
   yield names
   jax.monitoring.unregister_event_duration_listener(note)

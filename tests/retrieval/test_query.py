@@ -48,10 +48,10 @@ def _cells(protocol, box, original, resized):
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_every_indexed_image_finds_itself_first_with_score_one(make_searcher, photographs, protocol):
+def test_every_indexed_image_finds_itself_first_with_score_one(make_searcher, pictures, protocol):
   searcher = make_searcher(protocol)
-  names = sorted(path.relative_to(photographs).as_posix() for path in photographs.rglob("*.png"))
-  queries = [searcher.encode(photographs / name) for name in names]
+  names = sorted(path.relative_to(pictures).as_posix() for path in pictures.rglob("*.png"))
+  queries = [searcher.encode(pictures / name) for name in names]
   for name, (first, second) in zip(names, searcher.search(queries, top=2), strict=True):
     assert first.id == name
     assert first.score == pytest.approx(1.0, abs=1e-6)

@@ -25,7 +25,7 @@ from tests.oracle.deviation import assert_close
 IDS = [f"{'a' if number < 6 else 'b/c'}/picture_{number:02d}.png" for number in range(12)]
 
 # Online search reads stored vectors: float16 keeps 11 bits of each value, int8 7 bits of the largest.
-STORED = {"all": 2e-2, "10": 2e-3, "0,1,2,3,4,5,6,7,8,9": 2e-3}
+STORED = {"all": 2e-2, "10": 2e-3}
 
 
 def _picture(height, width, seed=1):
@@ -43,12 +43,12 @@ def _describe_query(searcher, query):
   return vectors, oracle.aggregate(vectors[None])[0]
 
 
-def _database(searcher, photographs, wanted=None):
+def _database(searcher, pictures, wanted=None):
   """The oracle's descriptor of each image by its own classes, or by those wanted, from its vectors of all ten classes."""
   rows = []
   for name in IDS:
-    every = encode_query(searcher.encoder, searcher.index.settings, photographs / name, classes=tuple(range(10)))
-    own = encode_query(searcher.encoder, searcher.index.settings, photographs / name).class_ids
+    every = encode_query(searcher.encoder, searcher.index.settings, pictures / name, classes=tuple(range(10)))
+    own = encode_query(searcher.encoder, searcher.index.settings, pictures / name).class_ids
     vectors = _whiten(searcher, every.class_vectors)
     rows.append(oracle.aggregate(vectors[None, own if wanted is None else list(wanted)])[0])
   return np.stack(rows)
@@ -70,21 +70,21 @@ def _check_sums(results):
 
 @pytest.mark.parametrize("protocol", ["paper", "reference"])
 @pytest.mark.parametrize("box", [None, (8, 8, 72, 60)])
-def test_an_offline_search_ranks_as_the_oracle(make_searcher, photographs, protocol, box):
+def test_an_offline_search_ranks_as_the_oracle(make_searcher, pictures, protocol, box):
   searcher = make_searcher(protocol)
-  query = searcher.encode(_picture(80, 100), box)
+  query = searcher.encode(_picture(80, 104), box)
   results = searcher.search([query], top=12)[0]
   _, descriptor = _describe_query(searcher, query)
   scores = ranking_oracle.score(descriptor[None], searcher.index.snapshot.descriptors)[0]
   _check_ranking("offline: scores", results, scores, 1e-4)
   assert [IDS.index(result.id) for result in results] == ranking_oracle.order(scores[None], 12)[0].tolist()
   # The stored descriptors are the oracle's, too. Whitening on 48 vectors stretches rounding: 1e-4.
-  assert_close("offline: descriptors", searcher.index.snapshot.descriptors, _database(searcher, photographs), 1e-4)
+  assert_close("offline: descriptors", searcher.index.snapshot.descriptors, _database(searcher, pictures), 1e-4)
 
 
 def test_shares_are_what_each_class_gave(make_searcher):
   searcher = make_searcher()
-  query = searcher.encode(_picture(80, 100))
+  query = searcher.encode(_picture(80, 104))
   vectors, _ = _describe_query(searcher, query)
   for result in searcher.search([query], top=12, shares=4)[0]:
     answer = searcher.index.snapshot.descriptors[IDS.index(result.id)]
@@ -101,7 +101,7 @@ def test_shares_are_what_each_class_gave(make_searcher):
 @pytest.mark.parametrize("expand", [0, 3])
 def test_the_parts_of_a_score_add_up_to_it(make_searcher, shares, aggregation, expand):
   searcher = make_searcher(store_classes="all")
-  query = searcher.encode(_picture(80, 100))
+  query = searcher.encode(_picture(80, 104))
   results = searcher.search([query], aggregation, top=12, expand=expand, shares=shares)[0]
   _check_sums(results)
   for result in results:
@@ -114,21 +114,21 @@ def test_the_parts_of_a_score_add_up_to_it(make_searcher, shares, aggregation, e
 
 @pytest.mark.parametrize("stored", STORED)
 @pytest.mark.parametrize("box", [None, (8, 8, 72, 60)])
-def test_an_online_search_describes_every_image_by_the_classes_of_the_query(make_searcher, photographs, stored, box):
+def test_an_online_search_describes_every_image_by_the_classes_of_the_query(make_searcher, pictures, stored, box):
   searcher = make_searcher(store_classes=stored)
-  queries = [searcher.encode(_picture(80, 100, seed), box) for seed in (1, 2)]
+  queries = [searcher.encode(_picture(80, 104, seed), box) for seed in (1, 2)]
   for query, results in zip(queries, searcher.search(queries, "online", top=12), strict=True):
     _, descriptor = _describe_query(searcher, query)
-    scores = _database(searcher, photographs, query.class_ids) @ descriptor
+    scores = _database(searcher, pictures, query.class_ids) @ descriptor
     _check_ranking(f"online, stored {stored[:3]}: scores", results, scores, STORED[stored])
     _check_sums(results)
 
 
 @pytest.mark.parametrize("stored", [*STORED, "1,7,5"])
-def test_a_fixed_search_describes_every_image_by_the_list(make_searcher, photographs, stored):
+def test_a_fixed_search_describes_every_image_by_the_list(make_searcher, pictures, stored):
   searcher = make_searcher(store_classes=stored)
-  queries = [searcher.encode(_picture(80, 100, seed), classes="class 7, 1") for seed in (1, 2)]
-  database = _database(searcher, photographs, (7, 1))
+  queries = [searcher.encode(_picture(80, 104, seed), classes="class 7, 1") for seed in (1, 2)]
+  database = _database(searcher, pictures, (7, 1))
   for query, results in zip(queries, searcher.search(queries, "fixed", top=12), strict=True):
     scores = database @ _describe_query(searcher, query)[1]
     _check_ranking("fixed: scores", results, scores, STORED.get(stored, 2e-3))
@@ -138,7 +138,7 @@ def test_a_fixed_search_describes_every_image_by_the_list(make_searcher, photogr
 
 def test_lists_of_different_lengths_are_searched_together(make_searcher):
   searcher = make_searcher(store_classes="all")
-  queries = [searcher.encode(_picture(80, 100), classes=classes) for classes in ([3], [1, 2, 3], range(10))]
+  queries = [searcher.encode(_picture(80, 104), classes=classes) for classes in ([3], [1, 2, 3], range(10))]
   together = searcher.search(queries, "fixed", top=12)
   for query, results in zip(queries, together, strict=True):
     alone = searcher.search([query], "fixed", top=12)[0]
@@ -158,31 +158,31 @@ def test_many_queries_get_the_answers_of_each_alone(make_searcher, monkeypatch):
       np.testing.assert_allclose([result.score for result in results], [result.score for result in alone], atol=1e-6)
 
 
-def test_online_equals_offline_where_the_lists_agree(make_searcher, photographs):
+def test_online_equals_offline_where_the_lists_agree(make_searcher, pictures):
   """All ten classes summed: every list is the same set."""
   searcher = make_searcher(store_classes="10")
   everything = dataclasses.replace(searcher.encoder.settings.protocol, num_classes=10)
   encoder = load_encoder(searcher.index.settings.weights_folder, everything)
   folder = searcher.index.folder.parent / "everything"
-  build_index(photographs, folder, encoder, whitening="none", store_classes=10)
+  build_index(pictures, folder, encoder, whitening="none", store_classes=10)
   searcher = Searcher(folder)
-  query = searcher.encode(_picture(80, 100))
+  query = searcher.encode(_picture(80, 104))
   offline, online = (searcher.search([query], aggregation, top=12)[0] for aggregation in ("offline", "online"))
   assert [result.id for result in offline] == [result.id for result in online]
   np.testing.assert_allclose([r.score for r in offline], [r.score for r in online], atol=2e-3)  # vectors are float16
 
 
-def test_classes_that_are_not_stored_are_refused_unless_partial_is_given(make_searcher, photographs):
+def test_classes_that_are_not_stored_are_refused_unless_partial_is_given(make_searcher, pictures):
   searcher = make_searcher(store_classes="2")
-  query = searcher.encode(_picture(80, 100))
+  query = searcher.encode(_picture(80, 104))
   with pytest.raises(InputError, match=r"lacks [1-4] of the query's") as raised:
     searcher.search([query], "online")
   for named in (str(searcher.index.folder), "2 an image", "--store_classes=all", "--partial"):
     assert named in str(raised.value)
-  owns = [encode_query(searcher.encoder, searcher.index.settings, photographs / name) for name in IDS]
+  owns = [encode_query(searcher.encoder, searcher.index.settings, pictures / name) for name in IDS]
   held = [set(own.class_ids[:2].tolist()) for own in owns]
   assert len(set(map(frozenset, held))) > 1
-  query = searcher.encode(_picture(80, 100), classes=sorted(held[0]))
+  query = searcher.encode(_picture(80, 104), classes=sorted(held[0]))
   results = searcher.search([query], "fixed", top=12, partial=True)[0]
   descriptor = _describe_query(searcher, query)[1]
   for result in results:
@@ -197,7 +197,7 @@ def test_classes_that_are_not_stored_are_refused_unless_partial_is_given(make_se
 
 def test_a_list_that_lacks_a_class_and_no_vectors_at_all_are_refused(make_searcher):
   searcher = make_searcher(store_classes="1,7,5")
-  query = searcher.encode(_picture(80, 100), classes="7, 2, 3")
+  query = searcher.encode(_picture(80, 104), classes="7, 2, 3")
   with pytest.raises(InputError, match="a list of 3; an image lacks 2 of the query's"):
     searcher.search([query], "fixed")
   assert all(result.lacked == 2 for result in searcher.search([query], "fixed", partial=True)[0])
@@ -207,17 +207,17 @@ def test_a_list_that_lacks_a_class_and_no_vectors_at_all_are_refused(make_search
 
 @pytest.mark.parametrize("aggregation", ["offline", "online", "fixed"])
 @pytest.mark.parametrize("expand", [1, 3, 12, 40])
-def test_expansion_searches_again_with_the_sum_of_the_first_answers(make_searcher, photographs, aggregation, expand):
-  searcher = make_searcher(store_classes="all")
-  query = searcher.encode(_picture(80, 100), classes="1,2,3" if aggregation == "fixed" else None)
+def test_expansion_searches_again_with_the_sum_of_the_first_answers(make_searcher, pictures, aggregation, expand):
+  searcher = make_searcher(store_classes="10")
+  query = searcher.encode(_picture(80, 104), classes="1,2,3" if aggregation == "fixed" else None)
   first = searcher.search([query], aggregation, top=expand)[0]
   assert len(first) == min(expand, 12)
   results = searcher.search([query], aggregation, top=12, expand=expand, shares=12)[0]
-  database = _database(searcher, photographs, None if aggregation == "offline" else query.class_ids)
+  database = _database(searcher, pictures, None if aggregation == "offline" else query.class_ids)
   rows = np.array([[IDS.index(result.id) for result in first]])
   expanded = ranking_oracle.expand_query(database, rows, len(first))[0]
-  # The sum of a few descriptors of rounded vectors.
-  _check_ranking("expanded: scores", results, database @ expanded, 1e-4 if aggregation == "offline" else 2e-2)
+  # Vectors are float16, and the sum of all whitened descriptors is short, so its direction moves more than theirs.
+  _check_ranking("expanded: scores", results, database @ expanded, 1e-4 if aggregation == "offline" else 1e-2)
   assert {part.name for part in results[0].expanded_from} == {result.id for result in first}
   _check_sums(results)
 
@@ -228,7 +228,7 @@ def test_expansion_may_count_the_query_too(make_searcher, encoders):
   settings = searcher.encoder.settings
   protocol = dataclasses.replace(settings.protocol, expand_with_query=True)
   searcher.encoder = searcher.encoder.replace(settings=dataclasses.replace(settings, protocol=protocol))
-  query = searcher.encode(_picture(80, 100))
+  query = searcher.encode(_picture(80, 104))
   first = searcher.search([query], top=2)[0]
   rows = np.array([[IDS.index(result.id) for result in first]])
   database, descriptor = searcher.index.snapshot.descriptors, _describe_query(searcher, query)[1]
@@ -261,18 +261,18 @@ def test_equal_images_come_in_the_order_of_their_ids_whatever_the_history(encode
   assert [result.id for result in results] == [f"{number:02d}.png" for number in range(40)]
 
 
-def test_answers_name_files_that_are_gone(encoders, photographs, tmp_path):
-  images = shutil.copytree(photographs, tmp_path / "images")
+def test_answers_name_files_that_are_gone(encoders, pictures, tmp_path):
+  images = shutil.copytree(pictures, tmp_path / "images")
   build_index(images, tmp_path / "index", encoders["paper"])
   shutil.rmtree(images)
-  results = search(tmp_path / "index", photographs / IDS[4], top=1)
+  results = search(tmp_path / "index", pictures / IDS[4], top=1)
   assert (results[0].id, results[0].path) == (IDS[4], str(images / IDS[4]))
 
 
 @pytest.mark.parametrize("top", [1, 12, 100])
 def test_there_are_as_many_answers_as_asked_for_or_as_there_are(make_searcher, top):
   searcher = make_searcher(store_classes="all")
-  query = searcher.encode(_picture(80, 100))
+  query = searcher.encode(_picture(80, 104))
   for aggregation in ("offline", "online"):
     assert len(searcher.search([query], aggregation, top=top)[0]) == min(top, 12)
 
@@ -283,9 +283,8 @@ def test_no_queries_have_no_answers(make_searcher):
 
 @pytest.mark.parametrize("protocol", ["paper", "reference"])
 def test_nothing_is_compiled_once_each_kind_of_search_was_run(make_searcher, compilations, protocol):
-  """Of every canvas one query, of every kind; then other images, boxes, lists and numbers of queries."""
+  """Of two canvases one query, of every kind; then other images, boxes, lists and numbers of queries inside those."""
   searcher = make_searcher(protocol, store_classes="all")
-  canvases = {*searcher.encoder.settings.protocol.canvases, *searcher.encoder.settings.protocol.crop_canvases}
 
   def search_all(queries, classes):
     searcher.search(queries, expand=2)
@@ -294,20 +293,20 @@ def test_nothing_is_compiled_once_each_kind_of_search_was_run(make_searcher, com
     searcher.search([searcher.encode(_picture(64, 64), classes=classes)], "fixed", expand=3)
 
   queries = []
-  for height, width in canvases:
+  for height, width in ((64, 64), (64, 86)):
     pixels = _picture(height, width)
     queries += [searcher.encode(pixels), searcher.encode(pixels, (0, 0, width, height)), searcher.encode(pixels, classes=[1])]
   search_all(queries, [1, 2])
-  assert compilations
   compilations.clear()
   generator = np.random.default_rng(0)
   queries = []
   for seed in range(6):
-    height, width = generator.integers(40, 300, 2)
+    height = int(generator.integers(40, 300))
+    width = int(generator.uniform(1.05, 1.3) * height)
     pixels = _picture(height, width, seed)
     left, top = generator.integers(0, (width - 20, height - 20))
     queries.append(searcher.encode(pixels))
-    queries.append(searcher.encode(pixels, (left, top, left + 20, height)))
+    queries.append(searcher.encode(pixels, (left, 0, left + 20, 40)))
     queries.append(searcher.encode(pixels, (left, top, width, height), [seed, 8, 9]))
   search_all(queries, [4, 2, 8, 6])
   search_all(queries[:3], list(range(10)))
@@ -327,14 +326,14 @@ def test_an_index_without_images_or_of_other_weights_is_refused(encoders, make_s
   assert "\n" not in str(raised.value)
 
 
-def test_weights_that_changed_or_went_are_named_with_the_index(tiny_checkpoint, tiny_network, photographs, tmp_path):
+def test_weights_that_changed_or_went_are_named_with_the_index(tiny_checkpoint, tiny_network, pictures, tmp_path):
   from cwf_jax.models.checkpoint import save_checkpoint
   from cwf_jax.models.class_names import ClassList
   from cwf_jax.models.parameters import list_parameters, with_parameters
 
   weights = shutil.copytree(tiny_checkpoint, tmp_path / "weights")
   encoder = load_encoder(str(weights), num_classes=4)
-  build_index(photographs, tmp_path / "index", encoder)
+  build_index(pictures, tmp_path / "index", encoder)
   before = encoder.settings.fingerprint[:12]
   shutil.rmtree(weights)
   with pytest.raises(InputError, match="cannot be loaded") as raised:
@@ -366,9 +365,9 @@ def test_wrong_arguments_are_refused(make_searcher, arguments, said):
     searcher.search([searcher.encode(_picture(64, 64))], **arguments)
 
 
-def test_the_function_takes_a_folder_a_file_and_a_list(make_searcher, photographs):
+def test_the_function_takes_a_folder_a_file_and_a_list(make_searcher, pictures):
   index = make_searcher(store_classes="all").index
-  image = photographs / IDS[2]
+  image = pictures / IDS[2]
   assert search(index.folder, image, top=1)[0].id == IDS[2]
   assert search(index, decode_image(image), top=1)[0].id == IDS[2]
   assert search(str(index.folder), str(image), (0, 0, 64, 64), "fixed", "class 1, 2", top=1)[0].classes
@@ -380,11 +379,11 @@ def test_the_function_takes_a_folder_a_file_and_a_list(make_searcher, photograph
     search(index, image, aggregation="fixed", classes="dome")
 
 
-def test_a_whitening_of_the_index_wins_over_the_encoder_s_own(make_searcher, photographs):
+def test_a_whitening_of_the_index_wins_over_the_encoder_s_own(make_searcher, pictures):
   searcher = make_searcher()
   channels = searcher.index.settings.feature_channels
   other = Whitening(jnp.ones(channels), jnp.eye(channels))
   again = Searcher(searcher.index, searcher.encoder.replace(whitening=other))
-  query = again.encode(photographs / IDS[0])
+  query = again.encode(pictures / IDS[0])
   assert again.search([query], top=1)[0][0].score == pytest.approx(1.0, abs=1e-6)
   assert open_index(searcher.index.folder).settings.whitening.source == "self"
