@@ -85,8 +85,7 @@ def reading_from(folder: Path) -> Iterator[None]:
   except InputError as error:
     raise IndexFolderError(f"{folder} cannot be used: {error}") from None
   except BaseException as error:
-    if not _is_of_lance(error):
-      raise
+    _check_is_of_lance(error)
     raise IndexFolderError(f"the index {folder} is damaged: {_reason(error)}") from error
 
 
@@ -98,14 +97,18 @@ def writing_to(folder: Path) -> Iterator[None]:
   except InputError:
     raise
   except BaseException as error:
-    if not _is_of_lance(error):
-      raise
+    _check_is_of_lance(error)
     raise OSError(f"the index {folder} cannot be written: {_reason(error)}") from error
 
 
-def _is_of_lance(error: BaseException) -> bool:
-  """Lance raises all of these; a panic of its Rust code is no `Exception`."""
-  return isinstance(error, (OSError, ValueError, RuntimeError, KeyError, TypeError)) or type(error).__name__ == "PanicException"
+def _check_is_of_lance(error: BaseException) -> None:
+  """Raises again what is none of Lance's; and a Ctrl-C, which Lance makes an error of when it comes while it reads."""
+  if re.search(r"(^|: )KeyboardInterrupt(:|$)", str(error)):
+    raise KeyboardInterrupt from error
+  # A panic of its Rust code is no `Exception`.
+  known = isinstance(error, (OSError, ValueError, RuntimeError, KeyError, TypeError))
+  if not known and type(error).__name__ != "PanicException":
+    raise error
 
 
 def _reason(error: BaseException) -> str:

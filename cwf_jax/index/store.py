@@ -20,12 +20,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import lance
-import lance.fragment
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cwf_jax.index import arrays, schema, snapshot
+from cwf_jax.index import arrays, rewriting, schema, snapshot
 from cwf_jax.index.folder import (
   DATA,
   IndexFolderError,
@@ -42,9 +41,6 @@ __all__ = ["Index", "IndexFolderError", "StoredFile", "check_place", "is_index",
 
 _GRACE = datetime.timedelta(hours=1)
 """How long the files of an earlier version stay for those who have it open."""
-
-_FRAGMENT = 2**28
-"""Bytes of rows that are written to one file when all are rewritten."""
 
 _BLOCK = 2**24
 """Bytes of descriptors that are copied into a snapshot at a time."""
@@ -201,21 +197,10 @@ class Index:
   def rewrite(
     self, settings: IndexSettings, whitening: dict[str, np.ndarray] | None, tables: Iterable[pa.Table]
   ) -> None:
-    """Exchanges all rows and the settings in one commit: the index is the old or the new one, never a mixture.
-
-    The tables are never handed to Lance as an iterator: it would call it on threads of its own, and after a Ctrl-C they
-    would go on calling into a Python that ends, which aborts the process.
-    """
+    """Exchanges all rows and the settings in one commit: the index is the old or the new one, never a mixture."""
     with writing_to(self.folder):
       settings = _with_whitening(self.folder, settings, whitening)
-    new = schema.arrow_schema(settings)
-    named = {"schema": new, "mode": "overwrite", "data_storage_version": self._data.data_storage_version}
-    fragments = []
-    for table in _gather(tables):
-      with writing_to(self.folder):
-        fragments += lance.fragment.write_fragments(table.replace_schema_metadata(new.metadata), self._uri, **named)
-    with writing_to(self.folder):
-      lance.LanceDataset.commit(self._uri, lance.LanceOperation.Overwrite(new, fragments), read_version=self.version)
+    rewriting.rewrite(self.folder, self._uri, self._data, schema.arrow_schema(settings), tables)
     self._reopen()
 
   def clean(self) -> None:
@@ -270,18 +255,6 @@ def open_index(path: str | os.PathLike) -> Index:
     IndexFolderError: no index there, a damaged one, or one of another format.
   """
   return Index(path)
-
-
-def _gather(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-  """Tables of at least `_FRAGMENT` bytes, the last one smaller."""
-  waiting = []
-  for table in tables:
-    waiting.append(table)
-    if sum(one.nbytes for one in waiting) >= _FRAGMENT:
-      yield pa.concat_tables(waiting)
-      waiting.clear()
-  if waiting:
-    yield pa.concat_tables(waiting)
 
 
 def _of_folder(root: str, prefix: str) -> str:

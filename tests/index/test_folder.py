@@ -76,8 +76,16 @@ def test_a_panic_of_lance_is_damage_too(tmp_path):
     raise panic("index out of bounds\nbacktrace")
   with pytest.raises(OSError, match=r"cannot be written: No space left on device$"), folders.writing_to(tmp_path):
     raise OSError("LanceError(IO): No space left on device, /home/runner/work/lance/rust/file.rs:12:3")
-  with pytest.raises(KeyboardInterrupt), folders.reading_from(tmp_path):
-    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("context", [folders.reading_from, folders.writing_to])
+def test_an_interruption_is_no_damage(tmp_path, context):
+  """Lance makes an error of the KeyboardInterrupt that it meets while it reads."""
+  for error in (KeyboardInterrupt(), pa.ArrowInvalid("External error: KeyboardInterrupt: "), OSError("KeyboardInterrupt")):
+    with pytest.raises(KeyboardInterrupt), context(tmp_path):
+      raise error
+  with pytest.raises(SystemExit), context(tmp_path):
+    raise SystemExit(1)
 
 
 def test_a_run_that_was_killed_before_its_first_commit_leaves_no_index(tmp_path):

@@ -9,7 +9,7 @@ import lance
 import numpy as np
 import pytest
 
-from cwf_jax.index import schema, store
+from cwf_jax.index import rewriting, schema, store
 from cwf_jax.index.schema import WhiteningOrigin
 from cwf_jax.index.store import Index, IndexFolderError, open_index
 from tests.index.rows import KINDS, SETTINGS, make_columns, make_table
@@ -99,7 +99,7 @@ def test_a_rewrite_exchanges_rows_settings_and_whitening_together(index):
 
 @pytest.mark.parametrize("size", [1, 500, 2**28])
 def test_a_rewrite_of_many_tables_keeps_their_order(index, monkeypatch, size):
-  monkeypatch.setattr(store, "_FRAGMENT", size)
+  monkeypatch.setattr(rewriting, "FRAGMENT", size)
   index.commit(make_table(SETTINGS, ["old"]))
   ids = [f"{number:03}" for number in range(50)]
   whole = make_table(SETTINGS, ids)
