@@ -3,7 +3,7 @@
 import json
 import textwrap
 
-from cwf_jax.cli.notes import RANDOM_NOTE
+from cwf_jax.cli.notes import RANDOM_NOTE, printable
 
 _MEANINGS = {
   "offline": "each image by its own classes",
@@ -34,14 +34,14 @@ def format_answers(form: str, query: str, results: list, aggregation: str, setti
 def format_table(query: str, results: list, aggregation: str, is_random: bool) -> str:
   """Answers as aligned columns: rank, score, id, and what made the score; a long id has its reason on the next line."""
   expanded = any(result.expanded_from for result in results)
-  title = f"query {_printable(query)}: {aggregation} search, {_MEANINGS[aggregation]}"
-  ids = [_printable(result.id) for result in results]
+  title = f"query {printable(query)}: {aggregation} search, {_MEANINGS[aggregation]}"
+  ids = [printable(result.id) for result in results]
   width = max(min(max(map(len, ids)), _ID_WIDTH), len("image"))
   reason = "the images it was expanded with" if expanded else "classes"
   lines = [title, f"rank   score  {'image':<{width}}  {reason}, with their shares of the score"]
   for result, name in zip(results, ids, strict=True):
     head = f"{result.rank:4d}  {_decimal(result.score):>6}  {name:<{width}}"
-    parts = [f"{_printable(part.name.strip('()'))} {_decimal(part.share)}" for part in result.expanded_from or result.classes]
+    parts = [f"{printable(part.name.strip('()'))} {_decimal(part.share)}" for part in result.expanded_from or result.classes]
     told = _wrap(", ".join(parts) + (f"; lacks {result.lacked} of the classes" if result.lacked else ""), width)
     indent = " " * (16 + width)
     lines += [f"{head}  {told[0]}"] if len(name) <= width else [head, indent + told[0]]
@@ -57,7 +57,3 @@ def _wrap(text: str, width: int) -> list[str]:
 
 def _decimal(number: float) -> str:
   return f"{round(number, 4) + 0.0:.4f}"  # never -0.0000
-
-
-def _printable(text: str) -> str:
-  return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)

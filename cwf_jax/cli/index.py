@@ -1,9 +1,12 @@
 """`--mode=index`: photographs into an index."""
 
+import contextlib
+
 from absl import flags
 
 from cwf_jax.cli.call import CallError, FailedError
-from cwf_jax.cli.notes import RANDOM_NOTE
+from cwf_jax.cli.notes import RANDOM_NOTE, printable
+from cwf_jax.errors import InputError
 
 EXAMPLES = """
   python main.py --mode=index --images=photographs --index=my.index
@@ -64,8 +67,9 @@ def run(values: flags.FlagValues, console) -> int:
         **{name: values[name].value for name in ("whitening", "n_pca", "store_classes", "keep_raw")},
       )
   except (KeyboardInterrupt, OSError):
-    rows = len(open_index(folder)) if is_index(folder) else 0
-    console.say(f"{_count(rows, 'image')} in the index {folder}; the same command goes on from there")
+    with contextlib.suppress(InputError, OSError):  # the error itself is what counts
+      rows = len(open_index(folder)) if is_index(folder) else 0
+      console.say(f"{_count(rows, 'image')} in the index {folder}; the same command goes on from there")
     raise
   tell(summary, console)
   print(
@@ -84,7 +88,7 @@ def _count(number: int, what: str) -> str:
 def tell(summary, console) -> None:
   """The remarks on a run: what was skipped and why, where the time went, what the classes are worth."""
   for place, file in enumerate(summary.skipped):
-    line = f"skipped {file.id}: {file.reason}"
+    line = f"skipped {printable(file.id)}: {file.reason}"
     (console.say if place < _SKIPS_SHOWN else console.log)(line)
   if len(summary.skipped) > _SKIPS_SHOWN:
     console.say(f"... and {len(summary.skipped) - _SKIPS_SHOWN} more; --log_file=FILE keeps all of them")

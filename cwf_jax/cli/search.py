@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from absl import flags
 
 from cwf_jax.cli.call import CallError, FailedError
+from cwf_jax.cli.notes import printable
 
 EXAMPLES = """
   python main.py --mode=search --index=my.index --query=tower.jpg
@@ -86,7 +87,7 @@ def run(values: flags.FlagValues, console) -> int:
         print(format_answers(values["format"].value, name, results, aggregation, index.settings), flush=True)
       found += len(some)
   for line in queries.skipped:
-    console.say(f"skipped {line}")
+    console.say(f"skipped {printable(line)}")
   if not found:
     raise FailedError(f"none of the queries in {values['query'].value} could be read")
   return 0
