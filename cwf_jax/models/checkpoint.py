@@ -311,7 +311,7 @@ def _read_whitening(file: pathlib.Path, sha256: Any, problems: list[str]) -> dic
   try:
     with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as archive:
       whitening = {key: archive[key] for key in archive.files}
-  except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+  except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:  # RuntimeError: encrypted
     problems.append(f"{WHITENING_NAME} cannot be read: {_first_line(error)}")
     return None
   if parameters.hash_arrays(whitening) != sha256:

@@ -177,7 +177,7 @@ def test_a_disk_that_is_full_is_one_line_and_changes_nothing(index, monkeypatch)
   index.commit(make_table(SETTINGS, ["a"]))
 
   def fail(*_, **__):
-    raise OSError("LanceError(IO): No space left on device (os error 28)\n, /home/runner/work/lance/file.rs:1:2")
+    raise OSError("LanceError(IO): No space left on device (os error 28)\n, /build/lance/file.rs:1:2")
 
   with monkeypatch.context() as patched:
     patched.setattr(lance, "write_dataset", fail)

@@ -1,5 +1,7 @@
 """Programs that were compiled by one test, or by a process that it started, are there for the next."""
 
+import shutil
+
 import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
@@ -19,3 +21,9 @@ def compiled_programs(tmp_path_factory):
   for name, value in before.items():
     jax.config.update(name, value)
   compilation_cache.reset_cache()
+
+
+@pytest.fixture
+def copied(photographs, tmp_path):
+  """The photographs where they may be changed."""
+  return shutil.copytree(photographs, tmp_path / "copied")

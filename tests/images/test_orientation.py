@@ -1,0 +1,107 @@
+"""Upright pixels, wherever a format keeps its orientation."""
+
+import zlib
+
+import numpy as np
+import pytest
+from PIL import PngImagePlugin
+
+from cwf_jax.images.decoding import decode_image, read_size
+from tests.images.samples import (
+  HEIGHT,
+  WIDTH,
+  encode,
+  encode_heic,
+  encode_png,
+  exif_of,
+  make_photograph,
+  mean_difference,
+  needs_avif,
+  reason_of,
+)
+
+
+def lay_down(upright, orientation):
+  """The pixels as a camera stores them, from the standard's table: where row 0 and column 0 of the file lie."""
+  stored = {
+    1: upright,
+    2: upright[:, ::-1],
+    3: upright[::-1, ::-1],
+    4: upright[::-1],
+    5: upright.transpose(1, 0, 2),
+    6: upright.transpose(1, 0, 2)[::-1],
+    7: upright.transpose(1, 0, 2)[::-1, ::-1],
+    8: upright.transpose(1, 0, 2)[:, ::-1],
+  }[orientation]
+  return np.ascontiguousarray(stored)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "TIFF LZW", pytest.param("AVIF", marks=needs_avif), "HEIF"])
+def test_orientation(kind, orientation):
+  upright = make_photograph()
+  stored = lay_down(upright, orientation)
+  if kind.startswith("TIFF"):
+    data = encode(stored, "TIFF", tiffinfo={274: orientation}, compression="tiff_lzw" if kind == "TIFF LZW" else None)
+  elif kind == "HEIF":
+    data = encode_heic(stored, exif=exif_of(orientation), quality=98)
+  else:
+    settings = {"WEBP": {"lossless": True}, "JPEG": {"quality": 98}, "AVIF": {"quality": 95}}.get(kind, {})
+    data = encode(stored, kind, exif=exif_of(orientation), **settings)
+  assert read_size(data) == (HEIGHT, WIDTH)
+  found = decode_image(data)
+  assert found.shape == upright.shape
+  assert mean_difference(found, upright) <= 3
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_orientation_in_xmp(kind, orientation):
+  upright = make_photograph()
+  stored = lay_down(upright, orientation)
+  xmp = f'<x:xmpmeta><rdf:Description tiff:Orientation="{orientation}"/></x:xmpmeta>'
+  if kind == "PNG":
+    information = PngImagePlugin.PngInfo()
+    information.add_itxt("XML:com.adobe.xmp", xmp)
+    settings = {"pnginfo": information}
+  elif kind == "TIFF":
+    settings = {"tiffinfo": {700: xmp.encode()}}
+  else:
+    settings = {"xmp": xmp.encode(), "quality": 98}
+  data = encode(stored, kind, **settings)
+  assert read_size(data) == (HEIGHT, WIDTH)
+  assert mean_difference(decode_image(data), upright) <= 3
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_orientations_that_do_not_exist_mean_upright(orientation):
+  data = encode(make_photograph(), "PNG", exif=exif_of(orientation))
+  np.testing.assert_array_equal(decode_image(data), make_photograph())
+  assert read_size(data) == (HEIGHT, WIDTH)
+
+
+def test_exif_behind_the_pixels_of_a_png():
+  rows = b"".join(b"\0" + row.tobytes() for row in lay_down(make_photograph(), 6))
+  exif = exif_of(6).removeprefix(b"Exif\0\0")
+  data = encode_png((HEIGHT, WIDTH, 8, 2, 0, 0, 0), (b"IDAT", zlib.compress(rows)), (b"eXIf", exif))
+  np.testing.assert_array_equal(decode_image(data), make_photograph())
+  assert read_size(data) == (HEIGHT, WIDTH)
+
+
+def test_read_size_does_not_decode(tmp_path):
+  """Half a file has its size."""
+  for kind in ("JPEG", "PNG", "BMP", "GIF", "TIFF"):
+    data = encode(make_photograph(300, 200), kind)
+    path = tmp_path / kind
+    path.write_bytes(data[: len(data) // 2])
+    assert read_size(path) == (300, 200)
+    assert reason_of(path) == "truncated"
+
+
+def test_damaged_exif_counts_as_none(capfd):
+  whole = exif_of(6)
+  for damaged in (whole[:9], whole[:16], whole[:-4], b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0nonsense", whole * 3):
+    data = encode(make_photograph(), "JPEG", exif=damaged)
+    assert decode_image(data).shape in ((HEIGHT, WIDTH, 3), (WIDTH, HEIGHT, 3))
+    assert read_size(data) == decode_image(data).shape[:2]
+  assert capfd.readouterr() == ("", "")
