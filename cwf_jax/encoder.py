@@ -24,7 +24,10 @@ from cwf_jax.models.class_names import ClassList
 from cwf_jax.models.network import Preprocessing
 from cwf_jax.ops import aggregation, cams, pooling, weighting, whitening
 
-__all__ = ["Activations", "Encoder", "EncoderSettings", "Encoding", "encode", "load_encoder", "load_recorded_encoder"]
+__all__ = [
+  *("Activations", "Encoder", "EncoderSettings", "Encoding", "encode"),
+  *("load_encoder", "load_recorded_encoder", "most_probable"),
+]
 
 
 class Encoding(NamedTuple):
@@ -50,6 +53,7 @@ class Activations(NamedTuple):
     mask: [b i j], the cells inside the image.
     probabilities: [b c].
     taps: other maps that were asked for by name.
+    logits: [b c], which order the classes where probabilities are rounded to zero.
   """
 
   features: Float[Array, "b i j k"]
@@ -57,6 +61,7 @@ class Activations(NamedTuple):
   mask: Bool[Array, "b i j"]
   probabilities: Float[Array, "b c"]
   taps: dict[str, Array]
+  logits: Float[Array, "b c"]
 
 
 Images = UInt8[Array | np.ndarray, "b h w 3"]
@@ -118,8 +123,8 @@ class Encoder:
 
   def encode(self, images: Images, sizes: Sizes, num_classes: int, listed: tuple[int, ...] = ()) -> Encoding:
     """As a call, with the `num_classes` most probable classes of each image, and after them the `listed` ones."""
-    activations, logits = self._forward(images, sizes, ())
-    class_ids = _most_probable(logits, num_classes)
+    activations = self.activate(images, sizes)
+    class_ids = most_probable(activations, num_classes)
     if listed:
       every = jnp.broadcast_to(jnp.asarray(listed, class_ids.dtype), (len(class_ids), len(listed)))
       class_ids = jnp.concatenate([class_ids, every], axis=1)
@@ -128,11 +133,39 @@ class Encoder:
 
   def activate(self, images: Images, sizes: Sizes, taps: tuple[str, ...] = ()) -> Activations:
     """One forward pass; `taps` names further maps of the network to return."""
-    return self._forward(images, sizes, taps)[0]
+    tap = self.settings.tap
+    with jax.named_scope("network"):
+      pixels = self.settings.preprocessing.apply(jnp.asarray(images), jnp.dtype(self.settings.dtype))
+      output = self.network(pixels, jnp.asarray(sizes), (tap, *(name for name in taps if name != tap)))
+    kept = {name: values.astype(jnp.float32) for name, values in output.taps.items()}
+    return Activations(
+      features=kept[tap],
+      cam_features=output.cam_features.astype(jnp.float32),
+      mask=output.mask,
+      probabilities=jax.nn.softmax(output.logits),
+      taps={name: kept[name] for name in taps},
+      logits=output.logits,
+    )
 
   def classify(self, images: Images, sizes: Sizes, num_classes: int) -> Int[Array, "b n"]:
     """The `num_classes` most probable classes of each image, the most probable first."""
-    return _most_probable(self._forward(images, sizes, ())[1], num_classes)
+    return most_probable(self.activate(images, sizes), num_classes)
+
+  def compute_cams(
+    self,
+    activations: Activations,
+    class_ids: Int[Array, "b n"],
+    cut: Bool[Array, "b i j"] | None = None,
+  ) -> Float[Array, "b i j n"]:
+    """The activation maps of the given classes (METHOD eq. 1), each at most 1 inside the cut and zero outside it.
+
+    Args:
+      activations: of `activate`.
+      class_ids: the classes of each image.
+      cut: the cells that count, a query's box; the whole image if None.
+    """
+    class_weights = jnp.moveaxis(self.network.class_weights[:, class_ids], 0, 1)
+    return cams.compute_cams(activations.cam_features, class_weights, _cut(activations, cut))
 
   def pool_classes(
     self,
@@ -150,9 +183,8 @@ class Encoder:
     Returns:
       Unit vectors, zero where a class's map is empty inside the cut.
     """
-    mask = activations.mask if cut is None else activations.mask & cut
-    class_weights = jnp.moveaxis(self.network.class_weights[:, class_ids], 0, 1)
-    maps = cams.compute_cams(activations.cam_features, class_weights, mask)
+    mask = _cut(activations, cut)
+    maps = self.compute_cams(activations, class_ids, cut)
     channel_weights = weighting.compute_channel_weights(activations.features, mask)
     return pooling.pool_class_vectors(activations.features, maps, channel_weights, mask)
 
@@ -170,29 +202,19 @@ class Encoder:
     """Whitens and aggregates class vectors into unit descriptors (METHOD section 2, steps 4 and 5)."""
     return aggregation.aggregate(self.whiten(class_vectors, whitening))
 
-  def _forward(self, images: Images, sizes: Sizes, taps: tuple[str, ...]) -> tuple[Activations, Float[Array, "b c"]]:
-    tap = self.settings.tap
-    with jax.named_scope("network"):
-      pixels = self.settings.preprocessing.apply(jnp.asarray(images), jnp.dtype(self.settings.dtype))
-      output = self.network(pixels, jnp.asarray(sizes), (tap, *(name for name in taps if name != tap)))
-    kept = {name: values.astype(jnp.float32) for name, values in output.taps.items()}
-    activations = Activations(
-      features=kept[tap],
-      cam_features=output.cam_features.astype(jnp.float32),
-      mask=output.mask,
-      probabilities=jax.nn.softmax(output.logits),
-      taps={name: kept[name] for name in taps},
-    )
-    return activations, output.logits
-
   def replace(self, **changes) -> "Encoder":
     """A copy with other `network` or `whitening`; see `dataclasses.replace`."""
     return dataclasses.replace(self, **changes)
 
 
-def _most_probable(logits: Float[Array, "b c"], num_classes: int) -> Int[Array, "b n"]:
-  """By logits: probabilities that are rounded to zero would come in the order of the classes."""
+def most_probable(activations: Activations, num_classes: int) -> Int[Array, "b n"]:
+  """The `num_classes` most probable classes of each image, all of them where there are fewer, the most probable first."""
+  logits = activations.logits  # probabilities that are rounded to zero would come in the order of the classes
   return lax.top_k(logits, min(num_classes, logits.shape[-1]))[1]
+
+
+def _cut(activations: Activations, cut: Bool[Array, "b i j"] | None) -> Bool[Array, "b i j"]:
+  return activations.mask if cut is None else activations.mask & cut
 
 
 encode = jax.jit(Encoder.encode, static_argnames=("num_classes", "listed"))

@@ -1,6 +1,7 @@
 """Answers with their reasons: what each class, or after expansion each first answer, gave to the score."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,10 +13,12 @@ class Share:
   Attributes:
     name: of a class, or the id of an image that the query was expanded with.
     share: what it gave; the shares of an answer add up to its score.
+    class_id: of a class; None for an image, and for what is not told apart.
   """
 
   name: str
   share: float
+  class_id: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,9 +53,19 @@ class Result:
     return values if self.lacked is None else values | {"lacked": self.lacked}
 
 
-def largest_shares(names: list[str], shares: np.ndarray, score: float, count: int, others: str) -> tuple[Share, ...]:
-  """The `count` largest of the shares, and one under the name `others` that makes the sum exactly the score."""
+def largest_shares(
+  given: Sequence[tuple[str, int | None]], shares: np.ndarray, score: float, count: int, others: str
+) -> tuple[Share, ...]:
+  """The `count` largest of the shares, and one under the name `others` that makes the sum exactly the score.
+
+  Args:
+    given: the name of each share's giver, and its class id if it is a class.
+    shares: [m].
+    score: of the answer.
+    count: shares told apart.
+    others: what the rest is called.
+  """
   order = np.argsort(-shares, kind="stable")[:count]
-  listed = [Share(names[place], float(shares[place])) for place in order]
+  listed = [Share(given[place][0], float(shares[place]), given[place][1]) for place in order]
   rest = score - sum(part.share for part in listed)
-  return (*listed, Share(others, rest)) if len(names) > count or not listed else tuple(listed)
+  return (*listed, Share(others, rest)) if len(given) > count or not listed else tuple(listed)

@@ -4,15 +4,14 @@ import dataclasses
 import os
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from cwf_jax.encoder import Encoder, encode
-from cwf_jax.errors import InputError
-from cwf_jax.images.canvases import fit_crop, fit_image, stack
-from cwf_jax.images.decoding import crop_image, decode_image
+from cwf_jax.images.canvases import stack
+from cwf_jax.images.queries import fit_query
 from cwf_jax.index.schema import IndexSettings
-from cwf_jax.protocol import Box, check_box
+from cwf_jax.ops.regions import mask_boxes
+from cwf_jax.protocol import Box
 
 NO_CLASS = -2
 """Stands after the last class of a padded list."""
@@ -61,45 +60,25 @@ def encode_query(
     UnreadableImageError: the image cannot be read, or is under 16 pixels a side.
     BoxError: see `check_box`.
   """
-  pixels = _read(image)
-  whole = fit_image(pixels, encoder.settings.protocol)
-  images, sizes = stack([whole], whole.canvas, 1)
+  fitted = fit_query(image, box, encoder.settings.protocol)
+  images, sizes = stack([fitted.whole], fitted.whole.canvas, 1)
   num_classes = min(settings.num_classes, settings.network_classes)
   if box is None and classes is None:
     encoding = encode(encoder, images, sizes, num_classes=settings.num_encoded, listed=settings.stored.ids)
     ids, vectors = jax.device_get((encoding.class_ids, encoding.class_vectors))
     return Query(ids[0, :num_classes], vectors[0, :num_classes])
-  if box is None:
-    cells = (0, 0, whole.canvas[1], whole.canvas[0])
-  else:
-    box = check_box(box, pixels.shape[:2])
-    cells = encoder.settings.protocol.box_to_cells(box, pixels.shape[:2], whole.size)
   if classes is None:
-    crop = fit_crop(crop_image(pixels, box), encoder.settings.protocol)
-    classes = tuple(np.asarray(_classify(encoder, *stack([crop], crop.canvas, 1), num_classes))[0].tolist())
+    classes = tuple(np.asarray(_classify(encoder, *stack([fitted.crop], fitted.crop.canvas, 1), num_classes))[0].tolist())
   padded = np.zeros((1, pad_count(len(classes))), np.int32)
   padded[0, : len(classes)] = classes
-  vectors = np.asarray(_pool(encoder, images, sizes, padded, np.asarray([cells], np.int32)))
+  vectors = np.asarray(_pool(encoder, images, sizes, padded, np.asarray([fitted.cells], np.int32)))
   return Query(np.asarray(classes, np.int32), vectors[0, : len(classes)])
 
 
 _classify = jax.jit(Encoder.classify, static_argnames="num_classes")
 
 
-def _read(image: str | os.PathLike | np.ndarray) -> np.ndarray:
-  if not isinstance(image, np.ndarray):
-    return decode_image(image)
-  if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-    raise InputError(f"an image is uint8 of shape [h w 3]; found {image.dtype} of shape {image.shape}")
-  if min(image.shape[:2]) < 16:
-    raise InputError(f"an image has at least 16x16 pixels; found {image.shape[1]}x{image.shape[0]}")
-  return image
-
-
 @jax.jit
 def _pool(encoder: Encoder, images, sizes, class_ids, cells):
   activations = encoder.activate(images, sizes)
-  rows, columns = (jnp.arange(side) for side in activations.mask.shape[1:])
-  left, top, right, bottom = (cells[:, side, None] for side in range(4))
-  inside_rows, inside_columns = (rows >= top) & (rows < bottom), (columns >= left) & (columns < right)
-  return encoder.pool_classes(activations, class_ids, inside_rows[:, :, None] & inside_columns[:, None, :])
+  return encoder.pool_classes(activations, class_ids, mask_boxes(cells, activations.mask.shape[1:]))

@@ -115,27 +115,27 @@ class Searcher:
   def _answer(
     self, queries: "_Queries", database: Offline | Online, top: int, expand: int, shares: int
   ) -> list[list[Result]]:
-    classes = self.encoder.settings.classes.names
-    names = [[classes[class_id] for class_id in row if class_id != NO_CLASS] for row in queries.class_ids]
+    names = self.encoder.settings.classes.names
+    given = [[(names[one], int(one)) for one in row if one != NO_CLASS] for row in queries.class_ids]
     parts, descriptors = np.asarray(queries.class_vectors), queries.descriptors
     if expand:
-      first = np.asarray(database.rank(descriptors, expand).rows)[: len(names)]
-      names = [self._files(row)["id"].to_pylist() for row in first]
+      first = np.asarray(database.rank(descriptors, expand).rows)[: len(given)]
+      given = [[(image_id, None) for image_id in self._files(row)["id"].to_pylist()] for row in first]
       parts = np.zeros((len(descriptors), first.shape[1], descriptors.shape[1]), np.float32)
       for query, rows in enumerate(first):
         parts[query] = database.describe(query, rows)[0]
       if self.encoder.settings.protocol.expand_with_query:
         parts = np.concatenate([parts, np.asarray(descriptors)[:, None]], axis=1)
-        names = [[*row, "(the query)"] for row in names]
+        given = [[*row, ("(the query)", None)] for row in given]
       descriptors = _aggregate(parts)
     ranking = jax.device_get(database.rank(descriptors, top))
     others = "(other answers)" if expand else "(other classes)"
     results = []
-    for query, (rows, scores) in enumerate(zip(ranking.rows[: len(names)], ranking.scores, strict=False)):
+    for query, (rows, scores) in enumerate(zip(ranking.rows[: len(given)], ranking.scores, strict=False)):
       answers, lacked = database.describe(query, rows)
-      split = np.asarray(_share(parts[query][None], answers[None]))[0, :, : len(names[query])]
+      split = np.asarray(_share(parts[query][None], answers[None]))[0, :, : len(given[query])]
       told = [
-        largest_shares(names[query], part, float(score), shares, others) for part, score in zip(split, scores, strict=True)
+        largest_shares(given[query], part, float(score), shares, others) for part, score in zip(split, scores, strict=True)
       ]
       results.append(self._results(rows, scores, told, expand > 0, lacked))
     return results
