@@ -5,7 +5,7 @@ import textwrap
 
 from cwf_jax.cli.notes import RANDOM_NOTE, printable
 
-_MEANINGS = {
+MEANINGS = {
   "offline": "each image by its own classes",
   "online": "every image by the classes of the query",
   "fixed": "every image by the classes given",
@@ -34,7 +34,7 @@ def format_answers(form: str, query: str, results: list, aggregation: str, setti
 def format_table(query: str, results: list, aggregation: str, is_random: bool) -> str:
   """Answers as aligned columns: rank, score, id, and what made the score; a long id has its reason on the next line."""
   expanded = any(result.expanded_from for result in results)
-  title = f"query {printable(query)}: {aggregation} search, {_MEANINGS[aggregation]}"
+  title = f"query {printable(query)}: {aggregation} search, {MEANINGS[aggregation]}"
   ids = [printable(result.id) for result in results]
   width = max(min(max(map(len, ids)), _ID_WIDTH), len("image"))
   reason = "the images it was expanded with" if expanded else "classes"

@@ -15,7 +15,8 @@ from cwf_jax.version import __version__
 MODES = {
   "index": "encode the photographs of a folder into an index, or bring one up to date",
   "search": "rank the images of an index for a photograph, or for a box in one",
-  "demo": "index and search photographs that are installed already; the quickest look",
+  "explain": "tell which classes are where in a photograph, or what made the score of two",
+  "demo": "search a small collection with known answers, and see how well and why; the quickest look",
 }
 """What each mode does; its module in this package has the same name."""
 

@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from absl import flags
 
 from cwf_jax.cli.call import CallError, FailedError
-from cwf_jax.cli.notes import printable
+from cwf_jax.cli.notes import RANDOM_NOTE, printable
 
 EXAMPLES = """
   python main.py --mode=search --index=my.index --query=tower.jpg
   python main.py --mode=search --index=my.index --query=tower.jpg --box=120,40,480,600 --expand=5
   python main.py --mode=search --index=my.index --query=tower.jpg --classes="bell cote, church"
+  python main.py --mode=search --index=my.index --query=tower.jpg --figure=answers.png
   python main.py --mode=search --index=my.index --query=queries/ --format=json > answers.jsonl
 
 A box is left,top,right,bottom in pixels of the upright image, right and bottom exclusive. Each
@@ -44,6 +45,7 @@ def define_flags(values: flags.FlagValues) -> None:
     "shares", None, "classes told apart for each answer; default: 8 in JSON, 3 in a table", lower_bound=0, flag_values=values
   )
   number("expand", 0, "search again with the sum of the first N answers; 0: do not", lower_bound=0, flag_values=values)
+  text("figure", None, "a contact sheet of the one query: a file that ends in .png, .jpg, .pdf or .svg", flag_values=values)
   flags.DEFINE_enum("format", "table", ["table", "json"], "a table, or one JSON object a query, one a line", flag_values=values)
 
 
@@ -52,7 +54,6 @@ def run(values: flags.FlagValues, console) -> int:
   for flag in ("index", "query"):
     if not values[flag].value:
       raise CallError(f"--mode=search needs --{flag}=PATH; --mode=search --help shows examples")
-  box = None if values["box"].value is None else parse_box(values["box"].value)
   classes = values["classes"].value
   aggregation = values["aggregation"].value or ("offline" if classes is None else "fixed")
   arguments = {flag: values[flag].value for flag in ("top", "expand", "partial")}
@@ -61,15 +62,24 @@ def run(values: flags.FlagValues, console) -> int:
     arguments["shares"] = _SHARES[values["format"].value]
 
   from cwf_jax.cli.answers import format_answers
+  from cwf_jax.cli.boxes import parse_box
   from cwf_jax.cli.encoders import agreeing_encoder
   from cwf_jax.index.store import open_index
   from cwf_jax.retrieval.searcher import QUERIES_AT_ONCE, Searcher, check_arguments, check_classes
 
+  box = None if values["box"].value is None else parse_box(values["box"].value)
   check_classes(aggregation, classes)
   check_arguments(aggregation, **arguments)
   queries = _list_queries(values["query"].value)
   if queries.many and box is not None:
     raise CallError("--box is for one query; found a folder or a list of queries")
+  figure = values["figure"].value
+  if figure:
+    if queries.many:
+      raise CallError("--figure is for one query; found a folder or a list of queries")
+    from cwf_jax.figures.files import check_figure_path
+
+    check_figure_path(figure, [values["query"].value])
   index = open_index(values["index"].value)
   searcher = Searcher(index, agreeing_encoder(values, index))
   if classes is not None:
@@ -79,13 +89,16 @@ def run(values: flags.FlagValues, console) -> int:
   found = 0
   with console.progress("queries") as progress, contextlib.closing(_read(queries, progress)) as read:
     encoded = ((name, searcher.encode(pixels, box, classes)) for name, pixels in read)
-    while some := list(itertools.islice(encoded, QUERIES_AT_ONCE)):
+    for some in iter(lambda: list(itertools.islice(encoded, QUERIES_AT_ONCE)), []):
       for name in (name for name, query in some if not query.class_vectors.any()):
         console.say(f"note: the network sees none of its classes in {name}: all scores are 0")
       answers = searcher.search([query for _, query in some], aggregation, **arguments)
       for (name, _), results in zip(some, answers, strict=True):
         print(format_answers(values["format"].value, name, results, aggregation, index.settings), flush=True)
       found += len(some)
+  if figure:
+    _draw(values, searcher, some[0][1], box, answers[0], aggregation, figure)
+    console.say(f"figure: {printable(figure)}")
   for line in queries.skipped:
     console.say(f"skipped {printable(line)}")
   if not found:
@@ -93,13 +106,23 @@ def run(values: flags.FlagValues, console) -> int:
   return 0
 
 
-def parse_box(text: str) -> tuple[float, float, float, float]:
-  """Reads `--box`."""
-  try:
-    left, top, right, bottom = (float(side) for side in text.split(","))
-  except ValueError:
-    raise CallError(f"--box is four numbers, left,top,right,bottom; found {text!r}") from None
-  return left, top, right, bottom
+def _draw(values: flags.FlagValues, searcher, query, box, results: list, aggregation: str, path: str) -> None:
+  """The contact sheet of the one query."""
+  from cwf_jax.cli.answers import MEANINGS
+  from cwf_jax.figures.contact_sheet import draw_answers
+  from cwf_jax.figures.files import save_figure
+
+  index = searcher.index
+  title = f"{aggregation} search of {len(index)} images ({MEANINGS[aggregation]})"
+  notes = []
+  if values["expand"].value:
+    notes.append("After expansion no class made a score alone: the pictures show the most probable class of the query.")
+  if index.settings.is_random:
+    notes.append(f"Note: {RANDOM_NOTE}.")
+  sheet = draw_answers(
+    searcher.encoder, values["query"].value, results, box=box, class_id=query.strongest_class, title=title, notes=notes
+  )
+  save_figure(sheet, path)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -36,6 +36,12 @@ class Query:
   class_ids: np.ndarray
   class_vectors: np.ndarray
 
+  @property
+  def strongest_class(self) -> int | None:
+    """The first of the classes that is seen anywhere in the query; None if none is."""
+    seen = self.class_vectors.any(-1)
+    return int(self.class_ids[seen.argmax()]) if seen.any() else None
+
 
 def encode_query(
   encoder: Encoder,

@@ -1,0 +1,155 @@
+"""The demo's pictures, and the page that shows them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from cwf_jax.cli.notes import RANDOM_NOTE
+from cwf_jax.datasets.groundtruth import Query
+from cwf_jax.datasets.landmarks import KINDS, QUERIES
+from cwf_jax.datasets.writing import write_if_changed
+from cwf_jax.evaluation.average_precision import mean_average_precision
+from cwf_jax.evaluation.experiment import Benchmark
+from cwf_jax.explanation import compare, explain
+from cwf_jax.figures import page
+from cwf_jax.figures.contact_sheet import draw_answers
+from cwf_jax.figures.files import save_figure
+from cwf_jax.figures.panels import Panel, draw_panels
+from cwf_jax.figures.reasons import draw_comparison, draw_explanation
+from cwf_jax.images.decoding import decode_image
+from cwf_jax.retrieval.searcher import Searcher
+
+SHEET = "contact_sheet.png"
+_SHOWN = "motorcycle_5"
+"""The query of the first sheet: an object pasted into another scene, where only the box tells what is meant."""
+
+_ANSWERS = 11
+
+
+def write_page(
+  output: Path, benchmark: Benchmark, searcher: Searcher, precisions: Mapping[str, np.ndarray], systems: Mapping[str, str]
+) -> None:
+  """Draws the pictures and writes `index.html`.
+
+  Args:
+    output: the demo's folder.
+    benchmark: toy Oxford.
+    searcher: of its index.
+    precisions: [q] average precisions, by system.
+    systems: each system in words.
+  """
+  is_random = searcher.index.settings.is_random
+  queries = {query.name: query for query in benchmark.queries}
+  order = np.argsort(-precisions["ofa"], kind="stable")
+  chosen = {SHEET: queries[_SHOWN]}
+  chosen |= {"best.png": benchmark.queries[order[0]], "worst.png": benchmark.queries[order[-1]]}
+  captions = {}
+  for file, query in chosen.items():
+    best = _draw_sheet(output / file, query, benchmark, searcher, is_random)
+    value = precisions["ofa"][benchmark.queries.index(query)]
+    captions[file] = f"{query.name}: average precision {value:.3f}"
+    if file == SHEET:
+      _draw_reasons(output, query, best, benchmark, searcher, is_random)
+  _draw_views(output / "views.png", benchmark, _SHOWN.rpartition("_")[0])
+  parts = _introduce(benchmark, is_random)
+  parts += [page.heading("How good"), page.paragraph(_RESULTS), _table(benchmark, precisions, systems)]
+  parts += [page.heading("What is found, and why"), page.paragraph(_SHEETS)]
+  parts += [
+    page.picture(SHEET, captions[SHEET]),
+    page.picture("best.png", f"The query that did best, {captions['best.png']}"),
+    page.picture("worst.png", f"The query that did worst, {captions['worst.png']}"),
+    page.heading("What the network sees"),
+    page.picture("explain.png", f"The classes of the query {_SHOWN}, within its box"),
+    page.picture("pair.png", "What made the score of the query and its best answer besides itself"),
+    page.heading("Go on"),
+    page.paragraph("Search a folder of your own:"),
+    page.commands(
+      [
+        "python main.py --mode=index --images=FOLDER --index=FOLDER.index",
+        "python main.py --mode=search --index=FOLDER.index --query=PHOTOGRAPH.jpg --figure=answers.png",
+      ]
+    ),
+  ]
+  write_if_changed(output / "index.html", page.make_page("cwf_jax: a demo that is a benchmark", parts).encode())
+
+
+_RESULTS = (
+  "Average precision is the area under the curve of precision over recall, 1 at best, as the Oxford Buildings benchmark "
+  "counts it; junk is skipped, and the query's own picture is in the database and counts. All systems pool the same "
+  "feature map at the same size; those that are whitened are whitened by toy Paris."
+)
+_SHEETS = (
+  "Each sheet shows a query and its first answers, each with the class that gave most to its score: bright is where the "
+  "network sees that class. Frames: solid is relevant, dashed is not, dotted is junk."
+)
+
+
+def _introduce(benchmark: Benchmark, is_random: bool) -> list[str]:
+  scenes = len(benchmark.queries) // QUERIES
+  parts = [
+    page.paragraph(
+      f"Toy Oxford holds {len(benchmark.listing.ids)} pictures: {scenes} landmarks, each seen in {len(KINDS)} ways, and "
+      f"distractors. {len(benchmark.queries)} boxes are searched for. Its pictures, and those of toy Paris, are made from "
+      "photographs that scikit-image and scikit-learn carry; no scene is in both."
+    ),
+    page.picture("views.png", f"One landmark of toy Oxford, in its {len(KINDS)} views"),
+  ]
+  if is_random:
+    note = (
+      f"No trained network was used: {RANDOM_NOTE}. A random network still tells likeness, but the maps do not show what "
+      "the classes are called."
+    )
+    parts.insert(0, page.paragraph(note, is_note=True))
+  return parts
+
+
+def _table(benchmark: Benchmark, precisions: Mapping[str, np.ndarray], systems: Mapping[str, str]) -> str:
+  """A row a system: the mean of all queries, and of each kind of view that is searched for."""
+  kinds = np.asarray([int(query.name.rpartition("_")[2]) - 1 for query in benchmark.queries])
+  head = ["system", "", "all", *KINDS[:QUERIES]]
+  rows = []
+  for name, words in systems.items():
+    values = precisions[name]
+    means = [values, *(values[kinds == kind] for kind in range(QUERIES))]
+    rows.append([name, words, *(f"{mean_average_precision(some):.3f}" for some in means)])
+  return page.table(head, rows)
+
+
+def _draw_sheet(path: Path, query: Query, benchmark: Benchmark, searcher: Searcher, is_random: bool) -> str:
+  """The sheet of an offline search; gives the best answer besides the query's own picture."""
+  file = benchmark.query_path(query)
+  encoded = searcher.encode(file, query.box)
+  results = searcher.search([encoded], top=_ANSWERS)[0]
+  ids = benchmark.listing.ids
+  relevance = {ids[benchmark.rows[name]]: "relevant" for name in query.positives}
+  relevance |= {ids[benchmark.rows[name]]: "junk" for name in query.junk}
+  sheet = draw_answers(
+    searcher.encoder,
+    file,
+    results,
+    box=query.box,
+    class_id=encoded.strongest_class,
+    relevance=relevance,
+    title=f"Query {query.name}, in its box: the first {_ANSWERS} of {len(ids)} images",
+    notes=[f"Note: {RANDOM_NOTE}."] if is_random else [],
+  )
+  save_figure(sheet, path)
+  return next(result.path for result in results if result.path != file)
+
+
+def _draw_reasons(output: Path, query: Query, other: str, benchmark: Benchmark, searcher: Searcher, is_random: bool) -> None:
+  file, notes = benchmark.query_path(query), (f"Note: {RANDOM_NOTE}.",) if is_random else ()
+  explanation = explain(searcher.encoder, file, query.box, top=7)
+  save_figure(draw_explanation(explanation, f"What the network sees in the box of {query.name}", notes), output / "explain.png")
+  pair = compare(searcher.encoder, file, other, query.box)
+  names = (f"{query.name}, in its box", Path(other).name)
+  save_figure(draw_comparison(pair, names, f"What made the score of {pair.score:.4f}", notes), output / "pair.png")
+
+
+def _draw_views(path: Path, benchmark: Benchmark, scene: str) -> None:
+  panels = []
+  for number, kind in enumerate(KINDS):
+    image_id = benchmark.listing.ids[benchmark.rows[f"{scene}_{number:03d}"]]
+    panels.append(Panel(decode_image(benchmark.listing.path(image_id)), kind, image_id))
+  save_figure(draw_panels(panels, 6, f"{scene}: the {len(panels)} views of one landmark"), path)

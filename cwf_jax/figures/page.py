@@ -1,0 +1,47 @@
+"""A short page of text, tables and pictures: one HTML file that needs no network, the pictures beside it."""
+
+import html
+import importlib.resources
+import string
+from collections.abc import Sequence
+from urllib.parse import quote
+
+
+def make_page(title: str, parts: Sequence[str]) -> str:
+  """The page.
+
+  Args:
+    title: plain text.
+    parts: of `paragraph` and its like, in their order.
+  """
+  template = importlib.resources.files("cwf_jax.figures").joinpath("page.html").read_text(encoding="utf-8")
+  return string.Template(template).substitute(title=html.escape(title), body="\n".join(parts))
+
+
+def heading(text: str) -> str:
+  """A heading; text is plain, here and below."""
+  return f"<h2>{html.escape(text)}</h2>"
+
+
+def paragraph(text: str, is_note: bool = False) -> str:
+  """A paragraph, or a note that stands out."""
+  kind = ' class="note"' if is_note else ""
+  return f"<p{kind}>{html.escape(text)}</p>"
+
+
+def picture(file: str, caption: str) -> str:
+  """A picture by its path relative to the page, with `/` between folders."""
+  words = html.escape(caption)
+  return f'<figure><img src="{html.escape(quote(file))}" alt="{words}"><figcaption>{words}</figcaption></figure>'
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+  """A table, its first column to the left."""
+  lines = ["<thead><tr>" + "".join(f"<th>{html.escape(cell)}</th>" for cell in head) + "</tr></thead>", "<tbody>"]
+  lines += ["<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows]
+  return '<div class="scroll"><table>\n' + "\n".join([*lines, "</tbody>"]) + "\n</table></div>"
+
+
+def commands(lines: Sequence[str]) -> str:
+  """Commands, one a line."""
+  return f"<pre>{html.escape(chr(10).join(lines))}</pre>"
