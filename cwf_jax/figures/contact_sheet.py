@@ -24,7 +24,8 @@ MOST = 120
 
 COLUMNS = 6
 
-LEGEND = "Bright: where the network sees the class that is named below the picture."
+LEGEND = "Bright: where the network sees the class that is named below the picture; behind it its share of the score."
+FRAMES_LEGEND = "Frames: solid is relevant, dashed is not, dotted is junk, which does not count."
 
 
 def draw_answers(
@@ -87,7 +88,7 @@ def draw_answers(
     heading = f"{answer.rank}   {answer.score:.4f}" + (f"   {truth}" if truth else "")
     missing = picture if isinstance(picture, str) else ""
     panels.append(Panel(None if missing else picture, heading, answer.id, frame=truth, missing=missing, **common))
-  told = [LEGEND, *notes]
+  told = [LEGEND, *([] if relevance is None else [FRAMES_LEGEND]), *notes]
   if len(answers) > len(shown):
     told.append(f"The first {len(shown)} of {len(answers)} answers.")
   return draw_panels(panels, COLUMNS, title, told)

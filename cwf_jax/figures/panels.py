@@ -159,10 +159,12 @@ def _axes(figure: Figure, place: tuple[float, float, float, float]) -> Axes:
 
 
 def _write(figure: Figure, blocks: Sequence[tuple[str, float]], left: float, top: float) -> None:
+  """Writes blocks of lines from (left, top) in inches down; each line on its baseline, whatever letters it holds."""
   across, down = figure.get_size_inches()
   for text, size in blocks:
-    figure.text(left / across, 1 - top / down, text, size=size, family=FONT, va="top", parse_math=False, linespacing=1.15)
-    top += _depth([(text, size)])
+    for line in text.split("\n"):
+      figure.text(left / across, 1 - (top + size / _POINTS) / down, line, size=size, family=FONT, parse_math=False)
+      top += _LEADING * size / _POINTS
 
 
 def _outline(axes: Axes, box: Box, width: float) -> None:
