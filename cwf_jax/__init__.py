@@ -23,8 +23,12 @@ _HOMES = {
   "Searcher": "cwf_jax.retrieval.searcher",
   "Summary": "cwf_jax.indexing.build",
   "build_index": "cwf_jax.indexing.build",
+  "compare": "cwf_jax.explanation",
+  "draw_answers": "cwf_jax.figures.contact_sheet",
+  "explain": "cwf_jax.explanation",
   "load_encoder": "cwf_jax.encoder",
   "open_index": "cwf_jax.index.store",
+  "save_figure": "cwf_jax.figures.files",
   "search": "cwf_jax.retrieval.searcher",
 }
 

@@ -41,7 +41,6 @@ def run(values: flags.FlagValues, console) -> int:
   output = Path(values["output"].value)
   _check_output(values, output)
   from cwf_jax.cli.demo_page import write_page
-  from cwf_jax.cli.encoders import agreeing_encoder, make_encoder
   from cwf_jax.datasets.landmarks import TOY_OXFORD, TOY_PARIS
   from cwf_jax.datasets.photographs import check_installed
   from cwf_jax.evaluation.experiment import Benchmark, rank_by_classes, rank_by_pooling
@@ -52,11 +51,7 @@ def run(values: flags.FlagValues, console) -> int:
   check_installed()
   oxford, paris = output / TOY_OXFORD.name, output / TOY_PARIS.name
   indexes = {folder: output / f"{folder.name}.index" for folder in (oxford, paris)}
-  encoder = None
-  for index in indexes.values():
-    if is_index(index):
-      encoder = agreeing_encoder(values, open_index(index), "output") or encoder
-  encoder = encoder or make_encoder(values)
+  encoder = _choose_encoder(values, [open_index(index) for index in indexes.values() if is_index(index)])
   output.mkdir(parents=True, exist_ok=True)
   (output / _MARK).touch()  # first, so that a demo that was interrupted is known as one
   for folder, landmarks in ((oxford, TOY_OXFORD), (paris, TOY_PARIS)):
@@ -84,6 +79,20 @@ def _check_output(values: flags.FlagValues, output: Path) -> None:
     raise CallError(f"--output={output} is a file, not a folder")
   if output.is_dir() and any(output.iterdir()) and not (output / _MARK).exists():
     raise CallError(f"--output={output} holds files that are not the demo's; name another folder")
+
+
+def _choose_encoder(values: flags.FlagValues, indexes: list):
+  """The encoder of the indexes that are there, which the flags must not contradict; that of the flags if there are none."""
+  from cwf_jax.cli.encoders import agreeing_encoder, make_encoder
+  from cwf_jax.encoder import load_recorded_encoder
+
+  if not indexes:
+    return make_encoder(values)
+  given = [agreeing_encoder(values, index, "output") for index in indexes]
+  settings = indexes[0].settings
+  return given[0] or load_recorded_encoder(
+    f"the index {indexes[0].folder}", settings.weights, settings.weights_folder, settings.protocol, settings.fingerprint
+  )
 
 
 def _make(folder: Path, landmarks, console) -> None:

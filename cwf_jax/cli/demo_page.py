@@ -20,7 +20,7 @@ from cwf_jax.figures.reasons import draw_comparison, draw_explanation
 from cwf_jax.images.decoding import decode_image
 from cwf_jax.retrieval.searcher import Searcher
 
-SHEET = "contact_sheet.png"
+SHEET = "contact_sheet.jpg"
 _SHOWN = "motorcycle_5"
 """The query of the first sheet: an object pasted into another scene, where only the box tells what is meant."""
 
@@ -43,7 +43,7 @@ def write_page(
   queries = {query.name: query for query in benchmark.queries}
   order = np.argsort(-precisions["ofa"], kind="stable")
   chosen = {SHEET: queries[_SHOWN]}
-  chosen |= {"best.png": benchmark.queries[order[0]], "worst.png": benchmark.queries[order[-1]]}
+  chosen |= {"best.jpg": benchmark.queries[order[0]], "worst.jpg": benchmark.queries[order[-1]]}
   captions = {}
   for file, query in chosen.items():
     best = _draw_sheet(output / file, query, benchmark, searcher, is_random)
@@ -51,23 +51,23 @@ def write_page(
     captions[file] = f"{query.name}: average precision {value:.3f}"
     if file == SHEET:
       _draw_reasons(output, query, best, benchmark, searcher, is_random)
-  _draw_views(output / "views.png", benchmark, _SHOWN.rpartition("_")[0])
+  _draw_views(output / "views.jpg", benchmark, _SHOWN.rpartition("_")[0])
   parts = _introduce(benchmark, is_random)
   parts += [page.heading("How good"), page.paragraph(_RESULTS), _table(benchmark, precisions, systems)]
   parts += [page.heading("What is found, and why"), page.paragraph(_SHEETS)]
   parts += [
     page.picture(SHEET, captions[SHEET]),
-    page.picture("best.png", f"The query that did best, {captions['best.png']}"),
-    page.picture("worst.png", f"The query that did worst, {captions['worst.png']}"),
+    page.picture("best.jpg", f"The query that did best, {captions['best.jpg']}"),
+    page.picture("worst.jpg", f"The query that did worst, {captions['worst.jpg']}"),
     page.heading("What the network sees"),
-    page.picture("explain.png", f"The classes of the query {_SHOWN}, within its box"),
-    page.picture("pair.png", "What made the score of the query and its best answer besides itself"),
+    page.picture("explain.jpg", f"The classes of the query {_SHOWN}, within its box"),
+    page.picture("pair.jpg", "What made the score of the query and its best answer besides itself"),
     page.heading("Go on"),
     page.paragraph("Search a folder of your own:"),
     page.commands(
       [
         "python main.py --mode=index --images=FOLDER --index=FOLDER.index",
-        "python main.py --mode=search --index=FOLDER.index --query=PHOTOGRAPH.jpg --figure=answers.png",
+        "python main.py --mode=search --index=FOLDER.index --query=PHOTOGRAPH.jpg --figure=answers.jpg",
       ]
     ),
   ]
@@ -91,9 +91,9 @@ def _introduce(benchmark: Benchmark, is_random: bool) -> list[str]:
     page.paragraph(
       f"Toy Oxford holds {len(benchmark.listing.ids)} pictures: {scenes} landmarks, each seen in {len(KINDS)} ways, and "
       f"distractors. {len(benchmark.queries)} boxes are searched for. Its pictures, and those of toy Paris, are made from "
-      "photographs that scikit-image and scikit-learn carry; no scene is in both."
+      "photographs that scikit-image and scikit-learn carry, and that are their authors'; no scene is in both."
     ),
-    page.picture("views.png", f"One landmark of toy Oxford, in its {len(KINDS)} views"),
+    page.picture("views.jpg", f"One landmark of toy Oxford, in its {len(KINDS)} views"),
   ]
   if is_random:
     note = (
@@ -107,12 +107,12 @@ def _introduce(benchmark: Benchmark, is_random: bool) -> list[str]:
 def _table(benchmark: Benchmark, precisions: Mapping[str, np.ndarray], systems: Mapping[str, str]) -> str:
   """A row a system: the mean of all queries, and of each kind of view that is searched for."""
   kinds = np.asarray([int(query.name.rpartition("_")[2]) - 1 for query in benchmark.queries])
-  head = ["system", "", "all", *KINDS[:QUERIES]]
+  head = ["system", "all", *KINDS[:QUERIES]]
   rows = []
   for name, words in systems.items():
     values = precisions[name]
     means = [values, *(values[kinds == kind] for kind in range(QUERIES))]
-    rows.append([name, words, *(f"{mean_average_precision(some):.3f}" for some in means)])
+    rows.append([f"{name}: {words}", *(f"{mean_average_precision(some):.3f}" for some in means)])
   return page.table(head, rows)
 
 
@@ -141,10 +141,10 @@ def _draw_sheet(path: Path, query: Query, benchmark: Benchmark, searcher: Search
 def _draw_reasons(output: Path, query: Query, other: str, benchmark: Benchmark, searcher: Searcher, is_random: bool) -> None:
   file, notes = benchmark.query_path(query), (f"Note: {RANDOM_NOTE}.",) if is_random else ()
   explanation = explain(searcher.encoder, file, query.box, top=7)
-  save_figure(draw_explanation(explanation, f"What the network sees in the box of {query.name}", notes), output / "explain.png")
+  save_figure(draw_explanation(explanation, f"What the network sees in the box of {query.name}", notes), output / "explain.jpg")
   pair = compare(searcher.encoder, file, other, query.box)
   names = (f"{query.name}, in its box", Path(other).name)
-  save_figure(draw_comparison(pair, names, f"What made the score of {pair.score:.4f}", notes), output / "pair.png")
+  save_figure(draw_comparison(pair, names, f"What made the score of {pair.score:.4f}", notes), output / "pair.jpg")
 
 
 def _draw_views(path: Path, benchmark: Benchmark, scene: str) -> None:
