@@ -133,6 +133,7 @@ def _prepare_jax() -> None:
   import jax
 
   absl_logging.set_verbosity(absl_logging.ERROR)  # orbax tells how it reads a checkpoint
+  logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells where it keeps its list of fonts
   logging.getLogger("jax").setLevel(logging.WARNING)  # absl's handler would show which backends are not there
   warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")
   if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):

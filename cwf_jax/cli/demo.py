@@ -56,7 +56,8 @@ def run(values: flags.FlagValues, console) -> int:
   (output / _MARK).touch()  # first, so that a demo that was interrupted is known as one
   for folder, landmarks in ((oxford, TOY_OXFORD), (paris, TOY_PARIS)):
     _make(folder, landmarks, console)
-  settings = {"whitening": "self", "n_pca": _WHITENED_WITH, "store_classes": 0}
+  classes = min(_WHITENED_WITH, encoder.network.config.num_classes)
+  settings = {"whitening": "self", "n_pca": classes, "store_classes": 0}
   _index(values, console, encoder, paris, indexes[paris], settings)
   _index(values, console, encoder, oxford, indexes[oxford], {"whitening": str(indexes[paris]), "store_classes": "all"})
   benchmark, searcher = Benchmark.open(oxford), Searcher(indexes[oxford], encoder)
