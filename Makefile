@@ -1,4 +1,4 @@
-# make demo: photographs indexed and searched. make test: the tests. Both make .venv first if it is not there.
+# make demo: a small benchmark indexed, searched and scored. make test: the tests. Both make .venv first if it is not there.
 # EXTRAS=peers,heif installs further extras of setup.cfg, PYTHON=python3.12 chooses the interpreter, JOBS=8 runs more
 # tests at a time.
 

@@ -1,4 +1,4 @@
-"""Strict numbers and checked shapes for every test; a tiny seeded network; the table of deviations from the oracle."""
+"""Strict numbers and checked shapes for every test; a tiny network; counted compilations; deviations from the oracle."""
 
 import atexit
 import os
@@ -116,3 +116,20 @@ def photographs(tmp_path_factory):
     target.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC).save(target)
   return folder
+
+
+@pytest.fixture
+def compilations():
+  """The names of the functions that are compiled while a test runs."""
+  names = []
+
+  def note(event, seconds, fun_name="", **_):
+    if event == "/jax/core/compile/backend_compile_duration":
+      names.append(fun_name)
+
+  jax.monitoring.register_event_duration_secs_listener(note)
+  jax.jit(lambda x: x + 1)(1.0)
+  assert names, "JAX tells of its compilations under another name"
+  names.clear()
+  yield names
+  jax.monitoring.unregister_event_duration_listener(note)

@@ -90,7 +90,7 @@ class Camera:
     angle: of a turn of the camera, in degrees.
     tilt: how much shorter the far side of the object looks, 0 to 0.5.
     side: the far side: 0 left, 1 top, 2 right, 3 bottom.
-    shift: of the object from the middle, (across, down), as a part of the picture's sides.
+    shift: of the object from the middle before the turn, (across, down), as a part of the picture's sides.
   """
 
   size: tuple[int, int]

@@ -59,17 +59,29 @@ def _side_panel(side: Side, name: str, largest: float) -> Panel:
 
 def _draw_bars(axes: Axes, sides: tuple[Side, Side], names: tuple[str, str]) -> None:
   """Two bars a class, one for each side, told apart by shade and hatching; the classes of the largest shares."""
-  shares = [dict(side.classes) for side in sides]
-  ordered = sorted({name for one in shares for name in one}, key=lambda name: -max(one.get(name, 0.0) for one in shares))
+  shares = [_add_up(side.classes) for side in sides]
+  ordered = sorted(shares[0] | shares[1], key=lambda name: -max(one.get(name, 0.0) for one in shares))
   shown = ordered[:_SHOWN]
   places = np.arange(len(shown))
-  for one, offset, name, style in zip(shares, (-0.2, 0.2), names, _BARS, strict=True):
-    axes.bar(places + offset, [one.get(label, 0.0) for label in shown], 0.36, label=fit_text(name, 200, 8), **style)
+  bars = [
+    axes.bar(places + offset, [one.get(label, 0.0) for label in shown], 0.36, **style)
+    for one, offset, style in zip(shares, (-0.2, 0.2), _BARS, strict=True)
+  ]
   width = axes.get_position().width * axes.figure.get_size_inches()[0] * 72 / len(shown)
   axes.set_xticks(places, [fit_text(name, 0.92 * width, 8, lines=2) for name in shown], family=FONT, size=8, parse_math=False)
   axes.tick_params(labelsize=8, length=0)
   axes.axhline(0, color="black", linewidth=0.6)
   axes.spines[:].set_visible(False)
-  legend = axes.legend(fontsize=8, frameon=False, loc="lower right", bbox_to_anchor=(1, 0.98), ncols=2)
-  for text in legend.get_texts():
-    text.set(family=FONT, parse_math=False)
+  # Named afterwards: Matplotlib leaves out what is empty or begins with an underscore.
+  place = {"loc": "lower right", "bbox_to_anchor": (1, 0.98), "ncols": 2}
+  legend = axes.legend(bars, ("first", "second"), fontsize=8, frameon=False, **place)
+  for text, name in zip(legend.get_texts(), names, strict=True):
+    text.set(text=fit_text(name, 200, 8), family=FONT, parse_math=False)
+
+
+def _add_up(classes: tuple[tuple[str, float], ...]) -> dict[str, float]:
+  """The shares by name; a few classes of ImageNet have the same one."""
+  shares: dict[str, float] = {}
+  for name, share in classes:
+    shares[name] = shares.get(name, 0.0) + share
+  return shares

@@ -1,6 +1,5 @@
-"""Small indexes of one folder of pictures, one for each way to store class vectors; a count of compilations."""
+"""Small indexes of one folder of pictures, one for each way to store class vectors."""
 
-import jax
 import pytest
 from PIL import Image
 
@@ -41,20 +40,3 @@ def make_searcher(encoders, pictures, tmp_path_factory):
     return made[key]
 
   return make
-
-
-@pytest.fixture
-def compilations():
-  """The names of the functions that are compiled while a test runs."""
-  names = []
-
-  def note(event, seconds, fun_name="", **_):
-    if event == "/jax/core/compile/backend_compile_duration":
-      names.append(fun_name)
-
-  jax.monitoring.register_event_duration_secs_listener(note)
-  jax.jit(lambda x: x + 1)(1.0)
-  assert names, "JAX tells of its compilations under another name"
-  names.clear()
-  yield names
-  jax.monitoring.unregister_event_duration_listener(note)
