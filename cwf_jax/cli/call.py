@@ -16,7 +16,7 @@ MODES = {
   "index": "encode the photographs of a folder into an index, or bring one up to date",
   "search": "rank the images of an index for a photograph, or for a box in one",
   "explain": "tell which classes are where in a photograph, or what made the score of two",
-  "demo": "search a small collection with known answers, and see how well and why; the quickest look",
+  "demo": "index, search and score a small benchmark, with pictures; the quickest look",
 }
 """What each mode does; its module in this package has the same name."""
 

@@ -12,10 +12,10 @@ EXAMPLES = """
   python main.py --mode=demo
   python main.py --mode=demo --output=/tmp/demo --weights=random:vgg16_cam --image_size=320
 
-Makes two small collections from the photographs that scikit-image and scikit-learn carry: "toy Oxford"
-and "toy Paris", in the form of the benchmarks of these names. Indexes the first, whitened by the
-second, searches for all its boxes, and prints the mean average precision of four systems. Nothing is
-downloaded. Open index.html in the output folder.
+Makes two small collections from the photographs that scikit-image and scikit-learn carry: "toy
+Oxford" and "toy Paris", in the form of the benchmarks of these names. Indexes the first, whitened
+by the second, searches for all its boxes, and prints the mean average precision of four systems.
+Nothing is downloaded. Open index.html in the output folder.
 """
 
 _MARK = ".cwf_jax-demo"

@@ -144,7 +144,7 @@ def _draw_reasons(output: Path, query: Query, other: str, benchmark: Benchmark, 
   save_figure(draw_explanation(explanation, f"What the network sees in the box of {query.name}", notes), output / "explain.jpg")
   pair = compare(searcher.encoder, file, other, query.box)
   names = (f"{query.name}, in its box", Path(other).name)
-  save_figure(draw_comparison(pair, names, f"What made the score of {pair.score:.4f}", notes), output / "pair.jpg")
+  save_figure(draw_comparison(pair, names, f"What made the score of {pair.score:z.4f}", notes), output / "pair.jpg")
 
 
 def _draw_views(path: Path, benchmark: Benchmark, scene: str) -> None:

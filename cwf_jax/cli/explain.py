@@ -10,7 +10,7 @@ from cwf_jax.cli.notes import RANDOM_NOTE, printable
 EXAMPLES = """
   python main.py --mode=explain --query=tower.jpg --figure=tower-classes.png
   python main.py --mode=explain --query=tower.jpg --box=120,40,480,600 --top=12
-  python main.py --mode=explain --query=tower.jpg --against=other.jpg --index=my.index --figure=pair.pdf
+  python main.py --mode=explain --query=tower.jpg --against=b.jpg --index=my.index --figure=pair.pdf
 
 Shows the most probable classes: how probable they are, where in the photograph (the box around the
 largest region above 1, 10, 20, 30 and 40 % of a class's map), and their shares in the descriptor.
@@ -83,7 +83,7 @@ def _save(reasons, names: tuple[str, ...], path: str, notes: tuple[str, ...]) ->
   if len(names) == 1:
     save_figure(draw_explanation(reasons, f"What the network sees in {names[0]}", notes), path)
   else:
-    title = f"What made the score of {reasons.score:.4f}"
+    title = f"What made the score of {reasons.score:z.4f}"
     save_figure(draw_comparison(reasons, names, title, notes), path)
 
 
@@ -94,7 +94,7 @@ def _format_explanation(reasons, name: str) -> str:
   lines = [f"query {name}: its most probable classes; the shares of all {reasons.num_summed} in the descriptor add up to 1"]
   lines.append(f"      {'class':<{width}}  probability   share")
   for place, reason in enumerate(reasons.classes, 1):
-    lines.append(f"{place:4d}  {reason.name:<{width}}  {reason.probability:11.4f}  {reason.share:6.4f}")
+    lines.append(f"{place:4d}  {reason.name:<{width}}  {reason.probability:11.4f}  {reason.share:z6.4f}")
     boxes = [
       f"{100 * threshold:g} %: {_box(region)}" for threshold, region in zip(THRESHOLDS, reason.regions, strict=True) if region
     ]
@@ -103,11 +103,11 @@ def _format_explanation(reasons, name: str) -> str:
 
 
 def _format_comparison(reasons, names: tuple[str, ...], top: int) -> str:
-  lines = [f"score {reasons.score:.4f} of {names[0]} and {names[1]}, each by its own classes"]
+  lines = [f"score {reasons.score:z.4f} of {names[0]} and {names[1]}, each by its own classes"]
   for side, name in zip((reasons.first, reasons.second), names, strict=True):
-    parts = [f"{one} {share:.4f}" for one, share in side.classes[:top]]
+    parts = [f"{one} {share:z.4f}" for one, share in side.classes[:top]]
     rest = sum(share for _, share in side.classes[top:])
-    parts += [f"other classes {rest:.4f}"] if len(side.classes) > top else []
+    parts += [f"other classes {rest:z.4f}"] if len(side.classes) > top else []
     lines.append(f"  {name}")
     lines.append(f"    classes: {', '.join(parts)}")
     lines.append(f"    places: the most in the box {_box(side.region)}" if side.region else "    places: none gave anything")

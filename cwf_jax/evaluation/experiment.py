@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -141,11 +142,12 @@ def rank_by_pooling(
   queries = _pool_queries(encoder, benchmark, count)
   ranked = {}
   for name in POOLED:
-    count_all = len(database[name])
-    ranked[name] = np.asarray(rank_blocks(queries[name], database[name], count_all).rows)
+    wanted, pooled = jnp.asarray(queries[name]), database[name]
+    ranked[name] = np.asarray(rank_blocks(wanted, pooled, len(pooled)).rows)
     dimensions = max(1, min(fitted_on[name].shape[1], len(fitted_on[name]) // 3))
     whiten = functools.partial(apply_whitening, fit_whitening(fitted_on[name], dimensions))
-    ranked[f"{name}+pca"] = np.asarray(rank_blocks(whiten(queries[name]), np.asarray(whiten(database[name])), count_all).rows)
+    whitened = np.asarray(whiten(jnp.asarray(pooled)))
+    ranked[f"{name}+pca"] = np.asarray(rank_blocks(whiten(wanted), whitened, len(whitened)).rows)
   return ranked
 
 

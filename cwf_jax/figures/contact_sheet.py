@@ -73,7 +73,7 @@ def draw_answers(
   panels = []
   for place, (picture, one, part) in enumerate(zip(pictures, class_ids, parts, strict=True)):
     heat = heats.get(place)
-    note = "" if one is None else names[one] + ("" if part is None else f" {part.share:.4f}")
+    note = "" if one is None else names[one] + ("" if part is None else f" {part.share:z.4f}")
     if heat is not None and not heat.any():
       heat, note = None, f"{note}: seen nowhere here"
     common = {"heat": heat, "notes": (note,) if note else ()}
@@ -85,7 +85,7 @@ def draw_answers(
       continue
     answer = shown[place - 1]
     truth = None if relevance is None else relevance.get(answer.id, "not relevant")
-    heading = f"{answer.rank}   {answer.score:.4f}" + (f"   {truth}" if truth else "")
+    heading = f"{answer.rank}   {answer.score:z.4f}" + (f"   {truth}" if truth else "")
     missing = picture if isinstance(picture, str) else ""
     panels.append(Panel(None if missing else picture, heading, answer.id, frame=truth, missing=missing, **common))
   told = [LEGEND, *([] if relevance is None else [FRAMES_LEGEND]), *notes]

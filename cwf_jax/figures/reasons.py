@@ -17,7 +17,7 @@ def draw_explanation(explanation: Explanation, title: str = "", notes: tuple[str
   """The photograph, and for each class its map, its regions, its probability and its share in the descriptor."""
   panels = [Panel(explanation.pixels, "the photograph", box=explanation.box, frame="query")]
   for place, reason in enumerate(explanation.classes, 1):
-    told = (f"probability {reason.probability:.4f}", f"share {reason.share:.4f}")
+    told = (f"probability {reason.probability:.4f}", f"share {reason.share:z.4f}")
     if not reason.cam.any():
       panels.append(Panel(explanation.pixels, f"{place}   {reason.name}", notes=(*told, "seen nowhere: no map")))
       continue

@@ -1,52 +1,211 @@
-"""`--mode=demo` on small images: twice, interrupted before, and refused."""
+"""`--mode=demo` on small images: interrupted twice, finished, run again, and refused."""
 
+import contextlib
+import html.parser
 import importlib.util
+import io
+import re
+import shlex
+from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
+from PIL import Image
+
+from cwf_jax.cli import entry
+from cwf_jax.datasets import landmarks
+from tests.cli.conftest import Outcome
+
+LINE = (
+  r"mAP on toy Oxford, 50 queries: raw sum pooling (\d\.\d{3}), CroW (\d\.\d{3}), class-weighted offline (\d\.\d{3}), "
+  r"class-weighted online (\d\.\d{3})"
+)
+FLAGS = ("--image_size=64", "--weights=random:vgg16_cam_quarter")
+
+
+def _run(output, *arguments):
+  """A call in this process; `capsys` lives no longer than one test."""
+  out, err = io.StringIO(), io.StringIO()
+  with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    try:
+      code = entry.run(entry.parse(["main.py", "--mode=demo", f"--output={output}", *arguments]))
+    except SystemExit as ended:
+      code = ended.code
+  return Outcome(code, out.getvalue(), err.getvalue())
+
+
+def _stop(*_, **__):
+  raise KeyboardInterrupt
+
+
+def _contents(folder):
+  return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def _times(folder):
+  return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path.suffix in (".jpg", ".txt")}
+
+
+class _Demo:
+  """The output folder and the outcomes of four calls that share it."""
+
+  def __init__(self, output: Path, monkeypatch: pytest.MonkeyPatch):
+    self.output = output
+    write, left = landmarks.write_if_changed, iter(range(20))
+    with monkeypatch.context() as patch:
+      patch.setattr(landmarks, "write_if_changed", lambda *given: write(*given) if next(left, None) is not None else _stop())
+      self.stopped_early = _run(output, *FLAGS)
+    self.early = [path.name for path in output.rglob("*") if path.is_file()]
+    # Each run draws the pictures anew and compares; here they are drawn once.
+    draw, drawn = landmarks._draw_all, {}
+    monkeypatch.setattr(
+      landmarks, "_draw_all", lambda some, seed: drawn.get(some) or drawn.setdefault(some, list(draw(some, seed)))
+    )
+    with monkeypatch.context() as patch:
+      patch.setattr("cwf_jax.evaluation.experiment.rank_by_pooling", _stop)
+      self.stopped_late = _run(output, *FLAGS)
+    self.indexes = {name: _contents(output / f"{name}.index") for name in ("toy_oxford", "toy_paris")}
+    self.first = _run(output, *FLAGS)
+    self.times = _times(output)
+    self.pictures = {path.name: path.read_bytes() for path in output.glob("*.*g")}
+    self.page = (output / "index.html").read_text(encoding="utf-8")
+    self.second = _run(output)  # without flags: those of the first run
 
 
 @pytest.fixture(scope="module")
-def output(tmp_path_factory):
-  return tmp_path_factory.mktemp("demo") / "output"
+def demo(tmp_path_factory):
+  with pytest.MonkeyPatch.context() as monkeypatch:
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "unused: JAX has read its environment already")
+    return _Demo(tmp_path_factory.mktemp("demo") / "output", monkeypatch)
 
 
-def _run(cli, output):
-  return cli("--mode=demo", f"--output={output}", "--image_size=64", "--weights=random:vgg16_cam_quarter")
+def _numbers(demo):
+  found = re.fullmatch(LINE, demo.first.out.splitlines()[0])
+  assert found, demo.first
+  return found.groups()
 
 
-def test_it_indexes_searches_and_counts(cli, output):
-  found = _run(cli, output)
-  assert found.code == 0, found.err
-  lines = found.out.splitlines()
-  assert len(lines) == 1 + 35 + 2
-  right, total = (int(word) for word in lines[-2].split()[::2][:2])
-  assert total == 35 and 10 < right <= 35
-  assert sum("<- not its photograph" in line for line in lines) == total - right
-  assert lines[-1].startswith("search it yourself: python main.py --mode=search --index=")
-  assert "17 photographs in" in found.err and "the weights are random" in found.err
+class _Page(html.parser.HTMLParser):
+  """The elements of a page, the pictures' files and the text; every element is closed."""
+
+  def __init__(self, text):
+    super().__init__()
+    self.open, self.seen, self.sources, self.words, self.notes = [], [], [], [], 0
+    self.feed(text)
+    self.close()
+    assert not self.open
+
+  def handle_starttag(self, tag, attrs):
+    self.seen.append(tag)
+    if tag not in ("meta", "img"):
+      self.open.append(tag)
+    self.notes += ("class", "note") in attrs
+    self.sources += [value for name, value in attrs if name == "src"]
+
+  def handle_endtag(self, tag):
+    assert self.open.pop() == tag
+
+  def handle_data(self, data):
+    self.words.append(data)
 
 
-def test_a_second_run_is_up_to_date_and_finds_the_same(cli, output):
-  first = _run(cli, output)
-  files = {path: path.stat().st_mtime_ns for path in output.rglob("*.*g") if path.is_file()}
-  second = _run(cli, output)
-  assert second.code == 0 and second.out == first.out
-  assert files == {path: path.stat().st_mtime_ns for path in output.rglob("*.*g") if path.is_file()}
-  assert "images a second" not in second.err  # nothing was encoded
+def test_it_prints_how_good_four_systems_are(demo):
+  assert demo.first.code == 0, demo.first.err
+  numbers = [float(number) for number in _numbers(demo)]
+  assert all(0 <= number <= 1 for number in numbers)
+  assert 0.05 < numbers[0] < 0.9  # neither chance nor solved: there is something to see
+  lines = demo.first.out.splitlines()
+  assert len(lines) == 3
+  assert lines[1] == f"see how and why: {demo.output / 'index.html'}"
+  assert lines[2].startswith("search it yourself: python main.py --mode=search --index=")
 
 
-def test_the_command_that_it_ends_with_works(cli, output):
-  import shlex
+def test_it_says_what_it_made(demo):
+  err = demo.first.err
+  assert f"{demo.output / 'toy_oxford'}: 190 pictures, 10 landmarks, 50 queries" in err
+  assert f"{demo.output / 'toy_paris'}: 172 pictures, 6 landmarks, 30 queries" in err
+  assert f"whitening: that of {demo.output / 'toy_paris.index'}" in err
+  assert "the weights are random" in err
+  for folder, pictures, queries in (("toy_oxford", 190, 50), ("toy_paris", 172, 30)):
+    assert len(list((demo.output / folder / "images").iterdir())) == pictures
+    assert len(list((demo.output / folder / "groundtruth").iterdir())) == 4 * queries
 
-  command = shlex.split(_run(cli, output).out.splitlines()[-1].split("main.py ")[1])
+
+def test_the_page_shows_the_numbers_and_every_picture(demo):
+  page = _Page(demo.page)
+  assert {"html", "head", "title", "body", "h1", "h2", "table", "tr", "td", "img", "pre"} <= set(page.seen)
+  text = " ".join(page.words)
+  for number in _numbers(demo):
+    assert number in text
+  assert page.notes == 1 and "the weights are random, so the names of classes mean nothing" in text
+  assert sorted(map(unquote, page.sources)) == sorted(demo.pictures)
+
+
+def test_the_page_needs_no_network(demo):
+  assert "http" not in demo.page and "//" not in demo.page
+  assert str(demo.output) not in demo.page  # it can be moved
+
+
+def test_every_picture_opens(demo):
+  assert len(demo.pictures) >= 6
+  for name, content in demo.pictures.items():
+    with Image.open(io.BytesIO(content)) as image:
+      image.load()
+      assert min(image.size) > 300, name
+
+
+def test_a_second_run_encodes_nothing_and_prints_the_same(demo):
+  assert demo.second.code == 0, demo.second.err
+  assert demo.second.out == demo.first.out
+  assert "images a second" not in demo.second.err
+  assert (demo.output / "index.html").read_text(encoding="utf-8") == demo.page
+  assert {path.name: path.read_bytes() for path in demo.output.glob("*.*g") if path.name in demo.pictures} == demo.pictures
+  collections = {path: time for path, time in demo.times.items() if path.parent != demo.output}
+  assert len(collections) == 190 + 172 + 4 * 80
+  assert {path: path.stat().st_mtime_ns for path in collections} == collections
+
+
+def test_one_that_was_interrupted_while_it_drew_goes_on(demo):
+  assert (demo.stopped_early.code, demo.stopped_early.out) == (130, "")
+  assert demo.stopped_early.err.splitlines()[-1] == "cwf_jax: interrupted"
+  assert len([name for name in demo.early if name.endswith(".jpg")]) == 20
+  assert not [name for name in demo.early if name.endswith(".tmp")]
+  assert demo.stopped_late.err.count("pictures, ") >= 2  # both collections were finished
+
+
+def test_one_that_was_interrupted_after_indexing_goes_on_without_encoding_again(demo):
+  assert (demo.stopped_late.code, demo.stopped_late.out) == (130, "")
+  assert demo.stopped_late.err.count("images a second") == 2
+  assert demo.first.code == 0 and "images a second" not in demo.first.err
+  for name, contents in demo.indexes.items():
+    rows = {path for path in contents if path.suffix == ".lance"}
+    now = _contents(demo.output / f"{name}.index")
+    assert rows and {path: now[path] for path in rows} == {path: contents[path] for path in rows}
+
+
+def test_the_command_that_it_ends_with_works(demo, cli):
+  command = shlex.split(demo.first.out.splitlines()[-1].split("main.py ")[1])
+  figure = demo.output / "answers.png"
+  assert command[-1] == f"--figure={figure}"
   found = cli(*command)
   assert found.code == 0 and "rank   score" in found.out
+  with Image.open(figure) as image:
+    image.load()
 
 
-def test_flags_that_disagree_with_its_index_are_refused(cli, refused, output):
-  _run(cli, output)
-  line = refused("--mode=demo", f"--output={output}", "--image_size=96")
-  assert "--image_size=96, but its own is 64" in line and "name a new --output" in line
+@pytest.mark.parametrize(
+  ("flag", "said"),
+  [
+    ("--image_size=96", "--image_size=96, but its own is 64"),
+    ("--protocol=reference", "--protocol=reference, but its own is paper"),
+    ("--num_classes=3", "--num_classes=3, but its own is 64"),
+  ],
+)
+def test_flags_that_disagree_with_its_indexes_are_refused(demo, refused, flag, said):
+  before = _times(demo.output)
+  line = refused("--mode=demo", f"--output={demo.output}", flag)
+  assert said in line and "Leave the flags out, or name a new --output" in line
+  assert _times(demo.output) == before
 
 
 def test_a_folder_that_is_not_the_demo_s_is_left_alone(refused, tmp_path):
@@ -55,21 +214,18 @@ def test_a_folder_that_is_not_the_demo_s_is_left_alone(refused, tmp_path):
   assert "is a file, not a folder" in refused("--mode=demo", f"--output={tmp_path / 'mine.txt'}")
   assert "leave --index out" in refused("--mode=demo", f"--output={tmp_path / 'new'}", f"--index={tmp_path / 'i'}")
   assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+  assert (tmp_path / "mine.txt").read_text() == "mine"
 
 
-def test_a_missing_extra_is_one_line(refused, monkeypatch, tmp_path):
+@pytest.mark.parametrize("package", ["skimage", "sklearn"])
+def test_a_missing_extra_is_one_line(refused, monkeypatch, tmp_path, package):
   found = importlib.util.find_spec
-  monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "sklearn" else found(name, *rest))
+  monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == package else found(name, *rest))
   line = refused("--mode=demo", f"--output={tmp_path / 'new'}")
-  assert "sklearn" in line and "pip install 'cwf_jax[demo]'" in line
+  assert package in line and "pip install 'cwf_jax[demo]'" in line
   assert not (tmp_path / "new").exists()
 
 
-def test_a_demo_that_was_stopped_early_goes_on(cli, monkeypatch, tmp_path):
-  def stop(*_):
-    raise KeyboardInterrupt
-
-  with monkeypatch.context() as patch:
-    patch.setattr("cwf_jax.datasets.photographs.write_views", stop)
-    assert _run(cli, tmp_path / "output").code == 130
-  assert _run(cli, tmp_path / "output").code == 0
+def test_wrong_weights_make_no_folder(refused, tmp_path):
+  assert "no weights 'nosuch'" in refused("--mode=demo", f"--output={tmp_path / 'new'}", "--weights=nosuch")
+  assert not (tmp_path / "new").exists()
