@@ -1,4 +1,6 @@
-"""The one error that means: what was handed over is wrong, and the message says how to mend it."""
+"""The one error that means: what was handed over is wrong, and the message says how to mend it. And names in a message."""
+
+import os
 
 
 class InputError(ValueError):
@@ -6,3 +8,13 @@ class InputError(ValueError):
 
   The rooms raise it or a named subclass. The command line turns it into one line on standard error and exit 2.
   """
+
+
+def printable(name: str | os.PathLike) -> str:
+  """A name on one line of a terminal, whatever characters it holds: those that cannot be printed are escaped."""
+  return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in os.fspath(name))
+
+
+def reason_of(error: Exception) -> str:
+  """What an error of the operating system says, without number and path; of another error its text."""
+  return getattr(error, "strerror", None) or str(error)

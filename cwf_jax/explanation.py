@@ -11,7 +11,7 @@
 import dataclasses
 import os
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from cwf_jax.encoder import Encoder, most_probable
-from cwf_jax.images.canvases import fit_image, stack
+from cwf_jax.images.canvases import Fitted, stack
 from cwf_jax.images.queries import FittedQuery, fit_query
 from cwf_jax.ops.aggregation import aggregate
 from cwf_jax.ops.attribution import share_cells
@@ -29,7 +29,10 @@ from cwf_jax.ops.weighting import compute_channel_weights
 from cwf_jax.protocol import CELL, Box, Size
 
 AT_ONCE = 12
-"""Photographs whose maps are computed in one batch: ten answers and their query, with one place to spare."""
+"""Pictures of one canvas whose maps are computed in one batch: ten answers and their query, with one place to spare."""
+
+Cells = tuple[int, int, int, int]
+"""(left, top, right, bottom) in cells, right and bottom exclusive."""
 
 PLACES = 0.2
 """The part of the most that a cell gave to a score, above which a cell belongs to a `Side.region`."""
@@ -167,34 +170,30 @@ def compare(encoder: Encoder, first: Image, second: Image, box: Box | None = Non
 
 
 def compute_maps(
-  encoder: Encoder,
-  images: Sequence[UInt8[np.ndarray, "h w 3"]],
-  class_ids: Sequence[int],
-  boxes: Sequence[Box | None] = (),
+  encoder: Encoder, pictures: Sequence[Fitted], class_ids: Sequence[int], cells: Sequence[Cells | None] = ()
 ) -> list[Float[np.ndarray, "i j"]]:
-  """The activation map of one class of each photograph, as `ClassReason.cam` is; `AT_ONCE` in a batch.
-
-  All lie in one canvas, so one program serves photographs of different shapes.
+  """The activation map of one class of each picture, as `ClassReason.cam` is; those of a canvas in one batch.
 
   Args:
     encoder: whose classes they are.
-    images: RGB.
+    pictures: at the sizes of its protocol.
     class_ids: one for each.
-    boxes: what each map is cut to, in pixels of its photograph; None leaves it whole, as no boxes do.
+    cells: what each map is cut to, (left, top, right, bottom) in cells; None leaves it whole, as no cells at all do.
   """
-  protocol = encoder.settings.protocol
-  fitted = [fit_image(image, protocol) for image in images]
-  found = []
-  for start in range(0, len(fitted), AT_ONCE):
-    some = fitted[start : start + AT_ONCE]
-    canvas = max(one.canvas[0] for one in fitted), max(one.canvas[1] for one in fitted)
-    ids, cells = np.zeros((AT_ONCE, 1), np.int32), np.tile(np.asarray((0, 0, *canvas[::-1]), np.int32), (AT_ONCE, 1))
-    ids[: len(some), 0] = class_ids[start : start + AT_ONCE]
-    for place, (box, image, one) in enumerate(zip(boxes[start:], images[start:], some, strict=False)):
-      if box is not None:
-        cells[place] = protocol.box_to_cells(box, image.shape[:2], one.size)
-    maps = np.asarray(_map(encoder, *stack(some, canvas, AT_ONCE), ids, cells))
-    found += [_inside(one, each.size) for one, each in zip(maps, some, strict=False)]
+  cells = [*cells, *[None] * (len(pictures) - len(cells))]
+  found: list[Any] = [None] * len(pictures)
+  for canvas in sorted({one.canvas for one in pictures}):
+    places = [place for place, one in enumerate(pictures) if one.canvas == canvas]
+    for start in range(0, len(places), AT_ONCE):
+      some = places[start : start + AT_ONCE]
+      ids, cuts = np.zeros((AT_ONCE, 1), np.int32), np.zeros((AT_ONCE, 4), np.int32)
+      for slot, place in enumerate(some):
+        ids[slot] = class_ids[place]
+        cuts[slot] = cells[place] or (0, 0, *canvas[::-1])
+      images, sizes = stack([pictures[place] for place in some], canvas, AT_ONCE)
+      maps = np.asarray(_map(encoder, images, sizes, ids, cuts, len(some)))
+      for slot, place in enumerate(some):
+        found[place] = _inside(maps[slot], pictures[place].size)
   return found
 
 
@@ -258,15 +257,17 @@ def _share(encoder, look: _Look, answers):
 
 
 @jax.jit
-def _map(encoder, images, sizes, class_ids, cells):
-  """[n i j]; one photograph after the other, since a batch of large ones takes gigabytes."""
+def _map(encoder, images, sizes, class_ids, cells, count):
+  """[n i j], of the first `count` pictures; one after the other, since a batch of large ones takes gigabytes."""
 
-  def one(parts):
-    image, size, class_id, box = (part[None] for part in parts)
+  def add(place, maps):
+    image, size, class_id, cut = (jax.lax.dynamic_slice_in_dim(part, place, 1) for part in (images, sizes, class_ids, cells))
     activations = encoder.activate(image, size)
-    return encoder.compute_cams(activations, class_id, mask_boxes(box, activations.mask.shape[1:]))[0, ..., 0]
+    one = encoder.compute_cams(activations, class_id, mask_boxes(cut, activations.mask.shape[1:]))
+    return jax.lax.dynamic_update_slice_in_dim(maps, one[..., 0], place, 0)
 
-  return jax.lax.map(one, (images, sizes, class_ids, cells))
+  rows, columns = (side // CELL for side in images.shape[1:3])
+  return jax.lax.fori_loop(0, count, add, jnp.zeros((len(images), rows, columns), jnp.float32))
 
 
 def _side(encoder: Encoder, fitted: FittedQuery, look: _Look, answers) -> Side:
@@ -276,9 +277,9 @@ def _side(encoder: Encoder, fitted: FittedQuery, look: _Look, answers) -> Side:
   order = np.argsort(-shares, kind="stable")
   classes = tuple((names[int(look.class_ids[0, place])], float(shares[place])) for place in order)
   covered = map_box(fitted.pixels.shape[:2], fitted.whole.size)
-  places = _inside(parts.sum(2), fitted.whole.size)
-  region = np.asarray(find_regions(places[None], (PLACES,)))[0, 0]
-  return Side(fitted.pixels, fitted.box, covered, places, _to_pixels(region, fitted), classes)
+  places = parts.sum(2)
+  region = np.asarray(find_regions(jnp.asarray(places[None]), (PLACES,)))[0, 0]
+  return Side(fitted.pixels, fitted.box, covered, _inside(places, fitted.whole.size), _to_pixels(region, fitted), classes)
 
 
 def _inside(maps: np.ndarray, size: Size) -> np.ndarray:
@@ -291,4 +292,3 @@ def _to_pixels(region: Int[np.ndarray, "4"], fitted: FittedQuery) -> Box | None:
   height, width = fitted.pixels.shape[:2]
   scale = (CELL * width / fitted.whole.size[1], CELL * height / fitted.whole.size[0])
   return tuple(float(side * scale[place % 2]) for place, side in enumerate(region))
-

@@ -1,5 +1,7 @@
 """Reasons are what a search computes: probabilities, maps, shares and scores are held to the encoder's and the oracle's."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,8 @@ from cwf_jax import explanation
 from cwf_jax.encoder import Encoder, load_encoder
 from cwf_jax.errors import InputError
 from cwf_jax.explanation import compare, compute_maps, explain, map_box
+from cwf_jax.images.canvases import fit_image
+from cwf_jax.images.queries import fit_query
 from cwf_jax.indexing.build import build_index
 from cwf_jax.ops.regions import THRESHOLDS
 from cwf_jax.ops.whitening import fit_whitening
@@ -223,28 +227,90 @@ def test_what_cannot_be_read_or_cut_is_refused(encoders, tmp_path):
     compare(encoders["plain"], WIDE, TALL, (0, 0, 15, 70))
 
 
+def _fit(encoder, images):
+  return [fit_image(image, encoder.settings.protocol) for image in images]
+
+
+@pytest.fixture
+def batches(monkeypatch):
+  """The canvas and the number of pictures of each batch that was made."""
+  seen = []
+
+  def stack(fitted, canvas, batch_size):
+    seen.append((canvas, len(fitted)))
+    return original(fitted, canvas, batch_size)
+
+  original = explanation.stack
+  monkeypatch.setattr(explanation, "stack", stack)
+  return seen
+
+
 def test_maps_in_a_batch_are_those_of_each_photograph(encoders, monkeypatch):
   monkeypatch.setattr(explanation, "AT_ONCE", 3)
   encoder = encoders["plain"]
-  images = [WIDE, TALL, _picture(64, 64, 3), _picture(16, 600, 4), WIDE]
-  boxes = [None, None, (0, 0, 32, 40), None, BOX]
-  places = [0, 1, 2, 3, 0]
+  images = [WIDE, TALL, _picture(64, 64, 3), _picture(16, 600, 4), WIDE, WIDE, WIDE]
+  boxes = [None, None, (0, 0, 32, 40), None, BOX, None, None]
+  places = [0, 1, 2, 3, 0, 1, 2]
   reasons = [explain(encoder, *one, 4).classes[place] for *one, place in zip(images, boxes, places, strict=True)]
-  found = compute_maps(encoder, images, [reason.class_id for reason in reasons], boxes)
-  assert len(found) == 5
+  protocol = encoder.settings.protocol
+  cells = [None if box is None else fit_query(image, box, protocol).cells for image, box in zip(images, boxes, strict=True)]
+  found = compute_maps(encoder, _fit(encoder, images), [reason.class_id for reason in reasons], cells)
+  assert len(found) == 7
   for one, reason in zip(found, reasons, strict=True):
     assert one.shape == reason.cam.shape
     np.testing.assert_allclose(one, reason.cam, atol=THROUGH_THE_NETWORK)
   assert found[3].shape == (1, 8)
-  whole = compute_maps(encoder, images[:1], [reasons[0].class_id])
+  assert found[2].any() and found[4].any()
+  whole = compute_maps(encoder, _fit(encoder, images[:1]), [reasons[0].class_id])
   np.testing.assert_allclose(whole[0], reasons[0].cam, atol=THROUGH_THE_NETWORK)
   assert compute_maps(encoder, [], []) == []
 
 
-def test_one_program_serves_any_photographs_of_a_canvas(encoders, compilations):
+def test_each_picture_is_computed_in_its_own_declared_canvas(encoders, batches, compilations, monkeypatch):
+  monkeypatch.setattr(explanation, "AT_ONCE", 4)
+  encoder = encoders["plain"]
+  landscape, portrait = _picture(64, 128, 6), _picture(128, 64, 7)
+  images = [landscape, portrait, landscape, WIDE, portrait]
+  found = compute_maps(encoder, _fit(encoder, images), [1, 2, 3, 4, 5])
+  assert sorted(batches) == [((64, 96), 1), ((64, 128), 2), ((128, 64), 2)]
+  assert {canvas for canvas, _ in batches} <= set(encoder.settings.protocol.canvases)
+  assert len([name for name in compilations if "_map" in name]) == 3
+  every = encoder.replace(settings=_all_classes(encoder))
+  for image, class_id, one in zip(images, [1, 2, 3, 4, 5], found, strict=True):
+    cams = {reason.class_id: reason.cam for reason in explain(every, image, top=10).classes}
+    np.testing.assert_allclose(one, cams[class_id], atol=THROUGH_THE_NETWORK)
+
+
+def _all_classes(encoder):
+  settings = encoder.settings
+  return dataclasses.replace(settings, protocol=dataclasses.replace(settings.protocol, num_classes=10))
+
+
+def test_one_program_serves_any_photographs_of_a_canvas(encoders, batches, compilations):
   encoder = encoders["whitened"]
-  compute_maps(encoder, [WIDE, _picture(64, 64)], [0, 1])
+  compute_maps(encoder, _fit(encoder, [WIDE, _picture(66, 96, 3)]), [0, 1])
   assert len([name for name in compilations if "_map" in name]) == 1
   compilations.clear()
-  compute_maps(encoder, [_picture(66, 96, 5)] * 15, range(10, 25), [BOX, None])
-  assert compilations == []
+  pictures = _fit(encoder, [_picture(66, 96, 5)] * 15)
+  found = compute_maps(encoder, pictures, range(10, 25), [(1, 0, 5, 4), None])
+  assert compilations == [] and len(found) == 15
+  assert batches == [((64, 96), 2), ((64, 96), 12), ((64, 96), 3)]
+
+
+def test_empty_slots_are_not_computed(encoders, monkeypatch):
+  """An image goes through the network once for each picture, however large the batch is."""
+  monkeypatch.setattr(explanation, "AT_ONCE", 7)  # of a shape of its own, so that it is traced here
+  computed = []
+
+  def activate(encoder, images, sizes):
+    jax.debug.callback(lambda size: computed.append(size.tolist()), sizes)
+    return original(encoder, images, sizes)
+
+  original = Encoder.activate
+  monkeypatch.setattr(Encoder, "activate", activate)
+  encoder = encoders["plain"]
+  for count in (3, 7, 9):
+    computed.clear()
+    compute_maps(encoder, _fit(encoder, [WIDE] * count), [1] * count)
+    jax.effects_barrier()
+    assert computed == [[[64, 91]]] * count

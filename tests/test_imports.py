@@ -12,6 +12,7 @@ ENCODED = {"encoder", *GROUND}
 ALLOWED = {
   "version": set(),
   "errors": set(),
+  "writing": set(),
   "protocol": set(),
   "ops": set(),
   "models": set(),
@@ -28,9 +29,9 @@ ALLOWED = {
   "evaluation": {"explanation", "indexing", "retrieval", "training", "figures", *ENCODED},
   "cli": {"evaluation", "conversion", "indexing", "retrieval", "training", "explanation", "figures", *ENCODED},
 }
-"""What each room may import besides itself and what lies below everything: errors, version, protocol."""
+"""What each room may import besides itself and what lies below everything: `BELOW`."""
 
-BELOW = {"errors", "version", "protocol"}
+BELOW = {"errors", "version", "protocol", "writing"}
 
 _HEAVY = {"lance", "grain", "tensorflow_datasets", "absl"}
 WITHOUT = dict.fromkeys(("ops", "models", "encoder", "training"), _HEAVY)

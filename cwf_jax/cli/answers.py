@@ -3,7 +3,8 @@
 import json
 import textwrap
 
-from cwf_jax.cli.notes import RANDOM_NOTE, printable
+from cwf_jax.cli.notes import RANDOM_NOTE
+from cwf_jax.errors import printable
 
 MEANINGS = {
   "offline": "each image by its own classes",

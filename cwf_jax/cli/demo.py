@@ -7,6 +7,8 @@ from pathlib import Path
 from absl import flags
 
 from cwf_jax.cli.call import CallError
+from cwf_jax.cli.notes import program
+from cwf_jax.errors import printable
 
 EXAMPLES = """
   python main.py --mode=demo
@@ -40,10 +42,11 @@ def run(values: flags.FlagValues, console) -> int:
   """Runs the mode: the line of mean average precisions on standard output, pictures and a page in the output folder."""
   output = Path(values["output"].value)
   _check_output(values, output)
-  from cwf_jax.cli.demo_page import write_page
+  from cwf_jax.cli.demo_page import PICTURES, write_page
   from cwf_jax.datasets.landmarks import TOY_OXFORD, TOY_PARIS
   from cwf_jax.datasets.photographs import check_installed
   from cwf_jax.evaluation.experiment import Benchmark, rank_by_classes, rank_by_pooling
+  from cwf_jax.figures.files import check_figure_path
   from cwf_jax.index.store import is_index, open_index
   from cwf_jax.retrieval.searcher import Searcher
 
@@ -51,6 +54,11 @@ def run(values: flags.FlagValues, console) -> int:
   check_installed()
   oxford, paris = output / TOY_OXFORD.name, output / TOY_PARIS.name
   indexes = {folder: output / f"{folder.name}.index" for folder in (oxford, paris)}
+  if output.exists():
+    for picture in PICTURES:
+      check_figure_path(output / picture)
+  for folder, landmarks in ((oxford, TOY_OXFORD), (paris, TOY_PARIS)):
+    _check_strays(folder, landmarks)
   encoder = _choose_encoder(values, [open_index(index) for index in indexes.values() if is_index(index)])
   output.mkdir(parents=True, exist_ok=True)
   (output / _MARK).touch()  # first, so that a demo that was interrupted is known as one
@@ -62,14 +70,16 @@ def run(values: flags.FlagValues, console) -> int:
   _index(values, console, encoder, oxford, indexes[oxford], {"whitening": str(indexes[paris]), "store_classes": "all"})
   benchmark, searcher = Benchmark.open(oxford), Searcher(indexes[oxford], encoder)
   with console.progress("images pooled") as progress:
-    ranked = rank_by_pooling(searcher.encoder, benchmark, Benchmark.open(paris).listing, progress)
+    ranked = rank_by_pooling(searcher.encoder, benchmark, Benchmark.open(paris).listing, values["batch_size"].value, progress)
   with console.progress("queries") as progress:
     ranked["ofa"] = rank_by_classes(searcher, benchmark, "offline", progress)
   ranked["ona"] = rank_by_classes(searcher, benchmark, "online")
-  precisions = {name: benchmark.average_precisions(ranked[name]) for name in _SYSTEMS}
-  write_page(output, benchmark, searcher, precisions, _SYSTEMS)
+  precisions = {name: benchmark.average_precisions(ranked[name].rows) for name in _SYSTEMS}
+  _tell(precisions)
+  dimensions = {name: ranked[name].dimensions for name in _SYSTEMS}
+  write_page(output, benchmark, searcher, precisions, _SYSTEMS, dimensions)
+  _tell_more(benchmark, output, indexes[oxford])
   console.say(f"{time.monotonic() - started:.1f} s in all")
-  _tell(precisions, benchmark, output, indexes[oxford])
   return 0
 
 
@@ -80,6 +90,18 @@ def _check_output(values: flags.FlagValues, output: Path) -> None:
     raise CallError(f"--output={output} is a file, not a folder")
   if output.is_dir() and any(output.iterdir()) and not (output / _MARK).exists():
     raise CallError(f"--output={output} holds files that are not the demo's; name another folder")
+
+
+def _check_strays(folder: Path, landmarks) -> None:
+  """Whatever else lies among the pictures would be searched, too."""
+  from cwf_jax.datasets.landmarks import list_files
+
+  expected = list_files(landmarks)
+  there = [path for part in expected for path in (folder / part).glob("*") if path.name not in expected[part]]
+  found = [path for path in there if path.suffix != ".tmp"]  # what a killed run was writing is no picture
+  if found:
+    names = ", ".join(printable(path) for path in sorted(found)[:3]) + (" and more" if len(found) > 3 else "")
+    raise CallError(f"files that are not the demo's would be searched, too: {names}; remove them or name another --output")
 
 
 def _choose_encoder(values: flags.FlagValues, indexes: list):
@@ -97,11 +119,11 @@ def _choose_encoder(values: flags.FlagValues, indexes: list):
 
 
 def _make(folder: Path, landmarks, console) -> None:
-  from cwf_jax.datasets.landmarks import write_landmarks
+  from cwf_jax.datasets.landmarks import list_files, write_landmarks
 
   with console.progress("pictures") as progress:
     queries = write_landmarks(folder, landmarks, progress=progress)
-  pictures = sum(1 for _ in (folder / "images").iterdir())
+  pictures = len(list_files(landmarks)["images"])
   console.say(f"{folder}: {pictures} pictures, {len(landmarks.scenes)} landmarks, {len(queries)} queries")
 
 
@@ -116,15 +138,18 @@ def _index(values: flags.FlagValues, console, encoder, folder: Path, index: Path
   tell(summary, console)
 
 
-def _tell(precisions: dict, benchmark, output: Path, index: Path) -> None:
+def _tell(precisions: dict) -> None:
   from cwf_jax.evaluation.average_precision import mean_average_precision
 
   means = {name: mean_average_precision(values) for name, values in precisions.items()}
   shown = {"raw sum pooling": "raw", "CroW": "crow+pca", "class-weighted offline": "ofa", "class-weighted online": "ona"}
   told = ", ".join(f"{words} {means[name]:.3f}" for words, name in shown.items())
-  print(f"mAP on toy Oxford, {len(benchmark.queries)} queries: {told}")
+  print(f"mAP on toy Oxford, {len(precisions['raw'])} queries: {told}", flush=True)
+
+
+def _tell_more(benchmark, output: Path, index: Path) -> None:
   query = benchmark.queries[0]
   box = ",".join(f"{side:g}" for side in query.box)
   call = f"--mode=search --index={shlex.quote(str(index))} --query={shlex.quote(benchmark.query_path(query))} --box={box}"
   print(f"see how and why: {output / 'index.html'}")
-  print(f"search it yourself: python main.py {call} --figure={shlex.quote(str(output / 'answers.png'))}")
+  print(f"search it yourself: {program()} {call} --figure={shlex.quote(str(output / 'answers.png'))}")

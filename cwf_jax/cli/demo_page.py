@@ -5,10 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cwf_jax.cli.notes import RANDOM_NOTE
+from cwf_jax.cli.notes import RANDOM_NOTE, program
 from cwf_jax.datasets.groundtruth import Query
 from cwf_jax.datasets.landmarks import KINDS, QUERIES
-from cwf_jax.datasets.writing import write_if_changed
 from cwf_jax.evaluation.average_precision import mean_average_precision
 from cwf_jax.evaluation.experiment import Benchmark
 from cwf_jax.explanation import compare, explain
@@ -19,8 +18,10 @@ from cwf_jax.figures.panels import Panel, draw_panels
 from cwf_jax.figures.reasons import draw_comparison, draw_explanation
 from cwf_jax.images.decoding import decode_image
 from cwf_jax.retrieval.searcher import Searcher
+from cwf_jax.writing import write_if_changed
 
 SHEET = "contact_sheet.jpg"
+PICTURES = (SHEET, *(f"{name}.jpg" for name in ("best", "worst", "views", "explain", "pair")))
 _SHOWN = "motorcycle_5"
 """The query of the first sheet: an object pasted into another scene, where only the box tells what is meant."""
 
@@ -28,7 +29,12 @@ _ANSWERS = 11
 
 
 def write_page(
-  output: Path, benchmark: Benchmark, searcher: Searcher, precisions: Mapping[str, np.ndarray], systems: Mapping[str, str]
+  output: Path,
+  benchmark: Benchmark,
+  searcher: Searcher,
+  precisions: Mapping[str, np.ndarray],
+  systems: Mapping[str, str],
+  dimensions: Mapping[str, int],
 ) -> None:
   """Draws the pictures and writes `index.html`.
 
@@ -38,6 +44,7 @@ def write_page(
     searcher: of its index.
     precisions: [q] average precisions, by system.
     systems: each system in words.
+    dimensions: of each system's descriptors.
   """
   is_random = searcher.index.settings.is_random
   queries = {query.name: query for query in benchmark.queries}
@@ -53,7 +60,7 @@ def write_page(
       _draw_reasons(output, query, best, benchmark, searcher, is_random)
   _draw_views(output / "views.jpg", benchmark, _SHOWN.rpartition("_")[0])
   parts = _introduce(benchmark, is_random)
-  parts += [page.heading("How good"), page.paragraph(_RESULTS), _table(benchmark, precisions, systems)]
+  parts += [page.heading("How good"), page.paragraph(_RESULTS), _table(benchmark, precisions, systems, dimensions)]
   parts += [page.heading("What is found, and why"), page.paragraph(_SHEETS)]
   parts += [
     page.picture(SHEET, captions[SHEET]),
@@ -66,8 +73,8 @@ def write_page(
     page.paragraph("Search a folder of your own:"),
     page.commands(
       [
-        "python main.py --mode=index --images=FOLDER --index=FOLDER.index",
-        "python main.py --mode=search --index=FOLDER.index --query=PHOTOGRAPH.jpg --figure=answers.jpg",
+        f"{program()} --mode=index --images=FOLDER --index=FOLDER.index",
+        f"{program()} --mode=search --index=FOLDER.index --query=PHOTOGRAPH.jpg --figure=answers.png",
       ]
     ),
   ]
@@ -77,7 +84,9 @@ def write_page(
 _RESULTS = (
   "Average precision is the area under the curve of precision over recall, 1 at best, as the Oxford Buildings benchmark "
   "counts it; junk is skipped, and the query's own picture is in the database and counts. All systems pool the same "
-  "feature map at the same size; those that are whitened are whitened by toy Paris."
+  "feature map at the same size. Whitening is fitted on toy Paris: on one vector an image for the pooled systems, which keep "
+  "one dimension for every three vectors, and on the vectors of many classes for the class-weighted ones. How many "
+  "dimensions are kept changes the order of systems that are as near to one another as these."
 )
 _SHEETS = (
   "Each sheet shows a query and its first answers, each with the class that gave most to its score: bright is where the "
@@ -104,15 +113,17 @@ def _introduce(benchmark: Benchmark, is_random: bool) -> list[str]:
   return parts
 
 
-def _table(benchmark: Benchmark, precisions: Mapping[str, np.ndarray], systems: Mapping[str, str]) -> str:
+def _table(
+  benchmark: Benchmark, precisions: Mapping[str, np.ndarray], systems: Mapping[str, str], dimensions: Mapping[str, int]
+) -> str:
   """A row a system: the mean of all queries, and of each kind of view that is searched for."""
   kinds = np.asarray([int(query.name.rpartition("_")[2]) - 1 for query in benchmark.queries])
-  head = ["system", "all", *KINDS[:QUERIES]]
+  head = ["system", "dimensions", "all", *KINDS[:QUERIES]]
   rows = []
   for name, words in systems.items():
     values = precisions[name]
     means = [values, *(values[kinds == kind] for kind in range(QUERIES))]
-    rows.append([f"{name}: {words}", *(f"{mean_average_precision(some):.3f}" for some in means)])
+    rows.append([f"{name}: {words}", str(dimensions[name]), *(f"{mean_average_precision(some):.3f}" for some in means)])
   return page.table(head, rows)
 
 
@@ -141,10 +152,10 @@ def _draw_sheet(path: Path, query: Query, benchmark: Benchmark, searcher: Search
 def _draw_reasons(output: Path, query: Query, other: str, benchmark: Benchmark, searcher: Searcher, is_random: bool) -> None:
   file, notes = benchmark.query_path(query), (f"Note: {RANDOM_NOTE}.",) if is_random else ()
   explanation = explain(searcher.encoder, file, query.box, top=7)
-  save_figure(draw_explanation(explanation, f"What the network sees in the box of {query.name}", notes), output / "explain.jpg")
+  save_figure(draw_explanation(explanation, f"the box of {query.name}", notes), output / "explain.jpg")
   pair = compare(searcher.encoder, file, other, query.box)
   names = (f"{query.name}, in its box", Path(other).name)
-  save_figure(draw_comparison(pair, names, f"What made the score of {pair.score:z.4f}", notes), output / "pair.jpg")
+  save_figure(draw_comparison(pair, names, notes), output / "pair.jpg")
 
 
 def _draw_views(path: Path, benchmark: Benchmark, scene: str) -> None:

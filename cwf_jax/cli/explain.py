@@ -5,7 +5,8 @@ import json
 from absl import flags
 
 from cwf_jax.cli.call import CallError
-from cwf_jax.cli.notes import RANDOM_NOTE, printable
+from cwf_jax.cli.notes import RANDOM_NOTE
+from cwf_jax.errors import printable
 
 EXAMPLES = """
   python main.py --mode=explain --query=tower.jpg --figure=tower-classes.png
@@ -25,7 +26,7 @@ def define_flags(values: flags.FlagValues) -> None:
   text("query", None, "the photograph", flag_values=values)
   text("box", None, "left,top,right,bottom in pixels: explain this part of the query", flag_values=values)
   text("against", None, "another photograph: explain the score of the two", flag_values=values)
-  flags.DEFINE_integer("top", 6, "classes told", lower_bound=1, flag_values=values)
+  flags.DEFINE_integer("top", 6, "classes told, at most those that a descriptor sums", lower_bound=1, flag_values=values)
   text("figure", None, "a picture of it: a file that ends in .png, .jpg, .pdf or .svg", flag_values=values)
   flags.DEFINE_enum("format", "table", ["table", "json"], "a table, or one JSON object", flag_values=values)
 
@@ -49,11 +50,11 @@ def run(values: flags.FlagValues, console) -> int:
   if against:
     reasons = compare(encoder, query, against, box)
     text = _format_comparison(reasons, names, values["top"].value)
-    found = {"query": query, "against": against, **_comparison_to_json(reasons, values["top"].value)}
+    found = {"query": query, "box": box, "against": against, **_comparison_to_json(reasons, values["top"].value)}
   else:
     reasons = explain(encoder, query, box, values["top"].value)
     text = _format_explanation(reasons, names[0])
-    found = {"query": query, "classes": [_reason_to_json(reason) for reason in reasons.classes]}
+    found = {"query": query, "box": box, "classes": [_reason_to_json(reason) for reason in reasons.classes]}
   if values["format"].value == "json":
     print(json.dumps(found | ({"weights": encoder.settings.weights, "note": note} if note else {})))
   else:
@@ -81,10 +82,9 @@ def _save(reasons, names: tuple[str, ...], path: str, notes: tuple[str, ...]) ->
   from cwf_jax.figures.reasons import draw_comparison, draw_explanation
 
   if len(names) == 1:
-    save_figure(draw_explanation(reasons, f"What the network sees in {names[0]}", notes), path)
+    save_figure(draw_explanation(reasons, names[0], notes), path)
   else:
-    title = f"What made the score of {reasons.score:z.4f}"
-    save_figure(draw_comparison(reasons, names, title, notes), path)
+    save_figure(draw_comparison(reasons, names, notes), path)
 
 
 def _format_explanation(reasons, name: str) -> str:
@@ -132,7 +132,8 @@ def _reason_to_json(reason) -> dict:
 def _comparison_to_json(reasons, top: int) -> dict:
   def side(one) -> dict:
     listed = [{"name": name, "share": share} for name, share in one.classes[:top]]
-    rest = reasons.score - sum(part["share"] for part in listed)
-    return {"classes": [*listed, {"name": "(other classes)", "share": rest}], "box": list(one.region) if one.region else None}
+    if len(one.classes) > top:
+      listed.append({"name": "(other classes)", "share": reasons.score - sum(part["share"] for part in listed)})
+    return {"classes": listed, "region": list(one.region) if one.region else None}
 
   return {"score": reasons.score, "sides": [side(reasons.first), side(reasons.second)]}

@@ -5,8 +5,8 @@ import contextlib
 from absl import flags
 
 from cwf_jax.cli.call import CallError, FailedError
-from cwf_jax.cli.notes import RANDOM_NOTE, printable
-from cwf_jax.errors import InputError
+from cwf_jax.cli.notes import RANDOM_NOTE
+from cwf_jax.errors import InputError, printable
 
 EXAMPLES = """
   python main.py --mode=index --images=photographs --index=my.index

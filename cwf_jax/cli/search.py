@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from absl import flags
 
 from cwf_jax.cli.call import CallError, FailedError
-from cwf_jax.cli.notes import RANDOM_NOTE, printable
+from cwf_jax.cli.notes import RANDOM_NOTE
+from cwf_jax.errors import printable
 
 EXAMPLES = """
   python main.py --mode=search --index=my.index --query=tower.jpg
@@ -113,10 +114,10 @@ def _draw(values: flags.FlagValues, searcher, query, box, results: list, aggrega
   from cwf_jax.figures.files import save_figure
 
   index = searcher.index
-  title = f"{aggregation} search of {len(index)} images ({MEANINGS[aggregation]})"
+  title = f"{aggregation} search of {len(index)} image{'' if len(index) == 1 else 's'}: {MEANINGS[aggregation]}"
   notes = []
   if values["expand"].value:
-    notes.append("After expansion no class made a score alone: the pictures show the most probable class of the query.")
+    notes.append("After expansion no class made a score: all pictures show the first class that is seen in the query.")
   if index.settings.is_random:
     notes.append(f"Note: {RANDOM_NOTE}.")
   sheet = draw_answers(

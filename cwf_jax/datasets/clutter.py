@@ -8,11 +8,11 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageDraw
 
-Size = tuple[int, int]
+Extent = tuple[int, int]
 """(width, height)."""
 
 
-def draw_clutter(size: Size, generator: np.random.Generator, textures: tuple[Image.Image, ...] = ()) -> Image.Image:
+def draw_clutter(size: Extent, generator: np.random.Generator, textures: tuple[Image.Image, ...] = ()) -> Image.Image:
   """Draws one picture.
 
   Args:
@@ -30,7 +30,7 @@ def draw_clutter(size: Size, generator: np.random.Generator, textures: tuple[Ima
   return kinds[int(generator.integers(len(kinds)))]()
 
 
-def draw_blob(size: Size, box: tuple[float, float, float, float], part: float, generator: np.random.Generator) -> Image.Image:
+def draw_blob(size: Extent, box: tuple[float, float, float, float], part: float, generator: np.random.Generator) -> Image.Image:
   """A mask ("L") of leaning bars that hide about `part` of a box, 0 to 1, beginning at one of its sides."""
   left, top, right, bottom = box
   mask = Image.new("L", size)
@@ -49,7 +49,7 @@ def draw_blob(size: Size, box: tuple[float, float, float, float], part: float, g
   return mask
 
 
-def _noise(size: Size, generator: np.random.Generator, channels: int = 3) -> np.ndarray:
+def _noise(size: Extent, generator: np.random.Generator, channels: int = 3) -> np.ndarray:
   """Smooth random values, 0 to 1, [h w channels]: octaves of enlarged random pictures."""
   total, weights = np.zeros((size[1], size[0], channels)), 0.0
   for octave in range(2, 7):
@@ -76,13 +76,13 @@ def _to_image(pixels: np.ndarray) -> Image.Image:
   return Image.fromarray(np.clip(np.rint(pixels), 0, 255).astype(np.uint8))
 
 
-def _sky(size: Size, generator: np.random.Generator) -> Image.Image:
+def _sky(size: Extent, generator: np.random.Generator) -> Image.Image:
   weights = _noise(size, generator, 1)
   weights = np.clip((weights - 0.35) / 0.3, 0, 1)
   return _to_image(_blend(_color(generator), _color(generator), weights) + 40 * (_noise(size, generator) - 0.5))
 
 
-def _town(size: Size, generator: np.random.Generator) -> Image.Image:
+def _town(size: Extent, generator: np.random.Generator) -> Image.Image:
   width, height = size
   down = np.linspace(0, 1, height)[:, None, None] * np.ones((1, width, 1))
   image = _to_image(_blend(_color(generator, 90), _color(generator, 120), down) + 30 * (_noise(size, generator) - 0.5))
@@ -103,7 +103,7 @@ def _town(size: Size, generator: np.random.Generator) -> Image.Image:
   return _to_image(np.asarray(image) * (0.8 + 0.4 * _noise(size, generator, 1)))
 
 
-def _still_life(size: Size, generator: np.random.Generator) -> Image.Image:
+def _still_life(size: Extent, generator: np.random.Generator) -> Image.Image:
   width, height = size
   ground = _blend(_color(generator), _color(generator), _noise(size, generator, 1))
   image = _to_image(ground)
@@ -119,7 +119,7 @@ def _still_life(size: Size, generator: np.random.Generator) -> Image.Image:
   return image
 
 
-def _surface(size: Size, generator: np.random.Generator, texture: Image.Image) -> Image.Image:
+def _surface(size: Extent, generator: np.random.Generator, texture: Image.Image) -> Image.Image:
   part = generator.uniform(0.35, 0.8)
   width, height = round(part * texture.width), round(part * texture.height)
   left, top = (int(generator.integers(0, whole - cut + 1)) for whole, cut in ((texture.width, width), (texture.height, height)))

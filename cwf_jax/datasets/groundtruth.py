@@ -14,9 +14,9 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
-from cwf_jax.datasets.writing import write_if_changed
-from cwf_jax.errors import InputError
+from cwf_jax.errors import InputError, printable, reason_of
 from cwf_jax.protocol import Box
+from cwf_jax.writing import write_if_changed
 
 LISTS = ("good", "ok", "junk")
 PREFIX = "oxc1_"
@@ -69,15 +69,15 @@ def read_groundtruth(folder: str | os.PathLike) -> tuple[Query, ...]:
   try:
     files = set(os.listdir(path))
   except NotADirectoryError:
-    raise GroundTruthError(f"{_shown(path)} is a file; the ground truth is a folder of NAME_query.txt and so on") from None
+    raise GroundTruthError(f"{printable(path)} is a file; the ground truth is a folder of NAME_query.txt and so on") from None
   except (OSError, ValueError) as error:  # a zero byte is a ValueError
-    raise GroundTruthError(f"the ground truth {_shown(path)} cannot be read: {_reason(error)}") from None
+    raise GroundTruthError(f"the ground truth {printable(path)} cannot be read: {reason_of(error)}") from None
   problems: list[str] = []
   queries = [_read_query(path, name, problems) for name in _list_names(files)]
   if not queries:
     problems.append("there is no query in it, no file NAME_query.txt")
   if problems:
-    raise GroundTruthError(f"the ground truth {_shown(path)} cannot be used: {'; '.join(problems)}")
+    raise GroundTruthError(f"the ground truth {printable(path)} cannot be used: {'; '.join(problems)}")
   return tuple(queries)
 
 
@@ -107,11 +107,11 @@ def write_groundtruth(folder: str | os.PathLike, queries: Iterable[Query]) -> No
       problems.append(f"{query.name!r}: a box is four finite numbers in order, a tenth of a pixel apart; found {query.box}")
   path = Path(folder)
   if problems:
-    raise GroundTruthError(f"the ground truth {_shown(path)} cannot be written: {'; '.join(problems)}")
+    raise GroundTruthError(f"the ground truth {printable(path)} cannot be written: {'; '.join(problems)}")
   try:
     path.mkdir(parents=True, exist_ok=True)
   except (FileExistsError, NotADirectoryError):
-    raise GroundTruthError(f"{_shown(path)} cannot be a folder: it or a part of its path is a file") from None
+    raise GroundTruthError(f"{printable(path)} cannot be a folder: it or a part of its path is a file") from None
   for query in queries:
     for kind, lines in _format(query).items():
       write_if_changed(path / f"{query.name}_{kind}.txt", "".join(f"{line}\n" for line in lines).encode())
@@ -127,14 +127,14 @@ def _list_names(files: set[str]) -> list[str]:
 def _read_query(folder: Path, name: str, problems: list[str]) -> Query:
   """The query as far as it could be read."""
   if any("\ud800" <= mark <= "\udfff" for mark in name):
-    problems.append(f"the name of {_shown(name)}_query.txt is not UTF-8")
+    problems.append(f"the name of {printable(name)}_query.txt is not UTF-8")
   image, box = _read_box(folder / f"{name}_query.txt", problems)
   lists = {kind: _read_lines(folder / f"{name}_{kind}.txt", problems) for kind in LISTS}
   for one, other in (("good", "ok"), ("good", "junk"), ("ok", "junk")):
     common = [image for image in lists[one] if image in set(lists[other])]
     if common:
-      files = " and ".join(_shown(f"{name}_{kind}.txt") for kind in (one, other))
-      problems.append(f"{files} both name {', '.join(map(_shown, common))}")
+      files = " and ".join(printable(f"{name}_{kind}.txt") for kind in (one, other))
+      problems.append(f"{files} both name {', '.join(map(printable, common))}")
   return Query(name, image, box, **lists)
 
 
@@ -149,9 +149,9 @@ def _read_box(file: Path, problems: list[str]) -> tuple[str, Box]:
   if box is not None and words[0] != PREFIX:
     return words[0].removeprefix(PREFIX), box
   if len(problems) == known:
-    found = f"found {_shown(lines[0])[:100]!r}" if len(lines) == 1 else f"found {len(lines)} lines"
+    found = f"found {printable(lines[0])[:100]!r}" if len(lines) == 1 else f"found {len(lines)} lines"
     problems.append(
-      f"{_shown(file.name)} should be one line, an image and four finite numbers with left < right and top < bottom "
+      f"{printable(file.name)} should be one line, an image and four finite numbers with left < right and top < bottom "
       f"(image left top right bottom); {found}"
     )
   return "", (0.0, 0.0, 0.0, 0.0)
@@ -162,11 +162,11 @@ def _read_lines(file: Path, problems: list[str]) -> tuple[str, ...]:
   try:
     text = file.read_bytes().decode("utf-8-sig")
   except FileNotFoundError:
-    problems.append(f"{_shown(file.name)} is missing")
+    problems.append(f"{printable(file.name)} is missing")
   except UnicodeDecodeError:
-    problems.append(f"{_shown(file.name)} is not UTF-8")
+    problems.append(f"{printable(file.name)} is not UTF-8")
   except OSError as error:
-    problems.append(f"{_shown(file.name)} cannot be read: {_reason(error)}")
+    problems.append(f"{printable(file.name)} cannot be read: {reason_of(error)}")
   else:
     # `splitlines` would split at characters that a name may hold.
     return tuple(dict.fromkeys(line for line in map(str.strip, re.split(r"\r\n|\r|\n", text)) if line))
@@ -196,12 +196,3 @@ def _format(query: Query) -> dict[str, tuple[str, ...]]:
   image = PREFIX + query.image if query.image.startswith(PREFIX) else query.image
   sides = " ".join(f"{round(float(side), 1) + 0.0:.1f}" for side in query.box)  # + 0.0: no "-0.0"
   return {**{kind: getattr(query, kind) for kind in LISTS}, "query": (f"{image} {sides}",)}
-
-
-def _shown(name: str | os.PathLike) -> str:
-  """On one line, whatever it holds."""
-  return repr(os.fspath(name))[1:-1]
-
-
-def _reason(error: Exception) -> str:
-  return getattr(error, "strerror", None) or str(error)

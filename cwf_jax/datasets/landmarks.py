@@ -22,10 +22,11 @@ import numpy as np
 from PIL import Image
 
 from cwf_jax.datasets.clutter import draw_blob, draw_clutter
-from cwf_jax.datasets.groundtruth import Query, write_groundtruth
+from cwf_jax.datasets.groundtruth import LISTS, Query, write_groundtruth
 from cwf_jax.datasets.photographs import check_installed, open_photograph
-from cwf_jax.datasets.views import Box, Camera, Light, Picture, Subject, cover, paste
-from cwf_jax.datasets.writing import write_if_changed
+from cwf_jax.datasets.views import Camera, Light, Picture, Subject, cover, paste
+from cwf_jax.protocol import Box
+from cwf_jax.writing import write_if_changed
 
 GOOD, OK = 0.75, 0.25
 """The least part of an object that is seen where it is good, and where it is ok."""
@@ -96,8 +97,6 @@ TOY_PARIS = Landmarks(
   distractors=100,
 )
 
-COLLECTIONS = {landmarks.name: landmarks for landmarks in (TOY_OXFORD, TOY_PARIS)}
-
 KINDS = (
   *("front", "left", "near", "hidden", "pasted"),
   *("right", "turned", "dim", "hazy", "coarse", "small", "remnant"),
@@ -108,6 +107,16 @@ QUERIES = 5
 
 _LONGEST = 741
 """Pixels of a photograph's longer side that a view is taken of: more would be lost in the view."""
+
+
+def list_files(landmarks: Landmarks) -> dict[str, frozenset[str]]:
+  """The names of a collection's files, by the folder that they lie in."""
+  scenes = [scene.name for scene in landmarks.scenes]
+  images = [f"{scene}_{number:03d}.jpg" for scene in scenes for number in range(len(KINDS))]
+  images += [f"distractor_{number:03d}.jpg" for number in range(landmarks.distractors)]
+  kinds = ("query", *LISTS)
+  truth = [f"{scene}_{number + 1}_{kind}.txt" for scene in scenes for number in range(QUERIES) for kind in kinds]
+  return {"images": frozenset(images), "groundtruth": frozenset(truth)}
 
 
 def write_landmarks(
@@ -121,7 +130,7 @@ def write_landmarks(
   Args:
     folder: of the collection; a file in it that is as it would be is left alone.
     landmarks: `TOY_OXFORD` or `TOY_PARIS`.
-    seed: of everything that is drawn; the same files come out wherever Pillow and NumPy are the same.
+    seed: of everything that is drawn: with the same NumPy, Pillow and packages that carry the photographs, the same bytes.
     progress: called with (pictures done, pictures).
 
   Returns:
@@ -133,16 +142,14 @@ def write_landmarks(
   check_installed()
   images = Path(folder) / "images"
   images.mkdir(parents=True, exist_ok=True)
-  total = len(landmarks.scenes) * len(KINDS) + landmarks.distractors
+  total = len(list_files(landmarks)["images"])
   pictures: dict[str, Picture] = {}
   for name, picture, content in _draw_all(landmarks, seed):
     write_if_changed(images / f"{name}.jpg", content)
     pictures[name] = picture
     if progress is not None:
       progress(len(pictures), total)
-  queries = tuple(
-    _query(scene.name, number, pictures) for scene in landmarks.scenes for number in range(QUERIES)
-  )
+  queries = tuple(_query(scene.name, number, pictures) for scene in landmarks.scenes for number in range(QUERIES))
   write_groundtruth(Path(folder) / "groundtruth", queries)
   return queries
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from cwf_jax.datasets.writing import write_if_changed
 from cwf_jax.errors import InputError
+from cwf_jax.writing import write_if_changed
 
 SOURCES = {
   "skimage": (

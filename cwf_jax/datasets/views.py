@@ -1,7 +1,8 @@
 """Views of a photographed object: another camera, other light, something in front of it, a place in another scene.
 
 A picture carries what is seen of each object in it, so that its box and its visible part are measured, not guessed. All
-geometry is in closed form and all resampling is Pillow's on 8 bits: a seed gives the same pixels everywhere.
+geometry is in closed form and all resampling is Pillow's on 8 bits, so that a seed gives the same pixels wherever NumPy and
+Pillow are the same.
 """
 
 import dataclasses
@@ -11,8 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageChops, ImageFilter
 
-Box = tuple[float, float, float, float]
-"""(left, top, right, bottom) in pixels, right and bottom exclusive."""
+from cwf_jax.protocol import Box
 
 
 class Seen(NamedTuple):
@@ -88,7 +88,8 @@ class Camera:
     size: (width, height) of the picture.
     fill: the part of the picture's side that the object spans; over 1 the object is cut off.
     angle: of a turn of the camera, in degrees.
-    tilt: how much shorter the far side of the object looks, 0 to 0.5.
+    tilt: 0 to 0.5, of a view from the side: the far side of the picture spans 1 / (1 - tilt) as much of the photograph as the
+      near one, so that the far side of the object looks shorter.
     side: the far side: 0 left, 1 top, 2 right, 3 bottom.
     shift: of the object from the middle before the turn, (across, down), as a part of the picture's sides.
   """
@@ -111,7 +112,7 @@ class Camera:
       one.transform(self.size, Image.Transform.PERSPECTIVE, coefficients, Image.Resampling.BICUBIC)
       for one in (subject.image, whole)
     )
-    to_picture = np.linalg.inv(to_photograph)
+    to_picture = _adjugate(to_photograph)  # the inverse but for a factor, which cancels
     corners = [_project(to_picture, *corner) for corner in ((left, top), (right, top), (right, bottom), (left, bottom))]
     return Picture(image, {subject.name: Seen(mask, _area(corners))})
 
@@ -129,7 +130,7 @@ class Camera:
     for across, down in corners:
       x, y = across * width * scale, down * height * scale
       quad.append((middle[0] + cosine * x - sine * y, middle[1] + sine * x + cosine * y))
-    return _square_to_quad(quad) @ np.diag([1 / width, 1 / height, 1.0])
+    return _square_to_quad(quad) * np.array([1 / width, 1 / height, 1.0])
 
 
 def _square_to_quad(quad: list[tuple[float, float]]) -> np.ndarray:
@@ -145,8 +146,13 @@ def _square_to_quad(quad: list[tuple[float, float]]) -> np.ndarray:
   return np.array([[x1 - x0 + g * x1, x3 - x0 + h * x3, x0], [y1 - y0 + g * y1, y3 - y0 + h * y3, y0], [g, h, 1.0]])
 
 
+def _adjugate(matrix: np.ndarray) -> np.ndarray:
+  first, second, third = matrix.T
+  return np.stack([np.cross(second, third), np.cross(third, first), np.cross(first, second)])
+
+
 def _project(homography: np.ndarray, x: float, y: float) -> tuple[float, float]:
-  across, down, depth = homography @ (x, y, 1.0)
+  across, down, depth = (row[0] * x + row[1] * y + row[2] for row in homography)
   return across / depth, down / depth
 
 

@@ -2,7 +2,7 @@
 
     benchmark = Benchmark.open("demo-output/toy_oxford")
     ranked = rank_by_classes(Searcher("oxford.index"), benchmark, "offline")
-    mean_average_precision(benchmark.average_precisions(ranked))
+    mean_average_precision(benchmark.average_precisions(ranked.rows))
 """
 
 import dataclasses
@@ -10,7 +10,7 @@ import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,15 +26,27 @@ from cwf_jax.images.canvases import stack
 from cwf_jax.images.listing import Listing, list_images
 from cwf_jax.images.loading import SkippedImage, fill_batches, load_images
 from cwf_jax.images.queries import fit_query
+from cwf_jax.indexing.build import default_batch_size, processors
 from cwf_jax.ops.ranking import rank_blocks
 from cwf_jax.ops.regions import mask_boxes
 from cwf_jax.ops.whitening import apply_whitening, fit_whitening
 from cwf_jax.retrieval.searcher import Searcher
 
-_THREADS, _BATCH = 2, 2
-
 Rows = Int[np.ndarray, "q n"]
 """For each query the rows of the database, that is places in the sorted list of its images, the best first."""
+
+
+class Ranked(NamedTuple):
+  """A system's ranking.
+
+  Attributes:
+    rows: of each query.
+    dimensions: of the descriptors that were compared.
+  """
+
+  rows: Rows
+  dimensions: int
+
 
 Progress = Callable[[int, int], Any] | None
 """Called with (done, to do)."""
@@ -99,7 +111,7 @@ def match_names(names: set[str], ids: Sequence[str], where: str) -> dict[str, in
   return {name: rows[0] for name, rows in found.items()}
 
 
-def rank_by_classes(searcher: Searcher, benchmark: Benchmark, aggregation: str, progress: Progress = None) -> Rows:
+def rank_by_classes(searcher: Searcher, benchmark: Benchmark, aggregation: str, progress: Progress = None) -> Ranked:
   """Ranks the whole database by class-weighted descriptors: `ofa` is "offline", `ona` is "online".
 
   The searcher's index holds the benchmark's images.
@@ -111,12 +123,13 @@ def rank_by_classes(searcher: Searcher, benchmark: Benchmark, aggregation: str, 
       progress(place, len(benchmark.queries))
   rows = {image_id: row for row, image_id in enumerate(benchmark.listing.ids)}
   found = searcher.search(queries, aggregation, top=len(rows), shares=0)
-  return np.asarray([[rows[result.id] for result in results] for results in found])
+  ranked = np.asarray([[rows[result.id] for result in results] for results in found])
+  return Ranked(ranked, searcher.index.settings.dimensions)
 
 
 def rank_by_pooling(
-  encoder: Encoder, benchmark: Benchmark, whitened_by: Listing, progress: Progress = None
-) -> dict[str, Rows]:
+  encoder: Encoder, benchmark: Benchmark, whitened_by: Listing, batch_size: int | None = None, progress: Progress = None
+) -> dict[str, Ranked]:
   """Ranks by each system of `POOLED`: as it is, and under `NAME+pca` whitened by another collection's images.
 
   One forward pass of an image feeds all of them. A whitening keeps at most one dimension for every three images that it is
@@ -126,8 +139,10 @@ def rank_by_pooling(
     encoder: whose features are pooled.
     benchmark: what is ranked; a query's features are those of its image, cut to the box (METHOD section 3).
     whitened_by: the images that the whitening is fitted on.
+    batch_size: images on the device at a time; None means what indexing takes.
     progress: called with (images done, images).
   """
+  batch_size = batch_size or default_batch_size(encoder)
   total = len(benchmark.listing.ids) + len(whitened_by.ids) + len(benchmark.queries)
   done = 0
 
@@ -137,26 +152,26 @@ def rank_by_pooling(
     if progress is not None:
       progress(done, total)
 
-  fitted_on = _pool_images(encoder, whitened_by, count)
-  database = _pool_images(encoder, benchmark.listing, count)
+  fitted_on = _pool_images(encoder, whitened_by, batch_size, count)
+  database = _pool_images(encoder, benchmark.listing, batch_size, count)
   queries = _pool_queries(encoder, benchmark, count)
   ranked = {}
   for name in POOLED:
     wanted, pooled = jnp.asarray(queries[name]), database[name]
-    ranked[name] = np.asarray(rank_blocks(wanted, pooled, len(pooled)).rows)
+    ranked[name] = Ranked(np.asarray(rank_blocks(wanted, pooled, len(pooled)).rows), pooled.shape[1])
     dimensions = max(1, min(fitted_on[name].shape[1], len(fitted_on[name]) // 3))
     whiten = functools.partial(apply_whitening, fit_whitening(fitted_on[name], dimensions))
     whitened = np.asarray(whiten(jnp.asarray(pooled)))
-    ranked[f"{name}+pca"] = np.asarray(rank_blocks(whiten(wanted), whitened, len(whitened)).rows)
+    ranked[f"{name}+pca"] = Ranked(np.asarray(rank_blocks(whiten(wanted), whitened, len(whitened)).rows), dimensions)
   return ranked
 
 
-def _pool_images(encoder: Encoder, listing: Listing, count: Callable[[int], None]) -> dict[str, np.ndarray]:
+def _pool_images(encoder: Encoder, listing: Listing, batch_size: int, count: Callable[[int], None]) -> dict[str, np.ndarray]:
   """[n k] of each system, in the order of the list."""
   skipped: list[SkippedImage] = []
   vectors: dict[str, dict[str, np.ndarray]] = {name: {} for name in POOLED}
-  loaded = load_images(listing, listing.ids, encoder.settings.protocol, _THREADS, 4 * _BATCH)
-  for batch in fill_batches(loaded, _BATCH, skipped):
+  loaded = load_images(listing, listing.ids, encoder.settings.protocol, processors(), 2 * batch_size)
+  for batch in fill_batches(loaded, batch_size, skipped):
     everything = np.tile(np.asarray((0, 0, batch.images.shape[2], batch.images.shape[1]), np.int32), (len(batch.sizes), 1))
     for name, rows in jax.device_get(_pool(encoder, batch.images, batch.sizes, everything)).items():
       vectors[name] |= {file.id: row for file, row in zip(batch.files, rows, strict=False)}
@@ -171,9 +186,9 @@ def _pool_queries(encoder: Encoder, benchmark: Benchmark, count: Callable[[int],
   found = []
   for query in benchmark.queries:
     fitted = fit_query(benchmark.query_path(query), query.box, encoder.settings.protocol)
-    images, sizes = stack([fitted.whole], fitted.whole.canvas, _BATCH)
-    cells = np.asarray([fitted.cells] * _BATCH, np.int32)
-    found.append({name: rows[0] for name, rows in jax.device_get(_pool(encoder, images, sizes, cells)).items()})
+    images, sizes = stack([fitted.whole], fitted.whole.canvas, 1)
+    rows = jax.device_get(_pool(encoder, images, sizes, np.asarray([fitted.cells], np.int32)))
+    found.append({name: row[0] for name, row in rows.items()})
     count(1)
   return {name: np.stack([one[name] for one in found]) for name in POOLED}
 

@@ -3,15 +3,15 @@
 import io
 import os
 import stat
-import uuid
 from collections.abc import Iterable
 from pathlib import Path
 
 import matplotlib
 from matplotlib.figure import Figure
 
-from cwf_jax.errors import InputError
+from cwf_jax.errors import InputError, printable, reason_of
 from cwf_jax.figures.text import FONT
+from cwf_jax.writing import write_whole
 
 MARK = "cwf_jax figure"
 """Written into every figure; a file that holds it may be replaced by another figure."""
@@ -57,19 +57,19 @@ def check_figure_path(path: str | os.PathLike, inputs: Iterable[str | os.PathLik
     problem = _find_problem(path.parent)
     status = None if problem else _stat(path)
   except (OSError, ValueError) as error:  # too long a name; a zero byte is a ValueError
-    problem, status = _reason(error), None
+    problem, status = reason_of(error), None
   if problem:
-    raise InputError(f"the figure {_shown(path)} cannot be written: {problem}")
+    raise InputError(f"the figure {printable(path)} cannot be written: {problem}")
   if status is None:
     return path
   if stat.S_ISDIR(status.st_mode):
-    raise InputError(f"{_shown(path)} is a folder; name a file")
+    raise InputError(f"{printable(path)} is a folder; name a file")
   if any(_is_same(status, name) for name in inputs):
-    raise InputError(f"{_shown(path)} is one of the photographs that the figure is about; name another file")
+    raise InputError(f"{printable(path)} is one of the photographs that the figure is about; name another file")
   if not stat.S_ISREG(status.st_mode) or not _is_ours(path):
-    raise InputError(f"{_shown(path)} is there already and is no figure of cwf_jax; name another file")
+    raise InputError(f"{printable(path)} is there already and is no figure of cwf_jax; name another file")
   if not os.access(path, os.W_OK):
-    raise InputError(f"the figure {_shown(path)} cannot be written: it is read-only")
+    raise InputError(f"the figure {printable(path)} cannot be written: it is read-only")
   return path
 
 
@@ -88,29 +88,23 @@ def save_figure(figure: Figure, path: str | os.PathLike, dpi: int = 110) -> None
   drawn = io.BytesIO()
   with matplotlib.rc_context(_SETTINGS):
     figure.savefig(drawn, dpi=dpi, facecolor="white", **_format(path))
-  temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")  # no longer than any name that a folder takes
-  try:
-    with open(temporary, "xb") as file:
-      file.write(drawn.getbuffer())
-    os.replace(temporary, path)
-  finally:
-    temporary.unlink(missing_ok=True)
+  write_whole(path, drawn.getbuffer())
 
 
 def _format(path: Path) -> dict[str, object]:
   known = _FORMATS.get(path.suffix.lower())
   if known is None:
-    raise InputError(f"the figure {_shown(path)} must be named {', '.join(list(_FORMATS)[:-1])} or {list(_FORMATS)[-1]}")
+    raise InputError(f"the figure {printable(path)} must be named {', '.join(list(_FORMATS)[:-1])} or {list(_FORMATS)[-1]}")
   return known
 
 
 def _find_problem(folder: Path) -> str | None:
   if not folder.exists():
-    return f"there is no folder {_shown(folder)}; make it first"
+    return f"there is no folder {printable(folder)}; make it first"
   if not folder.is_dir():
-    return f"{_shown(folder)} is no folder"
+    return f"{printable(folder)} is no folder"
   if not os.access(folder, os.W_OK | os.X_OK):
-    return f"the folder {_shown(folder)} may not be written to"
+    return f"the folder {printable(folder)} may not be written to"
   return None
 
 
@@ -137,13 +131,4 @@ def _is_ours(path: Path) -> bool:
       file.seek(max(0, os.fstat(file.fileno()).st_size - _SEARCHED))  # a PDF names its creator at its end
       return mark in file.read(_SEARCHED)
   except OSError as error:
-    raise InputError(f"{_shown(path)} is there already and cannot be read: {_reason(error)}; name another file") from None
-
-
-def _reason(error: Exception) -> str:
-  return (error.strerror if isinstance(error, OSError) else None) or str(error)
-
-
-def _shown(path: Path) -> str:
-  """A path on one line, whatever characters it holds."""
-  return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(path))
+    raise InputError(f"{printable(path)} is there already and cannot be read: {reason_of(error)}; name another file") from None

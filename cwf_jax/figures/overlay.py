@@ -7,8 +7,6 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from cwf_jax.protocol import Box
-
 _GRAY = np.array([0.299, 0.587, 0.114])
 _GLOW = np.array([255.0, 190.0, 60.0])
 
@@ -40,8 +38,3 @@ def shade(
   lit = 0.92 * pixels + 0.08 * _GLOW
   mixed = weights * lit + (1 - weights) * (0.4 * gray + 12)
   return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
-
-
-def covered_part(map_box: Box, shape: tuple[int, ...]) -> tuple[float, float]:
-  """The part of the (width, height) of a photograph of `shape` that its map covers."""
-  return map_box[2] / shape[1], map_box[3] / shape[0]

@@ -8,8 +8,9 @@ from jaxtyping import Float, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 
-from cwf_jax.figures.overlay import covered_part, make_thumbnail, shade
+from cwf_jax.figures.overlay import make_thumbnail, shade
 from cwf_jax.figures.text import FONT, fit_text
 from cwf_jax.protocol import Box
 
@@ -24,9 +25,12 @@ FRAMES = {
 }
 """How each kind of picture is framed: apart in color, and in gray by the line."""
 
+_CORNERS = ((0, 1), (2, 3), (2, 1), (0, 3))
+"""Where the regions' names stand: the sides of a box that meet there."""
+
 _POINTS = 72
 _WIDTH, _HEIGHT, _GAP, _MARGIN = 2.1, 1.75, 0.2, 0.25  # inches: of a picture's place, between places, around all
-_HEADING_SIZE, _TITLE_SIZE, _TEXT_SIZE, _LEADING = 12.0, 9.5, 8.0, 1.4
+_HEADING_SIZE, _TITLE_SIZE, _TEXT_SIZE, _NAME_SIZE, _LEADING = 12.0, 9.5, 8.0, 6.5, 1.4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,16 +38,17 @@ class Panel:
   """A picture and what is said of it.
 
   Attributes:
-    pixels: [h w 3]; None where there is none to show.
+    pixels: [h w 3], of the picture or of its thumbnail; None where there is none to show.
     title: one line.
     name: at most two lines, elided in the middle.
     notes: one line each.
     heat: [i j] in [0, 1], shown by `shade`; None shows the picture as it is.
     map_box: the part of the picture that `heat` covers, in its pixels; all of it if None.
     box: a query's box, in pixels.
-    regions: boxes in pixels, drawn ever thicker; None stands for none.
+    regions: (name, box in pixels) of each region.
     frame: of `FRAMES`, or None.
     missing: what is said in the place of a picture that is not there.
+    shape: (height, width) of the picture, which boxes are measured in; that of `pixels` if None.
   """
 
   pixels: UInt8[np.ndarray, "h w 3"] | None
@@ -53,9 +58,10 @@ class Panel:
   heat: Float[np.ndarray, "i j"] | None = None
   map_box: Box | None = None
   box: Box | None = None
-  regions: tuple[Box | None, ...] = ()
+  regions: tuple[tuple[str, Box], ...] = ()
   frame: str | None = None
   missing: str = ""
+  shape: tuple[int, int] | None = None
 
 
 def draw_panels(
@@ -96,48 +102,79 @@ def draw_panels(
     _draw(figure, panel, (left, down, width, height))
     _write(figure, caption, left, down + height + 0.08)
   if chart is not None:
-    chart[1](_axes(figure, (_MARGIN + 0.45, top + pictures + 0.25, inside - 0.45, charted - 0.85)))
+    chart[1](_axes(figure, (_MARGIN + 0.45, top + pictures + 0.25, inside - 0.45, charted - 0.65)))
   _write(figure, footing, _MARGIN, total[1] - _MARGIN - _depth(footing))
   return figure
 
 
 def show_picture(axes: Axes, panel: Panel) -> None:
-  """A panel's picture with its boxes on axes of its own, in its pixels."""
-  height, width = panel.pixels.shape[:2]
-  thumbnail = make_thumbnail(panel.pixels, THUMBNAIL)
+  """A panel's picture with its map and boxes on axes of its own, in the picture's pixels."""
+  height, width = panel.shape or panel.pixels.shape[:2]
+  covered = panel.map_box or (0.0, 0.0, width, height)
+  shown = make_thumbnail(panel.pixels, THUMBNAIL)
   if panel.heat is not None:
-    part = (1.0, 1.0) if panel.map_box is None else covered_part(panel.map_box, panel.pixels.shape)
-    thumbnail = shade(thumbnail, panel.heat, part)
-  axes.imshow(thumbnail, extent=(0, width, height, 0), interpolation="antialiased", aspect="auto")
-  for place, region in enumerate(panel.regions):
-    if region is not None:
-      _outline(axes, region, 0.5 + 0.3 * place)
+    shown = shade(shown, panel.heat, (covered[2] / width, covered[3] / height))
+  axes.imshow(shown, extent=(0, width, height, 0), interpolation="antialiased", aspect="auto")
+  if panel.heat is not None:
+    _draw_contour(axes, panel.heat, covered)
+  _draw_regions(axes, panel.regions, (width, height))
   if panel.box is not None:
     _outline(axes, panel.box, 1.8)
   axes.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
   axes.spines[:].set_visible(False)
 
 
+def _draw_contour(axes: Axes, heat: Float[np.ndarray, "i j"], covered: Box) -> None:
+  """A line around where the map is above half, to be seen where the photograph is as dark as the shade."""
+  if min(heat.shape) < 2 or not heat.min() < 0.5 < heat.max():
+    return
+  sides = (covered[3], covered[2])
+  rows, columns = ((np.arange(count) + 0.5) * side / count for count, side in zip(heat.shape, sides, strict=True))
+  for color, width in (("black", 1.5), ("#ffd27f", 0.8)):
+    axes.contour(columns, rows, heat, levels=[0.5], colors=color, linewidths=width)
+
+
+def _draw_regions(axes: Axes, regions: Sequence[tuple[str, Box]], sides: tuple[int, int]) -> None:
+  """Boxes with their names, each at another corner, inside the box where it has room and in any case inside the picture."""
+  style = {"textcoords": "offset points", "size": _NAME_SIZE, "color": "white", "ha": "left", "va": "top", "clip_on": True}
+  outline = [withStroke(linewidth=1.6, foreground="black")]
+  room = axes.bbox.size * _POINTS / axes.figure.dpi
+  for place, (name, box) in enumerate(regions):
+    _outline(axes, box, 0.9)
+    corner, away = _CORNERS[place % len(_CORNERS)], []
+    lengths = 0.65 * _NAME_SIZE * len(name), 1.2 * _NAME_SIZE  # digits are 0.64 wide
+    for side, length, whole, points in zip(corner, lengths, sides, room, strict=True):
+      spot = box[side] * points / whole
+      start = spot + 3 if side < 2 else spot - 3 - length
+      away.append(max(1, min(start, points - length - 1)) - spot)
+    spot = box[corner[0]], box[corner[1]]
+    text = axes.annotate(name, spot, (away[0], -away[1]), annotation_clip=False, **style)
+    text.set(family=FONT, parse_math=False, path_effects=outline, zorder=4)
+
+
 def _draw(figure: Figure, panel: Panel, place: tuple[float, float, float, float]) -> None:
-  """Draws a panel into its (left, top, width, height), in inches from the upper left; its text goes below."""
+  """Draws a panel's picture into its (left, top, width, height), in inches from the upper left."""
   left, top, width, height = place
+  size = width, height
+  if panel.pixels is not None:
+    # At the lower left of its place, as large as its aspect lets it be, so that its text stands below it.
+    down, across = panel.shape or panel.pixels.shape[:2]
+    scale = min(width / across, height / down)
+    size = scale * across, scale * down
+  axes = _axes(figure, (left, top + height - size[1], *size))
   if panel.pixels is None:
-    picture = place
-    axes = _axes(figure, picture)
     axes.set(xticks=[], yticks=[], facecolor="#eeeeee")
     axes.spines[:].set_visible(False)
     text = fit_text(panel.missing, (width - 0.2) * _POINTS, _TEXT_SIZE, lines=6)
     drawn = axes.text(0.5, 0.5, text, size=_TEXT_SIZE, family=FONT, parse_math=False, transform=axes.transAxes)
     drawn.set(ha="center", va="center")
   else:
-    # At the lower left of its place, as large as its aspect lets it be, so that the text stands below it.
-    scale = min(width / panel.pixels.shape[1], height / panel.pixels.shape[0])
-    size = scale * panel.pixels.shape[1], scale * panel.pixels.shape[0]
-    picture = (left, top + height - size[1], *size)
-    axes = _axes(figure, picture)
     show_picture(axes, panel)
   if panel.frame is not None:
-    axes.add_patch(Rectangle((0, 0), 1, 1, transform=axes.transAxes, fill=False, clip_on=False, **FRAMES[panel.frame]))
+    style = FRAMES[panel.frame]
+    across, down = (0.4 * style["linewidth"] / _POINTS / side for side in size)  # around the picture, hardly on it
+    corner, sides = (-across, -down), (1 + 2 * across, 1 + 2 * down)
+    axes.add_patch(Rectangle(corner, *sides, transform=axes.transAxes, fill=False, clip_on=False, **style))
 
 
 def _caption(panel: Panel, width: float) -> list[tuple[str, float]]:
@@ -168,12 +205,12 @@ def _write(figure: Figure, blocks: Sequence[tuple[str, float]], left: float, top
 
 
 def _outline(axes: Axes, box: Box, width: float) -> None:
-  """A light line in a dark one, to be seen on anything."""
+  """A light line on a dark one, to be seen on anything, and whole at the picture's edge."""
   for color, thickness in (("black", width + 1.2), ("white", width)):
     corner, sides = box[:2], (box[2] - box[0], box[3] - box[1])
-    axes.add_patch(Rectangle(corner, *sides, fill=False, edgecolor=color, linewidth=thickness))
+    line = {"edgecolor": color, "linewidth": thickness}
+    axes.add_patch(Rectangle(corner, *sides, fill=False, clip_on=False, zorder=3, **line))
 
 
 def _fit_all(texts: Sequence[str], width: float, size: float) -> list[str]:
   return [fit_text(text, width * _POINTS, size, lines=2) for text in texts if text]
-

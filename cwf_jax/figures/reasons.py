@@ -1,5 +1,8 @@
 """Reasons as pictures: what a network sees in a photograph, and what made the score of two."""
 
+import itertools
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -8,53 +11,65 @@ from cwf_jax.explanation import Comparison, Explanation, Side
 from cwf_jax.figures.panels import Panel, draw_panels
 from cwf_jax.figures.text import FONT, fit_text
 from cwf_jax.ops.regions import THRESHOLDS
+from cwf_jax.protocol import Box
 
 _SHOWN = 8
 _BARS = ({"color": "#333333"}, {"color": "#f0a030", "hatch": "///", "edgecolor": "#7a4a00"})
 
 
-def draw_explanation(explanation: Explanation, title: str = "", notes: tuple[str, ...] = ()) -> Figure:
-  """The photograph, and for each class its map, its regions, its probability and its share in the descriptor."""
-  panels = [Panel(explanation.pixels, "the photograph", box=explanation.box, frame="query")]
+def draw_explanation(explanation: Explanation, name: str = "", notes: Sequence[str] = ()) -> Figure:
+  """The photograph, and for each class its map, its regions, its probability and its share in the descriptor.
+
+  Args:
+    explanation: of `explain`.
+    name: of the photograph.
+    notes: below all.
+  """
+  panels = [Panel(explanation.pixels, "the photograph", name, box=explanation.box, frame="query")]
   for place, reason in enumerate(explanation.classes, 1):
+    title = f"{place}   {reason.name}"
     told = (f"probability {reason.probability:.4f}", f"share {reason.share:z.4f}")
     if not reason.cam.any():
-      panels.append(Panel(explanation.pixels, f"{place}   {reason.name}", notes=(*told, "seen nowhere: no map")))
+      panels.append(Panel(explanation.pixels, title, notes=(*told, "seen nowhere: no map")))
       continue
-    panels.append(
-      Panel(
-        explanation.pixels,
-        f"{place}   {reason.name}",
-        notes=told,
-        heat=reason.cam,
-        map_box=explanation.map_box,
-        regions=reason.regions,
-      )
-    )
-  percents = ", ".join(f"{100 * threshold:g}" for threshold in THRESHOLDS)
+    shown = {"heat": reason.cam, "map_box": explanation.map_box, "regions": _name_regions(reason.regions)}
+    panels.append(Panel(explanation.pixels, title, notes=told, **shown))
+  part = "the photograph" if explanation.box is None else "the box"
   told = (
-    "Bright: where the network sees the class. A share is a class's part in the descriptor: those of all "
-    f"{explanation.num_summed} classes that are summed add up to 1.",
-    f"Boxes, thin to thick: the largest region above {percents} % of the map's maximum.",
+    "Bright: where the network sees the class; the yellow line is at half of the map's maximum.",
+    f"A share is a class's part in the descriptor: those of all {explanation.num_summed} classes that are summed add up to 1.",
+    "White boxes: around the largest region above so many percent of the map's maximum.",
   )
-  return draw_panels(panels, 4, title, (*told, *notes))
+  return draw_panels(panels, 4, f"What the network sees in {part}", (*told, *notes))
 
 
-def draw_comparison(comparison: Comparison, names: tuple[str, str], title: str = "", notes: tuple[str, ...] = ()) -> Figure:
+def _name_regions(regions: Sequence[Box | None]) -> tuple[tuple[str, Box], ...]:
+  """Each region with its threshold, or with the range of thresholds one after the other that it is the region of."""
+  named = []
+  for region, group in itertools.groupby(zip(regions, THRESHOLDS, strict=True), key=lambda pair: pair[0]):
+    percents = [f"{100 * threshold:g}" for _, threshold in group]
+    if region is not None:
+      named.append((f"{'–'.join(dict.fromkeys((percents[0], percents[-1])))} %", region))  # noqa: RUF001
+  return tuple(named)
+
+
+def draw_comparison(comparison: Comparison, names: tuple[str, str], notes: Sequence[str] = ()) -> Figure:
   """Two photographs, bright where their score comes from, and a bar for what each class gave, from either side."""
   sides = (comparison.first, comparison.second)
-  largest = max(float(side.places.max()) for side in sides)
-  panels = [_side_panel(side, name, largest) for side, name in zip(sides, names, strict=True)]
+  panels = [_side_panel(side, name) for side, name in zip(sides, names, strict=True)]
   told = (
-    "Bright: the places that made the score, each side by its own classes; the parts of all places add up to it.",
-    "Bars: what the classes gave, the largest of each side; all classes together give the score.",
+    "Bright: the places that gave most to the score, each photograph by its own classes and on a scale of its own; dark: those "
+    "that gave nothing or took away. The parts of all places add up to the score.",
+    "Bars: what the classes gave, those of the largest shares; all classes together give the score.",
   )
-  return draw_panels(panels, 2, title, (*told, *notes), scale=2.0, chart=(2.4, lambda axes: _draw_bars(axes, sides, names)))
+  chart = (2.3, lambda axes: _draw_bars(axes, sides, names))
+  return draw_panels(panels, 2, f"What made the score of {comparison.score:z.4f}", (*told, *notes), scale=2.0, chart=chart)
 
 
-def _side_panel(side: Side, name: str, largest: float) -> Panel:
+def _side_panel(side: Side, name: str) -> Panel:
+  largest = side.places.max()
   heat = np.sqrt(side.places.clip(0) / largest) if largest > 0 else None  # a few places give much: the others show, too
-  return Panel(side.pixels, name, heat=heat, map_box=side.map_box, box=side.box)
+  return Panel(side.pixels, "", name, heat=heat, map_box=side.map_box, box=side.box)
 
 
 def _draw_bars(axes: Axes, sides: tuple[Side, Side], names: tuple[str, str]) -> None:
@@ -70,6 +85,7 @@ def _draw_bars(axes: Axes, sides: tuple[Side, Side], names: tuple[str, str]) -> 
   width = axes.get_position().width * axes.figure.get_size_inches()[0] * 72 / len(shown)
   axes.set_xticks(places, [fit_text(name, 0.92 * width, 8, lines=2) for name in shown], family=FONT, size=8, parse_math=False)
   axes.tick_params(labelsize=8, length=0)
+  axes.set_ylabel("share of the score", family=FONT, size=8)
   axes.axhline(0, color="black", linewidth=0.6)
   axes.spines[:].set_visible(False)
   # Named afterwards: Matplotlib leaves out what is empty or begins with an underscore.

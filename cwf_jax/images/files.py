@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from PIL import Image
 
-from cwf_jax.errors import InputError
+from cwf_jax.errors import InputError, printable
 
 MAX_PIXELS = 178_000_000
 """The most pixels of an image, just under the number at which Pillow refuses a decompression bomb. Decoding so many
@@ -34,8 +34,7 @@ class UnreadableImageError(InputError):
 
   def __str__(self) -> str:
     """The path and the reason on one line, whatever characters the path holds."""
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in self.path)
-    return f"{shown}: {self.reason}"
+    return f"{printable(self.path)}: {self.reason}"
 
 
 class RefusalError(Exception):

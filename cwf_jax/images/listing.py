@@ -9,7 +9,7 @@ import os
 import stat
 from pathlib import Path
 
-from cwf_jax.errors import InputError
+from cwf_jax.errors import InputError, printable, reason_of
 from cwf_jax.images.decoding import EXTENSIONS
 
 LIST_EXTENSIONS = frozenset((".txt", ".lst", ".list"))
@@ -47,10 +47,9 @@ def list_images(source: str | os.PathLike) -> Listing:
   try:
     mode = os.stat(path).st_mode
   except (FileNotFoundError, NotADirectoryError):
-    raise InputError(f"there is no file or folder {_shown(path)}") from None
+    raise InputError(f"there is no file or folder {printable(path)}") from None
   except (OSError, ValueError) as error:  # a zero byte is a ValueError
-    reason = getattr(error, "strerror", None) or error
-    raise InputError(f"{_shown(path)[:200]} cannot be read: {reason}") from None
+    raise InputError(f"{printable(path)[:200]} cannot be read: {reason_of(error)}") from None
   if stat.S_ISDIR(mode):
     listing = _walk(path)
     wanted = f"no file in it ends in {', '.join(sorted(EXTENSIONS))}"
@@ -58,9 +57,9 @@ def list_images(source: str | os.PathLike) -> Listing:
     listing = _read_list(path)
     wanted = "it names no file"
   else:
-    raise InputError(f"{_shown(path)} is neither a folder nor a list of paths (a file that ends in .txt, .lst or .list)")
+    raise InputError(f"{printable(path)} is neither a folder nor a list of paths (a file that ends in .txt, .lst or .list)")
   if not listing.ids and not listing.skipped:
-    raise InputError(f"there are no images in {_shown(path)}: {wanted}")
+    raise InputError(f"there are no images in {printable(path)}: {wanted}")
   return listing
 
 
@@ -76,7 +75,7 @@ def _walk(root: Path) -> Listing:
 
   def note(error: OSError) -> None:
     folder = _id_of(error.filename, root)
-    skipped.append((_shown(folder) + "/", f"the folder cannot be read: {error.strerror}"))
+    skipped.append((printable(folder) + "/", f"the folder cannot be read: {error.strerror}"))
     unread.append("" if folder == "." else folder + "/")
 
   for folder, _, names in os.walk(root, onerror=note):
@@ -93,11 +92,11 @@ def _read_list(path: Path) -> Listing:
     # `splitlines` would split at characters that a name may hold.
     lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").split("\n")
   except OSError as error:
-    raise InputError(f"the list {_shown(path)} cannot be read: {error.strerror}") from None
+    raise InputError(f"the list {printable(path)} cannot be read: {error.strerror}") from None
   ids, skipped = [], []
   for line in dict.fromkeys(line.strip(" \t") for line in lines):
     if "\0" in line:
-      raise InputError(f"{_shown(path)} is not a list of paths in UTF-8: it holds zero bytes")
+      raise InputError(f"{printable(path)} is not a list of paths in UTF-8: it holds zero bytes")
     if line and not line.startswith("#"):
       _sort_out(_id_of(os.path.join(root, line), root), ids, skipped)
   return Listing(root, tuple(sorted(set(ids))), tuple(sorted(set(skipped))))
@@ -108,7 +107,7 @@ def _absolute(folder: Path) -> str:
   try:
     os.fspath(folder.absolute()).encode()
   except UnicodeEncodeError:
-    raise InputError(f"the name of {_shown(folder)} is not UTF-8; rename it, or make a link to it") from None
+    raise InputError(f"the name of {printable(folder)} is not UTF-8; rename it, or make a link to it") from None
   return os.path.abspath(folder)
 
 
@@ -120,10 +119,6 @@ def _sort_out(image_id: str, ids: list[str], skipped: list[tuple[str, str]]) -> 
   try:
     image_id.encode()
   except UnicodeEncodeError:
-    skipped.append((_shown(image_id), "the name is not UTF-8"))
+    skipped.append((printable(image_id), "the name is not UTF-8"))
   else:
     ids.append(image_id)
-
-
-def _shown(path: str | os.PathLike) -> str:
-  return os.fspath(path).encode("utf-8", "backslashreplace").decode()

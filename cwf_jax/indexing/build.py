@@ -116,7 +116,7 @@ def build_index(
     skipped = [SkippedImage(*pair) for pair in listing.skipped]
     unlisted = len(skipped)
     batch_size = batch_size or default_batch_size(encoder)
-    threads = threads or _processors()
+    threads = threads or processors()
     mapper = Mapper(encoder, opened, listing.root, prefix)
     committer = Committer(opened, frozenset(prefix + image_id for image_id in plan.changed))
     loaded = load_images(listing, plan.todo, encoder.settings.protocol, threads, 2 * batch_size + threads)
@@ -215,7 +215,7 @@ def _agreeing_encoder(index: Index, encoder: Encoder | None) -> Encoder:
   return encoder
 
 
-def _processors() -> int:
+def processors() -> int:
   """Those that this process may use, up to 16."""
   return min(16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 

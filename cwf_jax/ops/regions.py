@@ -5,6 +5,8 @@
 """
 
 import functools
+from collections.abc import Iterable
+from typing import SupportsFloat
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +17,8 @@ THRESHOLDS = (0.01, 0.1, 0.2, 0.3, 0.4)
 """METHOD section 4; the published code stops before the last (section 7, row 5)."""
 
 
-@functools.partial(jax.jit, static_argnames=("thresholds", "strict"))  # run bare, the loop would be compiled in every call
-@jax.named_scope("find_regions")
 def find_regions(
-  heatmaps: Float[Array, "b i j"], thresholds: tuple[float, ...], strict: bool = True
+  heatmaps: Float[Array, "b i j"], thresholds: Iterable[SupportsFloat] = THRESHOLDS, strict: bool = True
 ) -> Int32[Array, "b t 4"]:
   """Finds the bounding box of the largest 8-connected component above each threshold.
 
@@ -39,8 +39,15 @@ def find_regions(
   """
   if heatmaps.ndim != 3 or 0 in heatmaps.shape[1:]:
     raise ValueError(f"heatmaps are [b i j] of at least one cell; found the shape {heatmaps.shape}")
+  thresholds = tuple(map(float, thresholds))
   if not all(0 <= threshold <= 1 for threshold in thresholds):  # a NaN fails, too
     raise ValueError(f"thresholds are fractions of a map's maximum, in [0, 1]; found {thresholds}")
+  return _find_regions(heatmaps, thresholds, strict)
+
+
+@functools.partial(jax.jit, static_argnames=("thresholds", "strict"))  # run bare, the loop would be compiled in every call
+@jax.named_scope("find_regions")
+def _find_regions(heatmaps: Float[Array, "b i j"], thresholds: tuple[float, ...], strict: bool) -> Int32[Array, "b t 4"]:
   images, rows, columns = heatmaps.shape
   values = heatmaps.astype(jnp.promote_types(heatmaps.dtype, jnp.float32))[:, None]
   largest = values.max((2, 3), keepdims=True)

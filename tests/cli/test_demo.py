@@ -6,14 +6,17 @@ import importlib.util
 import io
 import re
 import shlex
+import sys
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
 from PIL import Image
 
-from cwf_jax.cli import entry
+from cwf_jax.cli import demo_page, entry
+from cwf_jax.cli.notes import program
 from cwf_jax.datasets import landmarks
+from cwf_jax.index.store import open_index
 from tests.cli.conftest import Outcome
 
 LINE = (
@@ -47,7 +50,7 @@ def _times(folder):
 
 
 class _Demo:
-  """The output folder and the outcomes of four calls that share it."""
+  """The output folder and the outcomes of five calls that share it."""
 
   def __init__(self, output: Path, monkeypatch: pytest.MonkeyPatch):
     self.output = output
@@ -65,6 +68,9 @@ class _Demo:
       patch.setattr("cwf_jax.evaluation.experiment.rank_by_pooling", _stop)
       self.stopped_late = _run(output, *FLAGS)
     self.indexes = {name: _contents(output / f"{name}.index") for name in ("toy_oxford", "toy_paris")}
+    with monkeypatch.context() as patch:
+      patch.setattr(demo_page, "write_page", _stop)
+      self.stopped_last = _run(output, *FLAGS)
     self.first = _run(output, *FLAGS)
     self.times = _times(output)
     self.pictures = {path.name: path.read_bytes() for path in output.glob("*.*g")}
@@ -86,17 +92,21 @@ def _numbers(demo):
 
 
 class _Page(html.parser.HTMLParser):
-  """The elements of a page, the pictures' files and the text; every element is closed."""
+  """The elements of a page, the pictures' files, the text and a table's cells by row; every element is closed."""
 
   def __init__(self, text):
     super().__init__()
-    self.open, self.seen, self.sources, self.words, self.notes = [], [], [], [], 0
+    self.open, self.seen, self.sources, self.words, self.rows, self.notes = [], [], [], [], [], 0
     self.feed(text)
     self.close()
     assert not self.open
 
   def handle_starttag(self, tag, attrs):
     self.seen.append(tag)
+    if tag == "tr":
+      self.rows.append([])
+    if tag in ("td", "th"):
+      self.rows[-1].append("")
     if tag not in ("meta", "img"):
       self.open.append(tag)
     self.notes += ("class", "note") in attrs
@@ -107,6 +117,8 @@ class _Page(html.parser.HTMLParser):
 
   def handle_data(self, data):
     self.words.append(data)
+    if self.open and self.open[-1] in ("td", "th"):
+      self.rows[-1][-1] += data
 
 
 def test_it_prints_how_good_four_systems_are(demo):
@@ -117,7 +129,31 @@ def test_it_prints_how_good_four_systems_are(demo):
   lines = demo.first.out.splitlines()
   assert len(lines) == 3
   assert lines[1] == f"see how and why: {demo.output / 'index.html'}"
-  assert lines[2].startswith("search it yourself: python main.py --mode=search --index=")
+  assert lines[2].startswith(f"search it yourself: {program()} --mode=search --index=")
+
+
+def test_the_numbers_are_told_before_the_pictures_are_drawn(demo):
+  assert demo.stopped_last.code == 130
+  assert demo.stopped_last.out.splitlines() == demo.first.out.splitlines()[:1]
+
+
+def test_commands_begin_as_the_program_was_started(monkeypatch, tmp_path):
+  monkeypatch.chdir(tmp_path)
+  for started, python, said in (
+    ("main.py", tmp_path / ".venv/bin/python", ".venv/bin/python main.py"),
+    ("main.py", tmp_path / "my tools/python", "'my tools/python' main.py"),
+    ("main.py", "/opt/some python/bin/python3", "'/opt/some python/bin/python3' main.py"),
+    ("/opt/bin/cwf-jax", "/opt/bin/python", "cwf-jax"),
+    ("cwf-jax.exe", "/opt/bin/python", "cwf-jax"),
+  ):
+    monkeypatch.setattr(sys, "argv", [started, "--mode=demo"])
+    monkeypatch.setattr(sys, "executable", str(python))
+    assert program() == said
+
+
+def test_the_page_s_commands_begin_so_too(demo):
+  commands = [line for line in " ".join(_Page(demo.page).words).splitlines() if "--mode=" in line]
+  assert len(commands) == 2 and all(command.strip().startswith(f"{program()} --mode=") for command in commands)
 
 
 def test_it_says_what_it_made(demo):
@@ -141,13 +177,25 @@ def test_the_page_shows_the_numbers_and_every_picture(demo):
   assert sorted(map(unquote, page.sources)) == sorted(demo.pictures)
 
 
+def test_the_table_has_each_system_s_dimensions(demo):
+  head, *rows = _Page(demo.page).rows
+  assert head == ["system", "dimensions", "all", *landmarks.KINDS[: landmarks.QUERIES]]
+  assert [row[0].partition(":")[0] for row in rows] == ["raw", "raw+pca", "crow+pca", "ofa", "ona"]
+  dimensions = {row[0].partition(":")[0]: int(row[1]) for row in rows}
+  index = open_index(demo.output / "toy_oxford.index")
+  # A quarter of VGG-16's 512 channels; a whitening keeps one dimension for every three of toy Paris's 172 pictures.
+  assert dimensions == {"raw": 128, "raw+pca": 57, "crow+pca": 57, **dict.fromkeys(("ofa", "ona"), index.settings.dimensions)}
+  for name, number in zip(("raw", "crow+pca", "ofa", "ona"), _numbers(demo), strict=True):
+    assert next(row for row in rows if row[0].startswith(f"{name}:"))[2] == number
+
+
 def test_the_page_needs_no_network(demo):
   assert "http" not in demo.page and "//" not in demo.page
   assert str(demo.output) not in demo.page  # it can be moved
 
 
 def test_every_picture_opens(demo):
-  assert len(demo.pictures) >= 6
+  assert sorted(demo.pictures) == sorted(demo_page.PICTURES)
   for name, content in demo.pictures.items():
     with Image.open(io.BytesIO(content)) as image:
       image.load()
@@ -184,9 +232,9 @@ def test_one_that_was_interrupted_after_indexing_goes_on_without_encoding_again(
 
 
 def test_the_command_that_it_ends_with_works(demo, cli):
-  command = shlex.split(demo.first.out.splitlines()[-1].split("main.py ")[1])
+  command = shlex.split(demo.first.out.splitlines()[-1].split(f"{program()} ")[1])
   figure = demo.output / "answers.png"
-  assert command[-1] == f"--figure={figure}"
+  assert command[-1] == f"--figure={figure}" and not figure.exists()
   found = cli(*command)
   assert found.code == 0 and "rank   score" in found.out
   with Image.open(figure) as image:
@@ -215,6 +263,59 @@ def test_a_folder_that_is_not_the_demo_s_is_left_alone(refused, tmp_path):
   assert "leave --index out" in refused("--mode=demo", f"--output={tmp_path / 'new'}", f"--index={tmp_path / 'i'}")
   assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
   assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
+@pytest.fixture
+def unworked(monkeypatch, tmp_path):
+  """A folder that is known as the demo's, where nothing may be done."""
+
+  def fail(*_, **__):
+    raise AssertionError("work was done")
+
+  monkeypatch.setattr("cwf_jax.cli.demo._choose_encoder", fail)
+  monkeypatch.setattr("cwf_jax.datasets.landmarks.write_landmarks", fail)
+  (tmp_path / ".cwf_jax-demo").touch()
+  for name in ("toy_oxford", "toy_paris"):
+    for part in ("images", "groundtruth"):
+      (tmp_path / name / part).mkdir(parents=True)
+  return tmp_path
+
+
+@pytest.mark.parametrize(
+  "stray",
+  [
+    *("toy_oxford/images/mine.jpg", "toy_paris/images/distractor_999.jpg", "toy_oxford/groundtruth/mine_1_query.txt"),
+    *("toy_paris/images/deeper/mine.jpg", "toy_paris/images/astronaut_000.jpg", "toy_oxford/images/new\nline\x1b.jpg"),
+  ],
+)
+def test_other_files_among_the_demo_s_are_refused_before_any_work(refused, unworked, stray):
+  (unworked / "toy_oxford/images/coffee_003.jpg").write_bytes(b"a picture of the demo, to be mended")
+  (unworked / "toy_oxford/images/.left.tmp").touch()
+  (unworked / stray).parent.mkdir(exist_ok=True)
+  (unworked / stray).write_bytes(b"mine")
+  before = _contents(unworked)
+  line = refused("--mode=demo", f"--output={unworked}")
+  said = "/".join((unworked / stray).relative_to(unworked).parts[:3]).encode("unicode_escape").decode()
+  told = f"files that are not the demo's would be searched, too: {unworked}/{said}; remove them or name another --output"
+  assert line == f"cwf_jax: {told}"
+  assert _contents(unworked) == before
+
+
+def test_of_many_other_files_the_first_are_told(refused, unworked):
+  for number in range(5):
+    (unworked / "toy_paris/images" / f"mine_{number}.jpg").touch()
+  line = refused("--mode=demo", f"--output={unworked}")
+  told = ", ".join(str(unworked / "toy_paris/images" / f"mine_{number}.jpg") for number in range(3))
+  assert f"files that are not the demo's would be searched, too: {told} and more; remove them or name another --output" in line
+
+
+@pytest.mark.parametrize("picture", demo_page.PICTURES)
+def test_pictures_that_are_no_figures_are_refused_before_any_work(refused, unworked, picture):
+  Image.new("RGB", (8, 8)).save(unworked / picture)
+  before = _contents(unworked)
+  line = refused("--mode=demo", f"--output={unworked}")
+  assert f"{unworked / picture} is there already and is no figure of cwf_jax; name another file" in line
+  assert _contents(unworked) == before
 
 
 @pytest.mark.parametrize("package", ["skimage", "sklearn"])

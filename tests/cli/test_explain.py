@@ -56,7 +56,7 @@ def test_a_table_shows_probabilities_shares_and_regions(explain, query):
 
 def test_json_holds_the_same(explain, query):
   found = _json(explain("--format=json"))
-  assert list(found) == ["query", "classes"] and found["query"] == str(query)
+  assert list(found) == ["query", "box", "classes"] and (found["query"], found["box"]) == (str(query), None)
   assert len(found["classes"]) == 4
   assert [list(one) for one in found["classes"]] == [["name", "probability", "share", "regions"]] * 4
   assert sum(one["share"] for one in found["classes"]) == pytest.approx(1, abs=FLOAT32)
@@ -96,7 +96,9 @@ def test_fewer_classes_can_be_told_than_are_summed(explain):
 
 
 def test_a_box_keeps_the_regions_within_its_cells(explain):
-  boxed = _json(explain("--box=20,0,60.5,30", "--format=json"))["classes"]
+  told = _json(explain("--box=20,0,60.5,30", "--format=json"))
+  assert told["box"] == [20, 0, 60.5, 30]
+  boxed = told["classes"]
   regions = [region["box"] for one in boxed for region in one["regions"]]
   assert regions
   for left, top, right, bottom in regions:  # in whole cells of 16 pixels
@@ -108,26 +110,26 @@ def test_a_box_keeps_the_regions_within_its_cells(explain):
 
 def test_the_score_of_two_is_split_by_classes_from_either_side(explain, query, other):
   found = _json(explain(f"--against={other}", "--format=json", "--top=3"))
-  assert list(found) == ["query", "against", "score", "sides"]
+  assert list(found) == ["query", "box", "against", "score", "sides"] and found["box"] is None
   assert (found["query"], found["against"]) == (str(query), str(other))
   assert -1 <= found["score"] < 1
   assert len(found["sides"]) == 2
   for side in found["sides"]:
-    assert list(side) == ["classes", "box"]
+    assert list(side) == ["classes", "region"]
     names, shares = zip(*((part["name"], part["share"]) for part in side["classes"]), strict=True)
     assert len(names) == 3 + 1 and names[-1] == "(other classes)"
     assert list(shares[:-1]) == sorted(shares[:-1], reverse=True)
     assert sum(shares) == pytest.approx(found["score"], abs=1e-15)  # one unit of the last place of 1
-  (_, _, right, bottom), (_, _, other_right, other_bottom) = (side["box"] for side in found["sides"])
+  (_, _, right, bottom), (_, _, other_right, other_bottom) = (side["region"] for side in found["sides"])
   assert (right, bottom) <= (96, 64) and other_right <= 96 and other_bottom <= 64
 
 
-def test_with_all_classes_told_almost_nothing_is_left_over(explain, other):
-  found = _json(explain(f"--against={other}", "--format=json"))
+@pytest.mark.parametrize("top", [(), ("--top=4",), ("--top=9",)], ids=str)
+def test_with_all_classes_told_nothing_is_left_over(explain, other, top):
+  found = _json(explain(f"--against={other}", "--format=json", *top))
   for side in found["sides"]:
-    assert len(side["classes"]) == 4 + 1
-    assert side["classes"][-1]["share"] == pytest.approx(0, abs=FLOAT32)
-    assert sum(part["share"] for part in side["classes"]) == pytest.approx(found["score"], abs=1e-15)
+    assert len(side["classes"]) == 4 and all(part["name"].startswith("class ") for part in side["classes"])
+    assert sum(part["share"] for part in side["classes"]) == pytest.approx(found["score"], abs=FLOAT32)
 
 
 def test_a_table_of_two(explain, query, other):
@@ -152,8 +154,8 @@ def test_a_photograph_and_itself_score_one_and_sides_can_be_swapped(explain, cli
 
 def test_a_box_is_the_query_s_alone(explain, query):
   found = _json(explain(f"--against={query}", "--box=0,0,48,48", "--format=json"))
-  assert found["score"] < 1
-  (_, _, right, bottom), _ = (side["box"] for side in found["sides"])
+  assert found["score"] < 1 and found["box"] == [0, 0, 48, 48]
+  (_, _, right, bottom), _ = (side["region"] for side in found["sides"])
   assert right <= 48 and bottom <= 48
 
 
@@ -305,8 +307,9 @@ def test_help_teaches(cli):
   assert (found.code, found.err) == (0, "")
   assert found.out.startswith("--mode=explain: tell which classes are where in a photograph")
   assert "python main.py --mode=explain --query=tower.jpg --figure=tower-classes.png" in found.out
-  for told in ("--query=TEXT", "--against=TEXT", "--box=TEXT", "--figure=TEXT", "--top=N", "(default: 6)", "shares in the"):
+  for told in ("--query=TEXT", "--against=TEXT", "--box=TEXT", "--figure=TEXT", "--top=N", "shares in the"):
     assert told in found.out, told
+  assert "classes told, at most those that a descriptor sums (default: 6)" in " ".join(found.out.split())  # on two lines
   assert max(map(len, found.out.splitlines())) <= 100
   assert "--mode=explain" in cli("--help").out
 
@@ -334,4 +337,4 @@ def test_two_that_have_nothing_in_common(explain, other, monkeypatch, tmp_path):
   found = explain(f"--against={other}", f"--figure={tmp_path / 'figure.png'}")
   assert found.code == 0 and "places: none gave anything" in found.out and "-0.0000" not in found.out
   assert (tmp_path / "figure.png").exists()
-  assert [one["box"] for one in _json(explain(f"--against={other}", "--format=json"))["sides"]] == [None, None]
+  assert [one["region"] for one in _json(explain(f"--against={other}", "--format=json"))["sides"]] == [None, None]

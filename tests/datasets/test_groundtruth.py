@@ -189,6 +189,17 @@ def test_a_query_whose_name_is_not_utf8_is_refused(tmp_path):
     read_groundtruth(tmp_path)
 
 
+def test_odd_names_are_escaped_in_messages_and_plain_ones_are_not(tmp_path):
+  for name, shown in (("\x1b[31m\n\u2028", "\\x1b[31m\\n\\u2028"), ("it's a\\b", "it's a\\b")):
+    with pytest.raises(GroundTruthError) as caught:
+      read_groundtruth(tmp_path / name)
+    assert str(caught.value) == f"the ground truth {tmp_path}/{shown} cannot be read: No such file or directory"
+    (tmp_path / name).touch()
+    with pytest.raises(GroundTruthError) as caught:
+      read_groundtruth(tmp_path / name)
+    assert str(caught.value).startswith(f"{tmp_path}/{shown} is a file; ")
+
+
 def test_folders_that_are_refused(tmp_path):
   with pytest.raises(GroundTruthError, match=r"there is no query in it, no file NAME_query\.txt$"):
     read_groundtruth(tmp_path)

@@ -18,7 +18,8 @@ from cwf_jax.datasets.photographs import open_photograph
 from cwf_jax.errors import InputError
 
 ROOT = Path(__file__).parents[2]
-BOTH = list(landmarks.COLLECTIONS)
+COLLECTIONS = {collection.name: collection for collection in (landmarks.TOY_OXFORD, landmarks.TOY_PARIS)}
+BOTH = list(COLLECTIONS)
 
 SCENES = ("coffee", "motorcycle")
 SMALL = dataclasses.replace(
@@ -68,7 +69,7 @@ def _write(folder, collection):
 @pytest.fixture(scope="module")
 def collections_written(tmp_path_factory):
   folder = tmp_path_factory.mktemp("landmarks")
-  return {name: _write(folder / "new" / name, collection) for name, collection in landmarks.COLLECTIONS.items()}
+  return {name: _write(folder / "new" / name, collection) for name, collection in COLLECTIONS.items()}
 
 
 @pytest.fixture(params=BOTH)
@@ -109,6 +110,15 @@ def test_counts(collections_written):
     per_scene = collections.Counter(query.name.rsplit("_", 1)[0] for query in written.queries)
     assert per_scene == {scene.name: 5 for scene in written.landmarks.scenes}
     assert len(list((written.folder / "groundtruth").iterdir())) == 4 * len(written.queries)
+
+
+def test_the_files_that_are_listed_are_those_that_are_written(written, small):
+  for folder, collection in ((written.folder, written.landmarks), (small, SMALL)):
+    listed = landmarks.list_files(collection)
+    assert sorted(listed) == sorted(path.name for path in folder.iterdir()) == ["groundtruth", "images"]
+    for part, names in listed.items():
+      assert names == {path.name for path in (folder / part).iterdir()}
+  assert len(landmarks.list_files(SMALL)["images"]) == 27 and len(landmarks.list_files(SMALL)["groundtruth"]) == 40
 
 
 def test_nothing_is_in_both_collections(collections_written):
@@ -350,7 +360,7 @@ def test_a_missing_package_is_told_before_anything_is_written(missing, monkeypat
 
 
 def test_boxes_of_objects_lie_in_their_photographs():
-  for collection in landmarks.COLLECTIONS.values():
+  for collection in COLLECTIONS.values():
     for scene in collection.scenes:
       for name, (left, top, right, bottom) in scene.photographs:
         width, height = open_photograph(name).size

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageFilter
 from skimage.transform import ProjectiveTransform
 
-from cwf_jax.datasets.views import Camera, Light, Picture, Seen, Subject, cover, paste
+from cwf_jax.datasets.views import Camera, Light, Picture, Seen, Subject, _adjugate, _project, cover, paste
 
 
 def _photograph(width=120, height=90, seed=0):
@@ -101,6 +101,25 @@ def test_a_camera_is_the_homography_of_its_corners(camera):
   np.testing.assert_allclose(ProjectiveTransform(found)(corners), quad, rtol=0, atol=1e-6)
   expected = np.asarray(_estimate(corners, quad).params)
   np.testing.assert_allclose(found / found[2, 2], expected / expected[2, 2], rtol=1e-6, atol=1e-6)
+
+
+@hypothesis.settings(max_examples=60)
+@hypothesis.given(cameras, st.floats(-0.5, 1.5), st.floats(-0.5, 1.5))
+def test_the_adjugate_is_the_inverse_but_for_a_factor(camera, across, down):
+  matrix = camera._homography((130.0, 140.0, 190.0, 185.0))
+  found, factor = _adjugate(matrix), np.linalg.det(matrix)
+  assert factor > 0
+  # Cofactors are differences of products: they lose digits to their largest terms.
+  size = np.abs(matrix).max() ** 2
+  np.testing.assert_allclose(found, factor * np.linalg.inv(matrix), rtol=1e-9, atol=1e-11 * size)
+  place = across * camera.size[0], down * camera.size[1]
+  hypothesis.assume(abs(matrix[2] @ (*place, 1.0)) > 0.1)  # near the horizon there is nothing to compare
+  np.testing.assert_allclose(_project(found, *_project(matrix, *place)), place, rtol=1e-9, atol=1e-7)
+
+
+def test_an_adjugate_by_hand():
+  matrix = np.array([[1.0, 2.0, 3.0], [0.0, 1.0, 4.0], [5.0, 6.0, 0.0]])
+  np.testing.assert_array_equal(_adjugate(matrix), [[-24, 18, 5], [20, -15, -4], [-5, 4, 1]])
 
 
 @hypothesis.settings(max_examples=40)

@@ -9,12 +9,12 @@ import pytest
 from cwf_jax.datasets.groundtruth import GroundTruthError, Query
 from cwf_jax.errors import InputError
 from cwf_jax.evaluation import experiment
-from cwf_jax.evaluation.experiment import Benchmark, match_names, rank_by_classes, rank_by_pooling
+from cwf_jax.evaluation.experiment import Benchmark, Ranked, match_names, rank_by_classes, rank_by_pooling
 from cwf_jax.evaluation.systems import POOLED
 from cwf_jax.images.canvases import fit_image, stack
 from cwf_jax.images.decoding import decode_image
 from cwf_jax.images.listing import Listing, list_images
-from cwf_jax.indexing.build import build_index
+from cwf_jax.indexing.build import build_index, default_batch_size
 from cwf_jax.ops.whitening import EIGENVALUE_FLOOR
 from cwf_jax.retrieval.searcher import Searcher
 from tests.evaluation.conftest import BOXES, CELLS
@@ -164,24 +164,39 @@ def test_pooling_is_ranked_as_plain_numpy_ranks_it(tiny_encoder, benchmark, pool
   monkeypatch.setattr(experiment, "fit_whitening", fit)
   some = dataclasses.replace(benchmark.listing, ids=benchmark.listing.ids[:images])
   told = []
-  ranked = rank_by_pooling(tiny_encoder, benchmark, some, lambda done, total: told.append((done, total)))
+  ranked = rank_by_pooling(tiny_encoder, benchmark, some, 2, lambda done, total: told.append((done, total)))
   channels = pooled["raw"][0].shape[1]
   assert fitted == [((images, channels), dimensions)] * len(POOLED)
-  assert set(ranked) == {"raw", "crow", "raw+pca", "crow+pca"}
+  assert {name: one.dimensions for name, one in ranked.items()} == {
+    **dict.fromkeys(("raw", "crow"), channels), **dict.fromkeys(("raw+pca", "crow+pca"), dimensions)
+  }  # fmt: skip
   for name, (database, queries) in pooled.items():
-    _check_ranking(name, ranked[name], queries @ database.T)
+    _check_ranking(name, ranked[name].rows, queries @ database.T)
     mean, projection = whitening_oracle.fit(database[:images], dimensions, EIGENVALUE_FLOOR)
     whitened = [whitening_oracle.apply(mean, projection, vectors) for vectors in (queries, database)]
-    _check_ranking(f"{name}+pca", ranked[f"{name}+pca"], whitened[0] @ whitened[1].T)
+    _check_ranking(f"{name}+pca", ranked[f"{name}+pca"].rows, whitened[0] @ whitened[1].T)
   total = 12 + images + len(BOXES)
   assert told[-1] == (total, total) and [done for done, _ in told] == sorted(done for done, _ in told)
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, None])
+def test_the_size_of_a_batch_changes_no_score(tiny_encoder, benchmark, pooled, monkeypatch, batch_size):
+  if batch_size is None:
+    monkeypatch.setattr("cwf_jax.indexing.build.PIXELS_AT_ONCE", {"cpu": 7 * 96 * 96, "gpu": 7 * 96 * 96})
+  sizes, fill = [], experiment.fill_batches
+  monkeypatch.setattr(experiment, "fill_batches", lambda loaded, size, *rest: sizes.append(size) or fill(loaded, size, *rest))
+  ranked = rank_by_pooling(tiny_encoder, benchmark, benchmark.listing, batch_size)
+  expected = batch_size or default_batch_size(tiny_encoder)
+  assert expected > 0 and sizes == [expected] * 2  # of the whitening and of the database
+  for name, (database, queries) in pooled.items():
+    _check_ranking(name, ranked[name].rows, queries @ database.T)
 
 
 def test_a_whole_picture_finds_itself_first(tiny_encoder, benchmark):
   ranked = rank_by_pooling(tiny_encoder, benchmark, benchmark.listing)
   place = [query.name for query in benchmark.queries].index("all_1")
-  for rows in ranked.values():
-    assert rows[place, 0] == benchmark.rows["picture_00"]
+  for one in ranked.values():
+    assert isinstance(one, Ranked) and one.rows[place, 0] == benchmark.rows["picture_00"]
 
 
 def test_an_image_that_cannot_be_read_is_told(tiny_encoder, benchmark, tmp_path):
@@ -201,9 +216,16 @@ def searcher(tiny_encoder, benchmark, tmp_path_factory):
 def test_classes_are_ranked_as_a_search_ranks_them(searcher, benchmark, aggregation):
   told = []
   ranked = rank_by_classes(searcher, benchmark, aggregation, lambda done, total: told.append((done, total)))
-  assert ranked.shape == (3, 12)
-  for query, rows in zip(benchmark.queries, ranked, strict=True):
+  assert isinstance(ranked, Ranked) and ranked.rows.shape == (3, 12)
+  assert ranked.dimensions == 32  # all of them: the whitening is fitted on four vectors of each of twelve images
+  for query, rows in zip(benchmark.queries, ranked.rows, strict=True):
     (results,) = searcher.search([searcher.encode(benchmark.query_path(query), query.box)], aggregation, top=12)
     assert [benchmark.listing.ids[row] for row in rows] == [result.id for result in results]
   assert told == [(1, 3), (2, 3), (3, 3)]
-  assert benchmark.average_precisions(ranked).shape == (3,)
+  assert benchmark.average_precisions(ranked.rows).shape == (3,)
+
+
+def test_dimensions_are_those_that_a_whitening_kept(tiny_encoder, benchmark, tmp_path):
+  build_index(benchmark.listing.root, tmp_path / "index", tiny_encoder, whitening="self", n_pca=1, store_classes=0)
+  ranked = rank_by_classes(Searcher(tmp_path / "index", tiny_encoder), benchmark, "offline")
+  assert ranked.dimensions == 12 - 1  # one vector of each of twelve images, about their mean

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from cwf_jax.figures.overlay import covered_part, make_thumbnail, shade
+from cwf_jax.figures.overlay import make_thumbnail, shade
 
 WHOLE = (1.0, 1.0)
 
@@ -100,7 +100,3 @@ def test_thumbnails_keep_the_aspect_and_never_grow(shape, longest, expected):
   thumbnail = make_thumbnail(_flat(*shape, (9, 99, 199)), longest)
   assert thumbnail.shape == (*expected, 3) and thumbnail.dtype == np.uint8
   assert (thumbnail == (9, 99, 199)).all()
-
-
-def test_the_covered_part_is_of_width_and_height():
-  assert covered_part((0, 0, 80, 70), (70, 100, 3)) == (0.8, 1.0)

@@ -9,9 +9,11 @@ from matplotlib.patches import Rectangle
 
 from cwf_jax.figures.files import save_figure
 from cwf_jax.figures.panels import FRAMES, Panel, draw_panels
+from cwf_jax.figures.text import FONT
 from tests.figures.layout import HOSTILE, check_layout
 
 SHAPES = [(60, 90), (90, 60), (16, 600), (600, 16), (16, 16), (1000, 1400)]
+REGIONS = (("1–10 %", (1.0, 2.0, 9.0, 15.0)), ("20–40 %", (0.0, 0.0, 16.0, 16.0)))  # noqa: RUF001
 
 
 def _pixels(height, width):
@@ -31,7 +33,7 @@ def _panels(count):
       continue
     heat = np.eye(3, dtype=np.float32) if place % 2 else None
     box = (0.0, 0.0, float(shape[1]), float(shape[0])) if place % 3 == 0 else None
-    panels.append(Panel(_pixels(*shape), heat=heat, box=box, regions=(None, (1.0, 2.0, 9.0, 15.0)), **common))
+    panels.append(Panel(_pixels(*shape), heat=heat, box=box, regions=REGIONS[: place % 3], **common))
 
 
 @pytest.mark.parametrize(("count", "columns"), [(1, 6), (5, 2), (11, 4), (25, 6)])
@@ -66,7 +68,6 @@ def test_pictures_lie_in_rows_with_their_aspect_kept():
   assert [position.x0 for position in positions[:4]] == sorted(position.x0 for position in positions[:4])
 
 
-
 def test_frames_are_told_apart_by_their_lines_and_not_only_by_color():
   truths = ("relevant", "not relevant", "junk")
   assert len({FRAMES[truth]["linestyle"] for truth in truths}) == 3
@@ -76,25 +77,103 @@ def test_frames_are_told_apart_by_their_lines_and_not_only_by_color():
   assert [len(patches) for patches in drawn] == [1, 1, 1, 1, 0]
   dashes = {name: patches[0].get_linestyle() for name, patches in zip(FRAMES, drawn, strict=False)}
   assert len({str(patches[0]._dash_pattern) for patches in drawn[1:4]}) == 3, dashes
-  for axes, (patch,) in zip(figure.axes, drawn[:4], strict=False):
+  for (patch,) in drawn[:4]:
     assert not patch.get_fill() and not patch.get_clip_on()
-    np.testing.assert_allclose(patch.get_window_extent().bounds, axes.get_window_extent().bounds)
 
 
-def test_boxes_lie_where_they_are_in_the_picture():
-  regions = ((1.0, 2.0, 30.5, 20.0), None, (5.0, 6.0, 7.0, 8.0))
-  figure = draw_panels([Panel(_pixels(100, 200), box=(10.0, 20.0, 60.0, 90.0), regions=regions)], 1, "")
-  [axes] = figure.axes
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_frame_is_around_its_picture(shape):
+  """Of the line, more than four fifths of which lie outside, a fifth of a point may lie on the picture."""
+  [axes] = draw_panels([Panel(_pixels(*shape), frame="relevant")], 1, "").axes
+  [patch] = axes.patches
+  frame, picture, point = patch.get_window_extent(), axes.get_window_extent(), axes.figure.dpi / 72
+  away = [picture.x0 - frame.x0, picture.y0 - frame.y0, frame.x1 - picture.x1, frame.y1 - picture.y1]
+  assert away == pytest.approx([0.4 * patch.get_linewidth() * point] * 4)
+
+
+@pytest.mark.parametrize("shape", [None, (100, 200)], ids=["picture", "thumbnail"])
+def test_boxes_lie_where_they_are_in_the_picture(shape):
+  """In the picture's pixels, where its thumbnail is shown as well."""
+  regions, box = (("one", (1.0, 2.0, 30.5, 20.0)), ("two", (5.0, 6.0, 7.0, 8.0))), (0.0, 20.0, 200.0, 90.0)
+  pixels = _pixels(100, 200) if shape is None else _pixels(25, 50)
+  [axes] = draw_panels([Panel(pixels, box=box, regions=regions, shape=shape)], 1, "").axes
   assert axes.get_xlim() == (0, 200) and axes.get_ylim() == (100, 0)
   assert tuple(axes.images[0].get_extent()) == (0, 200, 100, 0)
   drawn = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
   found = [(*patch.get_xy(), patch.get_x() + patch.get_width(), patch.get_y() + patch.get_height()) for patch in drawn]
-  expected = [box for box in (regions[0], regions[2], (10.0, 20.0, 60.0, 90.0)) for _ in range(2)]
-  np.testing.assert_allclose(found, expected)
-  widths = [patch.get_linewidth() for patch in drawn[1::2]]
-  assert widths == sorted(widths) and len(set(widths)) == 3  # ever thicker, the box most of all
+  np.testing.assert_allclose(found, [one for one in (regions[0][1], regions[1][1], box) for _ in range(2)])
+  first, second, most = (patch.get_linewidth() for patch in drawn[1::2])
+  assert first == second < most  # the query's box is the thickest
   for dark, light in zip(drawn[::2], drawn[1::2], strict=True):
     assert dark.get_linewidth() > light.get_linewidth() and to_rgb(dark.get_edgecolor()) != to_rgb(light.get_edgecolor())
+    assert not dark.get_clip_on() and not light.get_clip_on()  # whole at the edge of the picture
+
+
+def test_the_aspect_is_the_pictures_and_not_its_thumbnails():
+  figure = draw_panels([Panel(_pixels(1, 480), shape=(16, 6000)), Panel(_pixels(7, 10), shape=(2000, 3000))], 2, "")
+  width, height = figure.get_size_inches()
+  found = [axes.get_position().width * width / (axes.get_position().height * height) for axes in figure.axes]
+  assert found == pytest.approx([6000 / 16, 1.5])
+
+
+def test_each_region_has_its_name_at_a_corner_of_its_own():
+  box = (20.0, 10.0, 180.0, 90.0)
+  figure = draw_panels([Panel(_pixels(100, 200), regions=tuple((name, box) for name in ("$1", "2", "3", "4")))], 1, "")
+  check_layout(figure)
+  [axes] = figure.axes
+  assert [text.get_text() for text in axes.texts] == ["$1", "2", "3", "4"]
+  assert len({text.xy for text in axes.texts}) == 4
+  assert {text.xy for text in axes.texts} == set(itertools.product((20.0, 180.0), (10.0, 90.0)))
+  renderer, inside = figure.canvas.get_renderer(), axes.patches[0].get_window_extent()
+  for text in axes.texts:
+    extent = text.get_window_extent(renderer)
+    assert inside.x0 < extent.x0 and extent.x1 < inside.x1 and inside.y0 < extent.y0 and extent.y1 < inside.y1
+    assert text.get_family() == [FONT] and not text.get_parse_math() and text.get_path_effects()
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0])
+@pytest.mark.parametrize("shape", [(720, 960), (960, 720), (64, 64), (64, 128), (960, 480), (16, 600), (600, 16)])
+def test_names_of_the_smallest_regions_stay_in_the_picture(shape, scale):
+  """One cell, wherever it lies: names at each corner, beside other pictures and above their text."""
+  rows, columns = shape[0] // 16, shape[1] // 16
+  for row, column in itertools.product({0, rows - 1}, {0, columns - 1}):
+    box = (16.0 * column, 16.0 * row, 16.0 * column + 16, 16.0 * row + 16)
+    panel = Panel(_pixels(*shape), "title", "name", regions=tuple((name, box) for name in ("1 %", "10–40 %", "a", "b")))  # noqa: RUF001
+    check_layout(draw_panels([panel] * 3, 2, "heading", ("a note",), scale))
+
+
+def _list_lines(axes):
+  """Each contour's color and where it goes, dark first."""
+  return [
+    (to_rgb(lines.get_edgecolor()[0]), np.concatenate([path.vertices for path in lines.get_paths()]))
+    for lines in axes.collections
+  ]
+
+
+def test_a_line_is_at_half_of_a_map():
+  heat = np.zeros((4, 6), np.float32)
+  heat[:, 3:] = 1
+  panels = [
+    Panel(_pixels(40, 120), heat=heat),
+    Panel(_pixels(10, 30), heat=heat, map_box=(0.0, 0.0, 60.0, 32.0), shape=(40, 120)),
+  ]
+  panels.append(Panel(_pixels(40, 120), heat=np.tile(np.linspace(0, 1, 4, dtype=np.float32)[:, None], (1, 6))))
+  whole, half, across = (_list_lines(axes) for axes in draw_panels(panels, 3, "").axes)
+  for lines in (whole, half, across):
+    assert [color for color, _ in lines] == [to_rgb("black"), to_rgb("#ffd27f")]
+    np.testing.assert_array_equal(lines[0][1], lines[1][1])
+  for lines, x, ys in ((whole, 60, (5, 35)), (half, 30, (4, 28))):
+    np.testing.assert_allclose(lines[0][1][:, 0], x)
+    assert (lines[0][1][:, 1].min(), lines[0][1][:, 1].max()) == pytest.approx(ys)
+  np.testing.assert_allclose(across[0][1][:, 1], 20, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  "heat", [None, np.ones((3, 3)), np.full((3, 3), 0.2), np.eye(3)[:1], np.eye(3)[:, :1], 0.4 * np.eye(3)], ids=str
+)
+def test_no_line_where_a_map_crosses_no_half_or_is_a_line_itself(heat):
+  [axes] = draw_panels([Panel(_pixels(40, 120), heat=None if heat is None else heat.astype(np.float32))], 1, "").axes
+  assert _list_lines(axes) == []
 
 
 def test_a_map_shades_the_part_that_it_covers():
@@ -103,6 +182,11 @@ def test_a_map_shades_the_part_that_it_covers():
   plain, whole, half = (np.asarray(axes.images[0].get_array()) for axes in draw_panels(panels, 3, "").axes)
   assert (plain == pixels).all()
   assert whole[20, 50].sum() < whole[20, 99].sum() == half[20, 50].sum() == half[20, 99].sum()
+  panels = [Panel(pixels, heat=heat.T, map_box=(0.0, 0.0, 100.0, down)) for down in (40.0, 20.0)]
+  panels.append(Panel(pixels, heat=heat.T, map_box=(0.0, 0.0, 1000.0, 200.0), shape=(400, 1000)))
+  whole, half, thumbnail = (np.asarray(axes.images[0].get_array()) for axes in draw_panels(panels, 3, "").axes)
+  assert whole[20, 50].sum() < whole[39, 50].sum() == half[20, 50].sum() == half[39, 50].sum()
+  assert (thumbnail == half).all()
 
 
 @pytest.mark.parametrize("end", ["png", "jpg", "pdf", "svg"])

@@ -33,27 +33,33 @@ def _side(names, pixels=PIXELS, box=None, seed=0):
 
 
 def _draw_pair(first, second, names=("one.jpg", "two.jpg")):
-  figure = draw_comparison(Comparison(0.5, first, second), names, "What made the score", ("a note",))
+  figure = draw_comparison(Comparison(0.5, first, second), names, ("a note",))
   texts = check_layout(figure)
   chart = figure.axes[-1]
   _check_chart(figure, chart)
   return figure, texts, chart
 
 
+def _is_shown(label, chart):
+  """Matplotlib keeps labels of ticks beyond the axes, too, which it does not draw."""
+  low, high = chart.get_ylim()
+  return low <= label.get_position()[1] <= high
+
+
 def _check_chart(figure, chart):
   """The labels of the bars and the legend: inside the figure, and none over another or over a text beside the chart."""
   renderer = figure.canvas.get_renderer()
   labels = [*chart.get_xticklabels(), *chart.get_legend().get_texts(), *figure.texts]
+  beside = [chart.yaxis.label, *(label for label in chart.get_yticklabels() if _is_shown(label, chart))]
   pictures = [axes.get_window_extent(renderer) for axes in figure.axes[:-1]]
-  extents = [(label.get_text(), label.get_window_extent(renderer)) for label in labels if label.get_text().strip()]
+  extents = [(label.get_text(), label.get_window_extent(renderer)) for label in [*labels, *beside] if label.get_text().strip()]
   extents += [("a picture", extent) for extent in pictures]
   for place, (one, first) in enumerate(extents):
     assert min(first.x0, first.y0) >= 0 and first.x1 <= figure.bbox.width and first.y1 <= figure.bbox.height, one
     for other, second in extents[place + 1 :]:
       apart = first.x1 <= second.x0 or second.x1 <= first.x0 or first.y1 <= second.y0 or second.y1 <= first.y0
       assert apart, f"{one!r} and {other!r} overlap"
-  for label in chart.get_yticklabels():
-    assert label.get_window_extent(renderer).x0 >= 0
+  assert chart.get_ylabel() == "share of the score" and chart.yaxis.label.get_family() == [FONT]
   for label in labels:
     assert label.get_family() == [FONT] and not label.get_parse_math()
 
@@ -61,19 +67,22 @@ def _check_chart(figure, chart):
 @pytest.mark.parametrize("count", [1, 4, 12])
 def test_every_class_is_told(count):
   names = [f"class {place}" for place in range(count)]
-  figure = draw_explanation(_explanation(names, (0.0, 0.0, 40.0, 40.0)), "What the network sees", ("a note",))
+  figure = draw_explanation(_explanation(names, (0.0, 0.0, 40.0, 40.0)), "a.jpg", ("a note",))
   texts = check_layout(figure)
-  assert texts[:2] == ["What the network sees", "the photograph"] and texts[-1] == "a note"
+  assert texts[:3] == ["What the network sees in the box", "the photograph", "a.jpg"] and texts[-1] == "a note"
   for place, name in enumerate(names):
     told = texts[texts.index(f"{place + 1}   {name}") :]
     assert told[1:3] == [f"probability {0.5 / (place + 1):.4f}", "share 0.2500"]
     assert (told[3] == "seen nowhere: no map") == (place == 2)
-  assert any("all 64 classes" in text for text in texts) and any("1, 10, 20, 30, 40 %" in text for text in texts)
+  told = " ".join(texts)  # each on one line or two
+  for part in ("all 64 classes", "yellow line is at half of the map's maximum", "largest region above so many percent"):
+    assert part in told
   pictures = [np.asarray(axes.images[0].get_array()) for axes in figure.axes]
   assert len(pictures) == count + 1
   for place, picture in enumerate(pictures[1:]):
     assert (picture == PIXELS).all() == (place == 2)
     assert len(figure.axes[place + 1].patches) == (0 if place == 2 else 4)  # two regions, a dark and a light line each
+    assert [text.get_text() for text in figure.axes[place + 1].texts] == ([] if place == 2 else ["1 %", "10 %"])
   assert (pictures[0] == PIXELS).all()
 
 
@@ -88,7 +97,7 @@ def test_hostile_names_of_classes_and_files():
 def test_the_largest_shares_of_both_sides_have_bars(counts):
   first, second = (_side([f"class {n}" for n in range(count)], seed=count + k) for k, count in enumerate(counts))
   _, texts, chart = _draw_pair(first, second)
-  assert texts[:3] == ["What made the score", "one.jpg", "two.jpg"] and texts[-1] == "a note"
+  assert texts[:3] == ["What made the score of 0.5000", "one.jpg", "two.jpg"] and texts[-1] == "a note"
   labels = [label.get_text().replace("\n", " ") for label in chart.get_xticklabels()]
   shares = [dict(side.classes) for side in (first, second)]
   most = {name: max(one.get(name, 0.0) for one in shares) for name in shares[0] | shares[1]}
@@ -124,21 +133,69 @@ def test_classes_of_equal_shares_keep_their_order():
 def test_places_are_as_bright_as_what_they_gave():
   first, second = (dataclasses.replace(_side(["a"]), pixels=np.full((60, 90, 3), 128, np.uint8)) for _ in range(2))
   places = np.zeros((3, 5), np.float32)
-  places[1, 2], places[0, 0] = 0.4, -0.4
+  places[1, 2], places[0, 0], places[1, 4] = 0.4, -0.4, 0.1
   first, second = dataclasses.replace(first, places=places), dataclasses.replace(second, places=places / 2)
   figure, _, _ = _draw_pair(first, second)
-  one, other = (np.asarray(axes.images[0].get_array()).sum(-1) for axes in figure.axes[:2])
-  assert one.argmax() in np.flatnonzero(one == one[30, 40]) and one[30, 40] > other[30, 40] > other[5, 5] == one[5, 5]
+  one, other = (np.asarray(axes.images[0].get_array()).sum(-1, dtype=int) for axes in figure.axes[:2])
+  assert (one == other).all()  # each by its own largest place
+  assert one.argmax() in np.flatnonzero(one == one[30, 40])
+  assert one[5, 5] == one[50, 5] == one.min()  # what took away is as dark as what gave nothing
+  quarter = one[20:40, 64:].max()
+  assert (quarter - one.min()) / (one.max() - one.min()) == pytest.approx(np.sqrt(0.1 / 0.4), abs=0.03)
 
 
 @pytest.mark.parametrize("value", [0.0, -0.1])
 def test_a_score_of_nothing_is_drawn(value):
   side = dataclasses.replace(_side(["a", "b"]), places=np.full((3, 5), value, np.float32), classes=(("a", value), ("b", value)))
+  figure, _, _ = _draw_pair(side, side)
+  assert all((np.asarray(axes.images[0].get_array()) == PIXELS).all() for axes in figure.axes[:2])
+
+
+@pytest.mark.parametrize("share", [0.9, 0.03, 2e-3, 4e-4, 2e-5, 3e-7])
+@pytest.mark.parametrize("lowest", [0.0, -0.3, -2.0])
+def test_bars_of_any_size_have_room_for_their_numbers(share, lowest):
+  side = dataclasses.replace(_side(["a", "b"]), classes=(("a", share), ("b", lowest * share)))
   _draw_pair(side, side)
+
+
+@pytest.mark.parametrize(("score", "told"), [(0.12344, "0.1234"), (-0.5, "-0.5000"), (-1e-9, "0.0000")])
+def test_the_score_is_in_the_title(score, told):
+  texts = check_layout(draw_comparison(Comparison(score, _side(["a"]), _side(["a"])), ("one.jpg", "two.jpg")))
+  assert texts[0] == f"What made the score of {told}"
+  assert "each photograph by its own classes and on a scale of its own" in " ".join(texts)
+
+
+def test_without_a_box_the_photograph_is_told_of():
+  texts = check_layout(draw_explanation(_explanation(["a"])))
+  assert texts[:3] == ["What the network sees in the photograph", "the photograph", "1   a"]
+
+
+@pytest.mark.parametrize(
+  ("regions", "expected"),
+  [
+    ("AAAAA", {"1–40 %": "A"}),  # noqa: RUF001
+    ("ABBBB", {"1 %": "A", "10–40 %": "B"}),  # noqa: RUF001
+    ("AABCC", {"1–10 %": "A", "20 %": "B", "30–40 %": "C"}),  # noqa: RUF001
+    ("ABCDE", {"1 %": "A", "10 %": "B", "20 %": "C", "30 %": "D", "40 %": "E"}),
+    ("ABA  ", {"1 %": "A", "10 %": "B", "20 %": "A"}),
+    ("AA   ", {"1–10 %": "A"}),  # noqa: RUF001
+    ("     ", {}),
+  ],
+)
+def test_a_region_of_several_thresholds_is_drawn_once(regions, expected):
+  boxes = {name: (float(place), 2.0, 40.0 + place, 50.0) for place, name in enumerate("ABCDE")} | {" ": None}
+  [reason] = _explanation(["a"]).classes
+  reason = reason._replace(regions=tuple(boxes[name] for name in regions))
+  figure = draw_explanation(dataclasses.replace(_explanation(["a"]), classes=(reason,)))
+  check_layout(figure)
+  axes = figure.axes[1]
+  assert [text.get_text() for text in axes.texts] == list(expected)
+  drawn = [patch.get_bbox().extents.tolist() for patch in axes.patches]
+  assert drawn == [[*boxes[name]] for name in expected.values() for _ in range(2)]
 
 
 @pytest.mark.parametrize("end", ["png", "jpg", "pdf", "svg"])
 def test_reasons_are_saved_without_a_warning(tmp_path, end):
-  save_figure(draw_explanation(_explanation(HOSTILE[:5]), "t", ("n",)), tmp_path / f"a.{end}", dpi=50)
+  save_figure(draw_explanation(_explanation(HOSTILE[:5]), HOSTILE[4], ("n",)), tmp_path / f"a.{end}", dpi=50)
   comparison = Comparison(0.5, _side(HOSTILE), _side(HOSTILE[2:], LONG))
   save_figure(draw_comparison(comparison, ("_a.jpg", "$x^2$ 東京 \udce9")), tmp_path / f"b.{end}", dpi=50)

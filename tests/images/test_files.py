@@ -8,11 +8,13 @@ import struct
 import threading
 import warnings
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from cwf_jax import errors
 from cwf_jax.images import decoding, files
 from cwf_jax.images.decoding import UnreadableImageError, decode_image, read_file, read_size
 from tests.images.samples import (
@@ -197,3 +199,27 @@ def test_only_decoding_is_quiet():
     warnings.simplefilter("always")
     assert read_size(encode_png((9500, 9500, 1, 0, 0, 0, 0), (b"IDAT", zlib.compress(bytes(100))))) == (9500, 9500)
   assert not caught
+
+
+@pytest.mark.parametrize(
+  ("name", "shown"),
+  [
+    ("plain name's \"é\" ☃ \\ $x$.jpg", "plain name's \"é\" ☃ \\ $x$.jpg"),
+    ("two\nlines\t\r\0.jpg", "two\\nlines\\t\\r\\x00.jpg"),
+    ("\x1b[31m\x7f\x85", "\\x1b[31m\\x7f\\x85"),
+    ("\u2028\u200b\U000e0001", "\\u2028\\u200b\\U000e0001"),
+    ("caf\udce9", "caf\\udce9"),
+    (Path("a\nb") / "c", "a\\nb/c"),
+    ("", ""),
+  ],
+)
+def test_names_in_messages_are_on_one_line(name, shown):
+  assert errors.printable(name) == shown
+  assert shown.isprintable()
+  shown.encode()
+
+
+def test_reasons_of_errors():
+  assert errors.reason_of(FileNotFoundError(2, "No such file or directory", "/a")) == "No such file or directory"
+  assert errors.reason_of(OSError("some text")) == "some text"
+  assert errors.reason_of(ValueError("embedded null byte")) == "embedded null byte"

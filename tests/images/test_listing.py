@@ -138,3 +138,17 @@ def test_paths_that_are_neither_a_folder_nor_a_list(tmp_path):
 def test_what_looks_like_many_images(tmp_path):
   assert is_list(tmp_path) and is_list("some.TXT") and is_list("a.list")
   assert not is_list("a.jpg") and not is_list("missing")
+
+
+def test_odd_names_are_escaped_in_messages(tmp_path):
+  for name in ("new\nline", "\x1b[31m", "\u2028"):
+    shown = name.encode("unicode_escape").decode()
+    with pytest.raises(InputError) as caught:
+      list_images(tmp_path / name)
+    assert str(caught.value) == f"there is no file or folder {tmp_path}/{shown}"
+    (tmp_path / name).mkdir()
+    with pytest.raises(InputError) as caught:
+      list_images(tmp_path / name)
+    assert str(caught.value).startswith(f"there are no images in {tmp_path}/{shown}: ")
+  _touch(tmp_path, b"odd/two\nlines caf\xe9.jpg")
+  assert list_images(tmp_path / "odd").skipped == (("two\\nlines caf\\udce9.jpg", "the name is not UTF-8"),)

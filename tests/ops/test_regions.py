@@ -6,7 +6,7 @@ import jaxtyping
 import numpy as np
 import pytest
 
-from cwf_jax.ops.regions import THRESHOLDS, find_regions, label_components
+from cwf_jax.ops.regions import THRESHOLDS, _find_regions, find_regions, label_components
 from tests.oracle import regions
 from tests.oracle.deviation import assert_close
 
@@ -342,15 +342,43 @@ def test_one_program_a_shape():
     traces.append(heatmaps.shape)
     return find_regions(heatmaps, THRESHOLDS)
 
-  find_regions.clear_cache()
+  _find_regions.clear_cache()
   for heatmaps in (draw((1, 7, 9)), draw((1, 7, 9), seed=1), draw_spiral(7, 9)[None], np.zeros((1, 7, 9), np.float32)):
     np.testing.assert_array_equal(traced(jnp.asarray(heatmaps)), find_regions(jnp.asarray(heatmaps), THRESHOLDS))
   assert traces == [(1, 7, 9)]
-  assert find_regions._cache_size() == 1  # called alone, too
+  assert _find_regions._cache_size() == 1  # called alone, too
+  for thresholds in (list(THRESHOLDS), np.asarray(THRESHOLDS), tuple(np.asarray(THRESHOLDS))):
+    find_regions(jnp.asarray(draw((1, 7, 9))), thresholds)
+  assert _find_regions._cache_size() == 1  # whatever sequence the thresholds are
+  find_regions(jnp.asarray(draw((1, 7, 9))))
+  assert _find_regions._cache_size() == 1  # and without any
+
+
+@pytest.mark.parametrize(
+  "thresholds",
+  [
+    *([0.25, 0.5, 1], (np.float32(0.25), np.float64(0.5), np.int64(1))),
+    *(np.array([0.25, 0.5, 1.0]), np.array([0.25, 0.5, 1.0], np.float32)),
+  ],
+  ids=["list", "NumPy's numbers", "array", "float32 array"],
+)
+@pytest.mark.parametrize("strict", [True, False], ids=["strict", "not strict"])
+def test_thresholds_are_any_sequence_of_numbers(thresholds, strict):
+  heatmaps = jnp.asarray(draw_coarse((2, 6, 8)))
+  found = find_regions(heatmaps, thresholds, strict)
+  assert found.shape == (2, 3, 4)
+  np.testing.assert_array_equal(found, find_regions(heatmaps, (0.25, 0.5, 1.0), strict))
+  np.testing.assert_array_equal(jax.jit(lambda maps: find_regions(maps, thresholds, strict))(heatmaps), found)
+
+
+def test_without_thresholds_those_of_the_method_are_taken():
+  heatmaps = jnp.asarray(draw((2, 6, 8)))
+  np.testing.assert_array_equal(find_regions(heatmaps), find_regions(heatmaps, THRESHOLDS))
+  np.testing.assert_array_equal(find_regions(heatmaps, strict=False), find_regions(heatmaps, THRESHOLDS, False))
 
 
 def test_no_thresholds_and_no_images():
-  assert find_regions(jnp.ones((2, 3, 4)), ()).shape == (2, 0, 4)
+  assert find_regions(jnp.ones((2, 3, 4)), ()).shape == find_regions(jnp.ones((2, 3, 4)), np.zeros(0)).shape == (2, 0, 4)
   assert find_regions(jnp.ones((0, 3, 4)), THRESHOLDS).shape == (0, 5, 4)
 
 
@@ -376,6 +404,8 @@ def test_a_threshold_out_of_range(threshold):
     find_regions(jnp.ones((1, 3, 4)), (0.1, threshold))
   assert "in [0, 1]" in str(caught.value)
   assert str((0.1, threshold)) in str(caught.value)
+  with pytest.raises(ValueError, match=r"in \[0, 1\]"):
+    find_regions(jnp.ones((1, 3, 4)), np.array([0.1, threshold]))
 
 
 def test_the_thresholds_of_the_method():
