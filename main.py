@@ -5,4 +5,4 @@ from absl import app
 from cwf_jax.cli import entry
 
 if __name__ == "__main__":
-  app.run(entry.run, flags_parser=entry.parse)
+  app.run(entry.run_and_leave, flags_parser=entry.parse)

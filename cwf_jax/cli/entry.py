@@ -17,10 +17,13 @@ from absl import app, flags
 from cwf_jax.cli.call import Answer, Call, FailedError, parse_call
 from cwf_jax.errors import InputError
 
+INTERRUPTED = 130
+"""The exit code after a Ctrl-C."""
+
 
 def main() -> None:
   """The console script `cwf-jax`."""
-  app.run(run, flags_parser=parse)
+  app.run(run_and_leave, flags_parser=parse)
 
 
 def parse(argv: list[str]) -> Call:
@@ -36,6 +39,21 @@ def parse(argv: list[str]) -> Call:
     sys.exit(_fail(error, 2))
 
 
+def run_and_leave(call: Call) -> int:
+  """As `run`, for a process of its own: one that was interrupted ends at once.
+
+  XLA compiles on threads of its own, which an interrupt does not stop. Python's shutdown would take the device away from
+  under them, and the process would die of it; what counts is committed and flushed by now.
+  """
+  code = run(call)
+  if code == INTERRUPTED:
+    for stream in (sys.stdout, sys.stderr):
+      with contextlib.suppress(OSError, ValueError):
+        stream.flush()
+    os._exit(code)
+  return code
+
+
 def run(call: Call) -> int:
   """Runs a call and returns its exit code."""
   interrupt = _Interrupt()
@@ -44,7 +62,7 @@ def run(call: Call) -> int:
       return _run(call, interrupt)
     except (Exception, KeyboardInterrupt) as error:
       if interrupt.came or isinstance(error, KeyboardInterrupt):
-        return _fail("interrupted", 130)
+        return _fail("interrupted", INTERRUPTED)
       raise
 
 
