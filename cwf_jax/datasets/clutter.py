@@ -30,8 +30,8 @@ def draw_clutter(size: Extent, generator: np.random.Generator, textures: tuple[I
   return kinds[int(generator.integers(len(kinds)))]()
 
 
-def draw_blob(size: Extent, box: tuple[float, float, float, float], part: float, generator: np.random.Generator) -> Image.Image:
-  """A mask ("L") of leaning bars that hide about `part` of a box, 0 to 1, beginning at one of its sides."""
+def draw_bar(size: Extent, box: tuple[float, float, float, float], part: float, generator: np.random.Generator) -> Image.Image:
+  """A mask ("L") of a leaning bar that hides about `part` of a box, 0 to 1, beginning at one of its sides."""
   left, top, right, bottom = box
   mask = Image.new("L", size)
   draw = ImageDraw.Draw(mask)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cwf_jax.datasets.clutter import draw_blob, draw_clutter
+from cwf_jax.datasets.clutter import draw_bar, draw_clutter
 from cwf_jax.datasets.groundtruth import LISTS, Query, write_groundtruth
 from cwf_jax.datasets.photographs import check_installed, open_photograph
 from cwf_jax.datasets.views import Camera, Light, Picture, Subject, cover, paste
@@ -187,7 +187,7 @@ def _draw(
   picture = camera.take(subject)
   if kind in ("hidden", "remnant"):
     part = generator.uniform(0.35, 0.6) if kind == "hidden" else generator.uniform(0.8, 0.9)
-    mask = draw_blob(camera.size, picture.seen[name].box, part, generator)
+    mask = draw_bar(camera.size, picture.seen[name].box, part, generator)
     return cover(picture, draw_clutter(camera.size, generator, textures), mask)
   if kind in ("pasted", "small"):
     behind = Camera(camera.size, generator.uniform(0.9, 1.2), shift=(-0.5 * camera.shift[0], -0.5 * camera.shift[1]))

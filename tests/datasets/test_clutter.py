@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cwf_jax.datasets.clutter import draw_blob, draw_clutter
+from cwf_jax.datasets.clutter import draw_bar, draw_clutter
 from cwf_jax.datasets.landmarks import SIZES
 
 SMALL = (96, 72)
@@ -95,7 +95,7 @@ def _hidden(mask, box):
 )
 def test_a_blob_hides_about_the_part_that_was_asked(left, top, width, height, part, seed):
   box, size = (left, top, left + width, top + height), (left + width + 30, top + height + 30)
-  mask = draw_blob(size, box, part, np.random.default_rng(seed))
+  mask = draw_bar(size, box, part, np.random.default_rng(seed))
   assert (mask.mode, mask.size) == ("L", size)
   assert set(np.unique(np.asarray(mask))) <= {0, 255}
   # The bar's edge leans by up to 0.15 of the box to either side of its middle, where it hides `part`. What it gains at one
@@ -108,7 +108,7 @@ def test_a_blob_hides_about_the_part_that_was_asked(left, top, width, height, pa
 @hypothesis.given(st.floats(0.15, 0.85), st.integers(0, 2**32))
 def test_a_blob_is_exact_where_its_edge_stays_in_the_box(part, seed):
   box = (30, 40, 330, 340)
-  mask = draw_blob((360, 480), box, part, np.random.default_rng(seed))
+  mask = draw_bar((360, 480), box, part, np.random.default_rng(seed))
   # Only the pixels of the edge are in doubt: one or two of the 300 across.
   assert abs(_hidden(mask, box) - part) <= 2 / 300
 
@@ -117,7 +117,7 @@ def test_a_blob_is_exact_where_its_edge_stays_in_the_box(part, seed):
 def test_a_blob_begins_at_any_of_the_four_sides(part):
   box, begins = (30, 40, 130, 140), set()
   for seed in range(40):
-    mask = np.asarray(draw_blob((160, 180), box, part, np.random.default_rng(seed)))[40:140, 30:130] == 255
+    mask = np.asarray(draw_bar((160, 180), box, part, np.random.default_rng(seed)))[40:140, 30:130] == 255
     sides = {"left": mask[:, 0], "top": mask[0], "right": mask[:, -1], "bottom": mask[-1]}
     whole = [name for name, pixels in sides.items() if pixels.all()]
     assert len(whole) == 1
@@ -128,7 +128,7 @@ def test_a_blob_begins_at_any_of_the_four_sides(part):
 
 def test_a_blob_is_the_generators():
   def draw(seed):
-    return np.asarray(draw_blob((160, 180), (30, 40, 130, 140), 0.5, np.random.default_rng(seed)))
+    return np.asarray(draw_bar((160, 180), (30, 40, 130, 140), 0.5, np.random.default_rng(seed)))
 
   np.testing.assert_array_equal(draw(5), draw(5))
   assert len({draw(seed).tobytes() for seed in range(10)}) == 10
