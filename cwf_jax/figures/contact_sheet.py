@@ -70,7 +70,7 @@ def draw_answers(
   for answer in answers[:MOST]:
     part = next((part for part in answer.classes[:1] if part.class_id is not None), None)
     entries.append(_Entry(_read(encoder, answer.path), class_id if part is None else part.class_id, part, None))
-  shown = _compute_heats(encoder, entries)
+  shown = _show_entries(encoder, entries)
   panels = []
   for place, (entry, common) in enumerate(zip(entries, shown, strict=True)):
     if place == 0:
@@ -117,7 +117,7 @@ def _shrink(encoder: Encoder, pixels: np.ndarray) -> _Picture:
   return _Picture(make_thumbnail(pixels, THUMBNAIL), pixels.shape[:2], fit_image(pixels, encoder.settings.protocol))
 
 
-def _compute_heats(encoder: Encoder, entries: Sequence[_Entry]) -> list[dict[str, Any]]:
+def _show_entries(encoder: Encoder, entries: Sequence[_Entry]) -> list[dict[str, Any]]:
   """What a panel shows of each entry: picture, map and the class's name."""
   mapped = [place for place, one in enumerate(entries) if isinstance(one.picture, _Picture) and one.class_id is not None]
   chosen = [entries[place] for place in mapped]
