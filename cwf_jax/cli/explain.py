@@ -1,6 +1,7 @@
 """`--mode=explain`: what the network sees in a photograph, or what made the score of two."""
 
 import json
+import os
 
 from absl import flags
 
@@ -81,6 +82,8 @@ def _save(reasons, names: tuple[str, ...], path: str, notes: tuple[str, ...]) ->
   from cwf_jax.figures.files import save_figure
   from cwf_jax.figures.reasons import draw_comparison, draw_explanation
 
+  short = tuple(os.path.basename(name) for name in names)
+  names = short if len(set(short)) == len(names) else names
   if len(names) == 1:
     save_figure(draw_explanation(reasons, names[0], notes), path)
   else:
