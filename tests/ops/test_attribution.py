@@ -10,7 +10,8 @@ from cwf_jax.ops.attribution import share_cells
 from cwf_jax.ops.pooling import pool_class_vectors
 from cwf_jax.ops.ranking import share_classes
 from cwf_jax.ops.whitening import apply_whitening, fit_whitening
-from tests.oracle import attribution, encoding
+from tests.ops.activations import draw, draw_mask
+from tests.oracle import attribution
 from tests.oracle.deviation import assert_close
 
 # Sums of positive float32 numbers, a few ulp (6e-8 each); whitening divides by lengths that the mean's removal made small.
@@ -39,28 +40,10 @@ def describe(features, cams, weights, mask, whitening, answers):
   return (aggregate(vectors) * answers).sum(1), share_classes(vectors, answers[:, None])[:, 0]
 
 
-def draw(shape, dimensions=None, seed=0):
-  """Features of which one channel never fires, maps of which the last is empty, channel weights, and unit answers."""
-  b, i, j, k, c = shape
-  random = np.random.default_rng(seed)
-  features = np.maximum(random.normal(size=(b, i, j, k)), 0.0).astype(np.float32)
-  cams = np.maximum(random.normal(size=(b, i, j, c)), 0.0).astype(np.float32)
-  cams /= np.maximum(cams.max((1, 2), keepdims=True), 1e-6)
-  if k > 1:
-    features[..., -1] = 0.0
-  if c > 1:
-    cams[..., -1] = 0.0
-  answers = random.normal(size=(b, dimensions or k))
-  answers = (answers / np.linalg.norm(answers, axis=1, keepdims=True)).astype(np.float32)
-  return features, cams, encoding.compute_channel_weights(features).astype(np.float32), answers
-
-
-def draw_mask(shape, seed=1):
-  """Of three images one has no cell inside the mask."""
-  mask = np.random.default_rng(seed).random(shape) < 0.6
-  if shape[0] == 3:
-    mask[1] = False
-  return mask
+def draw_with_answers(shape, dimensions=None, seed=0):
+  """As `draw`, and unit answers."""
+  answers = np.random.default_rng([seed, 1]).normal(size=(shape[0], dimensions or shape[3]))
+  return *draw(shape, seed), (answers / np.linalg.norm(answers, axis=1, keepdims=True)).astype(np.float32)
 
 
 def fit(channels, dimensions):
@@ -76,7 +59,7 @@ def to_device(*arrays):
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(("shape", "dimensions"), CASES, ids=str)
 def test_parts_equal_the_oracle_and_add_up_to_the_score(shape, dimensions, masked):
-  features, cams, weights, answers = draw(shape, dimensions)
+  features, cams, weights, answers = draw_with_answers(shape, dimensions)
   mask = draw_mask(shape[:3]) if masked else None
   whitening = None if dimensions is None else fit(shape[3], dimensions)
   parts = np.asarray(share(*to_device(features, cams, weights, answers), whitening, *to_device(mask)))
@@ -103,7 +86,7 @@ def test_values_by_hand():
 @pytest.mark.parametrize("whitened", [False, True])
 @pytest.mark.parametrize("empty", ["features", "cams", "weights", "answers", "mask"])
 def test_nothing_gives_zero(empty, whitened):
-  features, cams, weights, answers = draw((2, 3, 4, 8, 2), 5 if whitened else None)
+  features, cams, weights, answers = draw_with_answers((2, 3, 4, 8, 2), 5 if whitened else None)
   arrays = {"features": features, "cams": cams, "weights": weights, "answers": answers, "mask": np.ones((2, 3, 4), bool)}
   arrays[empty] = np.zeros_like(arrays[empty])
   *inputs, mask = to_device(*arrays.values())
@@ -112,14 +95,14 @@ def test_nothing_gives_zero(empty, whitened):
 
 def test_classes_that_cancel_give_numbers():
   whitening = fit(8, 5)
-  features, cams, weights, answers = draw((1, 2, 2, 8, 2), 5)
+  features, cams, weights, answers = draw_with_answers((1, 2, 2, 8, 2), 5)
   vector = np.asarray(pool_class_vectors(*to_device(features, cams, weights)))[0, 0]
   whitening = type(whitening)(jnp.asarray(vector), whitening.projection)  # the mean is the only class's own vector
   assert np.isfinite(share(*to_device(features, cams, weights, answers), whitening)).all()
 
 
 def test_padding_does_not_count_whatever_it_holds():
-  features, cams, weights, answers = draw((2, 3, 4, 8, 3), 5)
+  features, cams, weights, answers = draw_with_answers((2, 3, 4, 8, 3), 5)
   random = np.random.default_rng(2)
   padded = random.normal(scale=1e3, size=(2, 5, 6, 8)).astype(np.float32)
   padded_cams = random.normal(scale=1e3, size=(2, 5, 6, 3)).astype(np.float32)
@@ -135,7 +118,7 @@ def test_padding_does_not_count_whatever_it_holds():
 @pytest.mark.parametrize("whitened", [False, True])
 def test_under_vmap(whitened):
   whitening = fit(8, 5) if whitened else None
-  inputs = to_device(*draw((3, 2, 5, 8, 4), 5 if whitened else None), draw_mask((3, 2, 5)))
+  inputs = to_device(*draw_with_answers((3, 2, 5, 8, 4), 5 if whitened else None), draw_mask((3, 2, 5)))
 
   def one(*image):
     *arrays, mask = (array[None] for array in image)
@@ -156,7 +139,7 @@ def test_gradients_at_zeros_are_finite(whitened):
 @hypothesis.given(st.integers(0, 99), st.floats(1e-9, 1e9), st.booleans())
 def test_the_scale_of_a_map_does_not_matter(seed, scale, whitened):
   whitening = fit(8, 5) if whitened else None
-  features, cams, weights, answers = draw((2, 3, 4, 8, 5), 5 if whitened else None, seed)
+  features, cams, weights, answers = draw_with_answers((2, 3, 4, 8, 5), 5 if whitened else None, seed)
   scaled = cams * np.asarray([scale, 1.0, 1.0, 1.0, scale], np.float32)
   result = share(*to_device(features, scaled, weights, answers), whitening)
   expected = share(*to_device(features, cams, weights, answers), whitening)
@@ -165,6 +148,6 @@ def test_the_scale_of_a_map_does_not_matter(seed, scale, whitened):
 
 @hypothesis.given(st.integers(0, 99))
 def test_a_batch_is_its_images(seed):
-  whitening, inputs = fit(8, 5), to_device(*draw((3, 3, 4, 8, 5), 5, seed))
+  whitening, inputs = fit(8, 5), to_device(*draw_with_answers((3, 3, 4, 8, 5), 5, seed))
   alone = [share(*(array[i : i + 1] for array in inputs), whitening)[0] for i in range(3)]
   np.testing.assert_allclose(share(*inputs, whitening), jnp.stack(alone), atol=1e-6)  # another order of vectors
