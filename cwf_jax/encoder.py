@@ -9,6 +9,7 @@ section 2, is the recipe; `cwf_jax.ops` is its mathematics.
 """
 
 import dataclasses
+import os
 from typing import Any, NamedTuple
 
 import jax
@@ -22,10 +23,10 @@ from cwf_jax.errors import InputError
 from cwf_jax.models import checkpoint
 from cwf_jax.models.class_names import ClassList
 from cwf_jax.models.network import Preprocessing
-from cwf_jax.ops import aggregation, cams, pooling, weighting, whitening
+from cwf_jax.ops import aggregation, cams, pooling, resizing, weighting, whitening
 
 __all__ = [
-  *("Activations", "Encoder", "EncoderSettings", "Encoding", "encode"),
+  *("Activations", "Encoder", "EncoderSettings", "Encoding", "encode", "encoder_of"),
   *("load_encoder", "load_recorded_encoder", "most_probable"),
 ]
 
@@ -49,7 +50,7 @@ class Activations(NamedTuple):
 
   Attributes:
     features: [b i j k], X, >= 0, zero outside the image.
-    cam_features: [b i j d], A, >= 0, zero outside the image.
+    cam_features: [b i j d], A, >= 0, zero outside the image; a coarser map is resized to the features' cells.
     mask: [b i j], the cells inside the image.
     probabilities: [b c].
     taps: other maps that were asked for by name.
@@ -138,10 +139,11 @@ class Encoder:
       pixels = self.settings.preprocessing.apply(jnp.asarray(images), jnp.dtype(self.settings.dtype))
       output = self.network(pixels, jnp.asarray(sizes), (tap, *(name for name in taps if name != tap)))
     kept = {name: values.astype(jnp.float32) for name, values in output.taps.items()}
+    finer = kept[tap].shape[1] // output.mask.shape[1]
     return Activations(
       features=kept[tap],
-      cam_features=output.cam_features.astype(jnp.float32),
-      mask=output.mask,
+      cam_features=resizing.enlarge(output.cam_features.astype(jnp.float32), output.mask, finer),
+      mask=resizing.enlarge_mask(output.mask, finer),
       probabilities=jax.nn.softmax(output.logits),
       taps={name: kept[name] for name in taps},
       logits=output.logits,
@@ -240,12 +242,22 @@ def load_encoder(
   Raises:
     InputError: no such weights, or a damaged checkpoint.
   """
-  loaded = checkpoint.load_weights(weights)
+  return encoder_of(checkpoint.load_weights(weights), protocol, dtype, image_size, num_classes)
+
+
+def encoder_of(
+  loaded: checkpoint.LoadedNetwork,
+  protocol: str | protocols.Protocol = "paper",
+  dtype: str | None = None,
+  image_size: int | None = None,
+  num_classes: int = 64,
+) -> Encoder:
+  """As `load_encoder`, of weights that are loaded already."""
   config = loaded.network.config
   if isinstance(protocol, str):
     protocol = protocols.Protocol.preset(
       protocol, config.image_size if image_size is None else image_size, min(num_classes, config.num_classes)
-    )
+    ).for_network(config.size_multiple)
   preprocessing = config.preprocessing
   if protocol.reversed_means:
     preprocessing = preprocessing.with_means_reversed()
@@ -272,12 +284,15 @@ def load_recorded_encoder(
 ) -> Encoder:
   """The encoder whose identity an index, or whatever else `recorder` names, has recorded.
 
+  Weights whose folder is gone are looked for by their name: those that come with the package lie elsewhere on another machine.
+
   Raises:
     InputError: the weights are not there any more, or are others than those recorded; the message names both.
   """
   settings = protocols.Protocol.from_json(protocol)
+  moved = weights_folder is not None and not os.path.exists(weights_folder) and checkpoint.find_named(weights) is not None
   try:
-    encoder = load_encoder(weights_folder or weights, settings, dtype)
+    encoder = load_encoder(weights if moved else weights_folder or weights, settings, dtype)
   except InputError as error:
     raise InputError(f"{recorder} was made with the weights {weights}, which cannot be loaded: {error}") from None
   if encoder.settings.fingerprint != fingerprint:

@@ -47,6 +47,7 @@ class Protocol:
       up. "unscaled": all four divided by 16 and floored as they are (row 3).
     reversed_means: the preprocessing subtracts the channel means in reversed order (row 1).
     expand_with_query: query expansion adds the query's own descriptor to the first answers' (row 9).
+    size_multiple: images are resized to multiples of it, in pixels; the network decides (MobileNetV2: 32).
   """
 
   name: str
@@ -56,18 +57,20 @@ class Protocol:
   box_rule: str = "scaled"
   reversed_means: bool = False
   expand_with_query: bool = False
+  size_multiple: int = 1
 
   def __post_init__(self):
     for field, choices in (("size_rule", ("shorter_side", "fixed_frame")), ("box_rule", ("scaled", "unscaled"))):
       if getattr(self, field) not in choices:
         raise InputError(f"{field} is one of {', '.join(choices)}; found {getattr(self, field)!r}")
-    for field in ("image_size", "num_classes"):
+    for field in ("image_size", "num_classes", "size_multiple"):
       if type(getattr(self, field)) is not int:
         raise InputError(f"{field} is a whole number; found {getattr(self, field)!r}")
     if not 2 * CELL <= self.image_size <= 4096:
       raise InputError(f"image_size is a number of pixels from {2 * CELL} to 4096; found {self.image_size}")
-    if self.num_classes < 1:
-      raise InputError(f"num_classes is at least 1; found {self.num_classes}")
+    for field in ("num_classes", "size_multiple"):
+      if getattr(self, field) < 1:
+        raise InputError(f"{field} is at least 1; found {getattr(self, field)}")
 
   @classmethod
   def paper(cls, image_size: int = 720, num_classes: int = 64) -> "Protocol":
@@ -87,17 +90,27 @@ class Protocol:
       raise InputError(f"no protocol named {name!r}; there are {', '.join(presets)}")
     return presets[name](image_size, num_classes)
 
+  def for_network(self, size_multiple: int) -> "Protocol":
+    """The same protocol for a network that takes sizes of such multiples."""
+    return dataclasses.replace(self, size_multiple=size_multiple)
+
   @property
-  def _frame_longer(self) -> int:
-    return round(self.image_size * 1024 / 720)
+  def _frame(self) -> Size:
+    """The fixed frame, landscape."""
+    shorter, longer = self.image_size, round(self.image_size * 1024 / 720)
+    return _scaled(shorter, longer, 1.0, self.size_multiple)
+
+  @property
+  def _unit(self) -> int:
+    """Canvases and crops have whole cells and sizes that the network takes."""
+    return math.lcm(CELL, self.size_multiple)
 
   def resized(self, height: int, width: int) -> Size:
     """The (height, width) at which an indexed image of these pixels is computed; never under one cell a side."""
     if self.size_rule == "fixed_frame":
-      landscape = (self.image_size, self._frame_longer)
-      return landscape if width >= height else landscape[::-1]
+      return self._frame if width >= height else self._frame[::-1]
     scale = min(self.image_size / min(height, width), 2 * self.image_size / max(height, width))
-    return _scaled(height, width, scale)
+    return _scaled(height, width, scale, self.size_multiple)
 
   def resized_crop(self, height: int, width: int) -> Size:
     """The size at which a query's crop is classified: its own, floored to whole cells, never enlarged (row 4).
@@ -106,22 +119,23 @@ class Protocol:
     """
     fit = max(min(h / height, w / width) for h, w in self.crop_canvases)
     height, width = _scaled(height, width, min(1.0, fit))
-    return max(CELL, height // CELL * CELL), max(CELL, width // CELL * CELL)
+    unit = self._unit
+    return max(unit, height // unit * unit), max(unit, width // unit * unit)
 
   @property
   def canvases(self) -> tuple[Size, ...]:
     """The declared canvases of indexed images, smallest first: squares, 4:3, 3:2 and 2:1 in both orientations, or the frame."""
     if self.size_rule == "fixed_frame":
-      return ((self.image_size, self._frame_longer), (self._frame_longer, self.image_size))
-    shorter = _ceil_to_cells(self.image_size)
-    longer = [_ceil_to_cells(math.ceil(self.image_size * aspect)) for aspect in (4 / 3, 3 / 2, 2)]
+      return (self._frame, self._frame[::-1])
+    shorter = _ceil_to(self.image_size, self._unit)
+    longer = [_ceil_to(math.ceil(self.image_size * aspect), self._unit) for aspect in (4 / 3, 3 / 2, 2)]
     return ((shorter, shorter), *(pair for side in longer for pair in ((shorter, side), (side, shorter))))
 
   @property
   def crop_canvases(self) -> tuple[Size, ...]:
     """The declared canvases of query crops."""
     if self.size_rule == "fixed_frame":
-      return ((self._frame_longer, self._frame_longer),)
+      return ((self._frame[1], self._frame[1]),)
     return self.canvases
 
   def canvas(self, height: int, width: int) -> Size:
@@ -157,9 +171,9 @@ class Protocol:
 
   @classmethod
   def from_json(cls, values: dict) -> "Protocol":
-    """The inverse of `to_json`; a missing or unknown setting is an error."""
+    """The inverse of `to_json`; a missing or unknown setting is an error (an older index has no `size_multiple`)."""
     names = {field.name for field in dataclasses.fields(cls)}
-    if set(values) != names:
+    if set(values) | {"size_multiple"} != names:
       raise InputError(f"the protocol's settings should be {sorted(names)}; found {sorted(values)}")
     return cls(**values)
 
@@ -201,12 +215,13 @@ def fingerprint(weights_sha256: str, preprocessing: dict, tap: str, protocol: Pr
   return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _scaled(height: int, width: int, scale: float) -> Size:
-  return max(CELL, round(height * scale)), max(CELL, round(width * scale))
+def _scaled(height: int, width: int, scale: float, multiple: int = 1) -> Size:
+  least = max(CELL, multiple)
+  return max(least, round(height * scale / multiple) * multiple), max(least, round(width * scale / multiple) * multiple)
 
 
-def _ceil_to_cells(pixels: int) -> int:
-  return -(-pixels // CELL) * CELL
+def _ceil_to(pixels: int, unit: int) -> int:
+  return -(-pixels // unit) * unit
 
 
 def _smallest(canvases: tuple[Size, ...], height: int, width: int) -> Size:

@@ -212,6 +212,8 @@ def test_check_box_says_what_is_wrong(box, message):
     ({"image_size": 31}, "image_size is a number of pixels from 32"),
     ({"image_size": 5000}, "image_size is a number of pixels"),
     ({"num_classes": 0}, "num_classes is at least 1"),
+    ({"size_multiple": 0}, "size_multiple is at least 1"),
+    ({"size_multiple": 32.0}, "size_multiple is a whole number; found 32.0"),
   ],
 )
 def test_settings_are_checked(changes, message):
@@ -228,6 +230,73 @@ def test_presets():
   assert len({Protocol.paper(), Protocol.paper(), Protocol.reference()}) == 2  # hashable
 
 
+def _multiples(rule):
+  """A protocol of any size for a network of any multiple."""
+  return st.builds(
+    lambda image_size, multiple: Protocol.preset(rule, image_size).for_network(multiple),
+    st.integers(32, 1024),
+    st.sampled_from([1, 2, 8, 16, 32, 64]),
+  )
+
+
+ANY_MULTIPLE = st.one_of(_multiples("paper"), _multiples("reference"))
+
+
+def test_sizes_for_a_network_that_takes_multiples_by_hand():
+  protocol = Protocol.paper(224).for_network(32)
+  assert protocol.resized(1536, 2048) == (224, 288)  # 298.7
+  assert protocol.resized(2048, 1536) == (288, 224)
+  assert protocol.resized(500, 500) == (224, 224)
+  assert protocol.resized(1000, 4000) == (128, 448)  # 112 is halfway between 96 and 128
+  assert protocol.resized(1, 5000) == (32, 448)  # never under one multiple
+  assert protocol.canvases == (
+    (224, 224), (224, 320), (320, 224), (224, 352), (352, 224), (224, 448), (448, 224)
+  )  # fmt: skip
+  assert protocol.resized_crop(200, 300) == (192, 288)
+  assert protocol.resized_crop(31, 100) == (32, 96)
+  assert Protocol.paper(720).for_network(32).resized(1536, 2048) == (704, 960)  # 22.5 multiples, rounded to even
+  reference = Protocol.reference(720).for_network(32)
+  assert reference.canvases == ((704, 1024), (1024, 704)) and reference.resized(3, 2) == (1024, 704)
+
+
+def test_for_a_network_changes_the_multiple_alone():
+  for protocol in PRESETS:
+    assert protocol.for_network(1) == protocol and protocol.size_multiple == 1
+    other = protocol.for_network(32)
+    assert other != protocol and dataclasses.replace(other, size_multiple=1) == protocol
+
+
+@hypothesis.settings(max_examples=200)
+@hypothesis.given(protocol=ANY_MULTIPLE, height=SIDES, width=SIDES)
+def test_whatever_the_multiple_each_size_is_one_and_fits_its_canvas(protocol, height, width):
+  multiple = protocol.size_multiple
+  for canvas in (*protocol.canvases, *protocol.crop_canvases):
+    assert not canvas[0] % multiple and not canvas[1] % multiple
+  resized, crop = protocol.resized(height, width), protocol.resized_crop(height, width)
+  for size, canvas in ((resized, protocol.canvas(*resized)), (crop, protocol.crop_canvas(*crop))):
+    for side, room in zip(size, canvas, strict=True):
+      assert side % multiple == 0 and max(CELL, multiple) <= side <= room
+  assert not crop[0] % CELL and not crop[1] % CELL
+
+
+@hypothesis.settings(max_examples=100)
+@hypothesis.given(image_size=st.integers(32, 1024), height=SIDES, width=SIDES)
+def test_a_multiple_moves_a_size_by_half_of_it_at_most(image_size, height, width):
+  plain = Protocol.paper(image_size).resized(height, width)
+  for side, near in zip(plain, Protocol.paper(image_size).for_network(32).resized(height, width), strict=True):
+    assert abs(side - near) <= 16.5 or near == 32  # half of 32, and the rounding to a pixel
+
+
+@hypothesis.given(data=st.data(), height=st.integers(16, 5000), width=st.integers(16, 5000))
+def test_boxes_lie_on_the_map_of_a_network_that_takes_multiples(data, height, width):
+  protocol = Protocol.paper(224).for_network(32)
+  left, top = data.draw(st.floats(0, width - 16)), data.draw(st.floats(0, height - 16))
+  resized = protocol.resized(height, width)
+  cells = protocol.box_to_cells((left, top, width, height), (height, width), resized)
+  assert cells[2:] == (resized[1] // CELL, resized[0] // CELL)
+  assert 0 <= cells[0] < cells[2] and 0 <= cells[1] < cells[3]
+
+
 @pytest.mark.parametrize("protocol", PRESETS, ids=lambda p: f"{p.name}-{p.image_size}")
 def test_json_round_trip(protocol):
   assert Protocol.from_json(json.loads(json.dumps(protocol.to_json()))) == protocol
@@ -240,6 +309,14 @@ def test_json_with_other_names():
   del values["box_rule"]
   with pytest.raises(InputError, match="settings should be"):
     Protocol.from_json(values)
+
+
+def test_an_index_of_before_multiples_is_read():
+  values = Protocol.paper(320, 5).to_json()
+  assert values.pop("size_multiple") == 1
+  assert Protocol.from_json(values) == Protocol.paper(320, 5)
+  mobile = Protocol.paper(224).for_network(32)
+  assert Protocol.from_json(json.loads(json.dumps(mobile.to_json()))) == mobile
 
 
 def test_fingerprint_changes_with_each_part_and_with_no_other():

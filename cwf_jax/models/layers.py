@@ -7,6 +7,8 @@ is lowered, so an exported program has the form of the platform that it is expor
 """
 
 import functools
+import operator
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +17,15 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from cwf_jax.models import winograd
+
+Activation = Callable[[Array], Array]
+
+_LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+
+def identity(maps: Array) -> Array:
+  """The activation of a linear layer."""
+  return maps
 
 
 def valid_mask(sizes: Int[Array, "b 2"], shape: tuple[int, int]) -> Bool[Array, "b i j"]:
@@ -36,6 +47,11 @@ def convolve_3x3(images: Float[Array, "b i j c"], kernel: Float[Array, "3 3 c k"
   return lax.platform_dependent(images, kernel, cpu=on_cpu, default=_convolve_lax)
 
 
+def convolve_3x3_halving(images: Float[Array, "b i j c"], kernel: Float[Array, "3 3 c k"]) -> Float[Array, "b i2 j2 k"]:
+  """The same at every second cell. Padding lies below and at the right only: what "same" means where sizes are even."""
+  return lax.conv_general_dilated(images, kernel, (2, 2), ((0, 1), (0, 1)), dimension_numbers=_LAYOUT)
+
+
 def max_pool_2x2(images: Float[Array, "b i j c"]) -> Float[Array, "b i2 j2 c"]:
   """The maximum of each 2x2 block; an odd last row or column is dropped, as in Keras and PyTorch.
 
@@ -52,16 +68,63 @@ def average_valid(maps: Float[Array, "b i j d"], mask: Bool[Array, "b i j"]) -> 
 
 
 class MaskedConv(nnx.Module):
-  """A 3x3 convolution with bias and ReLU whose output is zero outside the mask."""
+  """A convolution with bias and activation whose output is zero outside the mask.
 
-  def __init__(self, channels_in: int, channels_out: int, *, rngs: nnx.Rngs):
+  This one is 3x3; the others differ in `kernel_shape` and `convolve`. Batch norm is folded into kernel and bias: while a
+  network is trained, `training.normalization` puts it between the two.
+  """
+
+  def __init__(
+    self, channels_in: int, channels_out: int, *, rngs: nnx.Rngs, stride: int = 1, activation: Activation = jax.nn.relu
+  ):
+    """With He's initial values; `stride` 2 pads below and at the right only, as "same" does for even sizes."""
+    self.stride = stride
+    self.activation = activation
     initialize = nnx.initializers.he_normal()
-    self.kernel = nnx.Param(initialize(rngs.params(), (3, 3, channels_in, channels_out), jnp.float32))
+    self.kernel = nnx.Param(initialize(rngs.params(), self.kernel_shape(channels_in, channels_out), jnp.float32))
     self.bias = nnx.Param(jnp.zeros((channels_out,), jnp.float32))
 
-  def __call__(self, maps: Float[Array, "b i j c"], mask: Bool[Array, "b i j"]) -> Float[Array, "b i j k"]:
-    result = convolve_3x3(maps, self.kernel[...].astype(maps.dtype)) + self.bias[...].astype(maps.dtype)
-    return jnp.where(mask[..., None], jax.nn.relu(result), jnp.zeros((), maps.dtype))
+  @staticmethod
+  def kernel_shape(channels_in: int, channels_out: int) -> tuple[int, int, int, int]:
+    """(rows, columns, input channels that an output channel sees, output channels)."""
+    return (3, 3, channels_in, channels_out)
+
+  def convolve(self, maps: Float[Array, "b i j c"], kernel: Array) -> Float[Array, "b i2 j2 k"]:
+    """The convolution alone, with a kernel in the place of the layer's own."""
+    return convolve_3x3(maps, kernel) if self.stride == 1 else convolve_3x3_halving(maps, kernel)
+
+  def __call__(self, maps: Float[Array, "b i j c"], mask: Bool[Array, "b i2 j2"]) -> Float[Array, "b i2 j2 k"]:
+    """The layer; `mask` marks the valid cells of its output."""
+    result = self.convolve(maps, self.kernel[...].astype(maps.dtype)) + self.bias[...].astype(maps.dtype)
+    return self.finish(result, mask)
+
+  def finish(self, result: Float[Array, "b i j k"], mask: Bool[Array, "b i j"]) -> Float[Array, "b i j k"]:
+    """The activation, and zeros outside the mask."""
+    return jnp.where(mask[..., None], self.activation(result), jnp.zeros((), result.dtype))
+
+
+class PointwiseConv(MaskedConv):
+  """A convolution of 1x1: a product over the channels of each cell."""
+
+  @staticmethod
+  def kernel_shape(channels_in: int, channels_out: int) -> tuple[int, int, int, int]:
+    return (1, 1, channels_in, channels_out)
+
+  def convolve(self, maps: Float[Array, "b i j c"], kernel: Array) -> Float[Array, "b i j k"]:
+    return jnp.einsum("bijc,ck->bijk", maps, kernel[0, 0])
+
+
+class DepthwiseConv(MaskedConv):
+  """A 3x3 convolution of each channel by itself; `channels_in` and `channels_out` are the same."""
+
+  @staticmethod
+  def kernel_shape(channels_in: int, channels_out: int) -> tuple[int, int, int, int]:
+    return (3, 3, 1, channels_out)
+
+  def convolve(self, maps: Float[Array, "b i j c"], kernel: Array) -> Float[Array, "b i2 j2 c"]:
+    shifted = functools.partial(_depthwise_shifted, stride=self.stride)
+    grouped = functools.partial(_depthwise_lax, stride=self.stride)
+    return lax.platform_dependent(maps, kernel, cpu=shifted, default=grouped)
 
 
 class CenteredClassifier(nnx.Module):
@@ -81,9 +144,26 @@ class CenteredClassifier(nnx.Module):
 
 
 def _convolve_lax(images: Float[Array, "b i j c"], kernel: Float[Array, "3 3 c k"]) -> Float[Array, "b i j k"]:
+  return lax.conv_general_dilated(images, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=_LAYOUT)
+
+
+def _depthwise_lax(images: Float[Array, "b i j c"], kernel: Float[Array, "3 3 1 c"], stride: int) -> Array:
+  padding = (((1, 1), (1, 1)), ((0, 1), (0, 1)))[stride - 1]
+  channels = images.shape[-1]
   return lax.conv_general_dilated(
-    images, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
+    images, kernel, (stride, stride), padding, dimension_numbers=_LAYOUT, feature_group_count=channels
   )
+
+
+def _depthwise_shifted(images: Float[Array, "b i j c"], kernel: Float[Array, "3 3 1 c"], stride: int) -> Array:
+  """Nine shifted multiply-adds: a grouped convolution is eight times slower on a CPU."""
+  rows, columns = images.shape[1] // stride * stride, images.shape[2] // stride * stride
+  before = 2 - stride
+  padded = jnp.pad(images, ((0, 0), (before, 1), (before, 1), (0, 0)))
+  terms = [
+    padded[:, i : i + rows : stride, j : j + columns : stride] * kernel[i, j, 0] for i in range(3) for j in range(3)
+  ]
+  return functools.reduce(operator.add, terms)
 
 
 def _max_pool_slices(images: Float[Array, "b i j c"]) -> Float[Array, "b i2 j2 c"]:

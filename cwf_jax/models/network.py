@@ -4,7 +4,7 @@ import dataclasses
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, DTypeLike, Float, UInt8
+from jaxtyping import Array, Bool, DTypeLike, Float, Real
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,11 +30,16 @@ class Preprocessing:
     """The published VGG networks: BGR less the means of ImageNet, no scale."""
     return cls("bgr", (103.939, 116.779, 123.68), (1.0, 1.0, 1.0))
 
+  @classmethod
+  def symmetric(cls) -> "Preprocessing":
+    """RGB from -1 to 1: MobileNetV2 as Keras publishes it, and the networks that are trained here."""
+    return cls("rgb", (127.5, 127.5, 127.5), (1 / 127.5, 1 / 127.5, 1 / 127.5))
+
   def with_means_reversed(self) -> "Preprocessing":
     """The means in the wrong order, as the published code subtracts them (METHOD section 7, row 1)."""
     return dataclasses.replace(self, mean=self.mean[::-1])
 
-  def apply(self, images: UInt8[Array, "b h w 3"], dtype: DTypeLike = jnp.float32) -> Float[Array, "b h w 3"]:
+  def apply(self, images: Real[Array, "b h w 3"], dtype: DTypeLike = jnp.float32) -> Float[Array, "b h w 3"]:
     """RGB pixels, 0 to 255, as the network's input in `dtype`; computed in float32."""
     pixels = images.astype(jnp.float32)
     if self.channel_order == "bgr":

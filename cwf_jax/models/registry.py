@@ -16,6 +16,7 @@ from flax import nnx
 
 from cwf_jax.errors import InputError
 from cwf_jax.models import parameters
+from cwf_jax.models.mobilenet_v2 import MobileNetV2, MobileNetV2Config
 from cwf_jax.models.vgg16_cam import VGG16CAM, VGG16CAMConfig
 
 
@@ -30,6 +31,8 @@ NETWORKS: Mapping[str, Entry] = types.MappingProxyType(
   {
     "vgg16_cam": Entry(VGG16CAM, VGG16CAMConfig.vgg16()),
     "vgg16_cam_quarter": Entry(VGG16CAM, VGG16CAMConfig.narrow(0.25, image_size=320)),
+    "vgg16_cam_small": Entry(VGG16CAM, VGG16CAMConfig.small()),
+    "mobilenet_v2": Entry(MobileNetV2, MobileNetV2Config()),
   }
 )
 
@@ -54,7 +57,12 @@ def build(name: str, seed: int = 0) -> nnx.Module:
   They are drawn on the host as whole numbers, so an index that an accelerator made with random weights is searched with
   the same weights on a laptop. It is faster than running the constructor, too, since nothing is compiled.
   """
-  abstract = build_abstract(name)
+  return draw(name, None, seed)
+
+
+def draw(name: str, config: Any = None, seed: int = 0) -> nnx.Module:
+  """As `build`, with settings other than the name's own if they are given."""
+  abstract = build_abstract(name, config)
   shapes = parameters.list_parameters(abstract)
   drawn = {path: parameters.draw_parameter(path, leaf.shape, seed) for path, leaf in shapes.items()}
   return parameters.with_parameters(abstract, drawn)

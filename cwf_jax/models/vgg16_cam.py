@@ -35,6 +35,7 @@ class VGG16CAMConfig:
   preprocessing: Preprocessing = Preprocessing.caffe()
 
   stride = 16
+  size_multiple = 1
   feature_tap = "conv5_1"
 
   @classmethod
@@ -51,6 +52,17 @@ class VGG16CAMConfig:
       cam_channels=max(1, round(width * full.cam_channels)),
       num_classes=num_classes,
       image_size=image_size,
+    )
+
+  @classmethod
+  def small(cls, image_size: int = 256, num_classes: int = 1000) -> "VGG16CAMConfig":
+    """A quarter of the width up to block 4, half of it from block 5 on: features and CAMs are wide where cells are few."""
+    return cls(
+      widths=(16, 32, 64, 128, 256),
+      cam_channels=512,
+      num_classes=num_classes,
+      image_size=image_size,
+      preprocessing=Preprocessing.symmetric(),
     )
 
   @property
