@@ -31,12 +31,10 @@ from cwf_jax.models import parameters, registry
 from cwf_jax.models.class_names import ClassList
 from cwf_jax.models.parameters import hash_parameters
 
-DEFAULT = "random:vgg16_cam_quarter"
-"""What "default" means until trained weights ship."""
-
 FORMAT = 1
 JSON_NAME, ARRAYS_NAME, WHITENING_NAME = "checkpoint.json", "arrays", "whitening.npz"
 WHITENING_KEYS = ("mean", "projection")
+STORED = {"float32": np.float32, "float16": np.float16}
 # What people hand over by mistake; none of these is opened further than its first bytes.
 MAGIC = {b"PK\x03\x04": "zip (a PyTorch, Keras or NumPy archive)", b"\x89HDF": "HDF5", b"\x80": "pickle", b"\x1f\x8b": "gzip"}
 
@@ -79,31 +77,37 @@ def search_folders() -> list[pathlib.Path]:
   return [pathlib.Path(__file__).parent.parent / "weights", home.expanduser()]
 
 
+def find_named(name: str) -> pathlib.Path | None:
+  """The folder of the checkpoint of that name in one of `search_folders()`, or None; a path is no name."""
+  if not name or pathlib.PurePath(name).name != name or name == "..":
+    return None
+  return next((folder / name for folder in search_folders() if (folder / name / JSON_NAME).is_file()), None)
+
+
 def load_weights(name: str | os.PathLike[str] = "default", seed: int = 0) -> LoadedNetwork:
   """Finds weights by name, or takes them from a folder.
 
   Args:
-    name: "default"; "random:NETWORK"; a name in one of `search_folders()`; the path of a checkpoint's folder. A bare name
-      is looked for in the folders first: "./NAME" is always a path.
+    name: a name in one of `search_folders()`, where "default" is the one that comes with the package; "random:NETWORK"; the
+      path of a checkpoint's folder. A bare name is looked for in the folders first: "./NAME" is always a path.
     seed: of random weights.
 
   Raises:
     InputError: there is nothing of that name; the message lists what there is.
     CheckpointError: there is, and it cannot be used.
   """
-  text = DEFAULT if name == "default" else os.fspath(name)
+  text = os.fspath(name)
   kind, separator, network_name = text.partition(":")
   if separator and kind == "random":
     return _build_random(network_name, seed)
-  if text and pathlib.PurePath(text).name == text and text != "..":
-    for folder in search_folders():
-      if (folder / text / JSON_NAME).is_file():
-        return load_checkpoint(folder / text)
+  named = find_named(text)
+  if named is not None:
+    return load_checkpoint(named)
   path = pathlib.Path(text).expanduser()
   if text and path.exists():
     return load_checkpoint(path)
   found = [entry.parent.name for folder in search_folders() for entry in sorted(folder.glob(f"*/{JSON_NAME}"))]
-  known = ["default", *found, *(f"random:{network}" for network in registry.network_names())]
+  known = [*found, *(f"random:{network}" for network in registry.network_names())]
   raise InputError(f"no weights {text!r}: no such folder, and no such name among {', '.join(dict.fromkeys(known))}")
 
 
@@ -115,6 +119,7 @@ def save_checkpoint(
   classes: ClassList,
   whitening: Mapping[str, np.ndarray] | None = None,
   metadata: Mapping[str, Any] | None = None,
+  stored: str = "float32",
 ) -> None:
   """Writes a checkpoint whole or not at all: a temporary folder beside it is renamed when everything is in it.
 
@@ -125,6 +130,8 @@ def save_checkpoint(
     classes: one for each output.
     whitening: "mean" [k] and "projection" [k d], to whiten class vectors with.
     metadata: anything that JSON can hold, for people to read.
+    stored: "float32", or "float16" for half the disk: the parameters are rounded first, so what is loaded, in float32
+      again, is what was saved and hashed.
 
   Raises:
     InputError: the folder exists, or the parts do not fit together.
@@ -133,6 +140,11 @@ def save_checkpoint(
   if os.path.lexists(target):
     raise InputError(f"{target} exists already; a checkpoint is never written over: name another folder or remove it")
   arrays = jax.device_get(parameters.list_parameters(network))
+  if stored not in STORED:
+    raise InputError(f"parameters are stored as {' or '.join(STORED)}, not {stored!r}")
+  with np.errstate(over="ignore"):  # what is too large is refused with everything else
+    written = {path: array.astype(STORED[stored]) for path, array in arrays.items()}
+  arrays = {path: array.astype(np.float32) for path, array in written.items()}
   problems = _check_parts(network_name, network.config, arrays, classes) + _check_whitening(whitening, network.config)
   if problems:
     raise InputError(f"this network cannot be saved as {network_name!r}: {'; '.join(problems)}")
@@ -141,6 +153,7 @@ def save_checkpoint(
     "name": target.name,
     "network": network_name,
     "config": registry.config_to_json(network.config),
+    "stored": stored,
     "sha256": parameters.hash_arrays(arrays),
     "whitening_sha256": None if whitening is None else parameters.hash_arrays(whitening),
     "metadata": dict(metadata or {}),
@@ -151,7 +164,7 @@ def save_checkpoint(
   target.parent.mkdir(parents=True, exist_ok=True)
   temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
   try:
-    _write_arrays(temporary / ARRAYS_NAME, arrays)
+    _write_arrays(temporary / ARRAYS_NAME, written)
     if whitening is not None:
       np.savez(temporary / WHITENING_NAME, **{key: np.asarray(whitening[key]) for key in WHITENING_KEYS})
     (temporary / JSON_NAME).write_text(text, encoding="utf-8")
@@ -172,7 +185,7 @@ def load_checkpoint(folder: str | os.PathLike[str]) -> LoadedNetwork:
   content = _read_json(path)
   problems: list[str] = []
   name, config, classes = _read_settings(content, problems)
-  arrays = _read_arrays(path / ARRAYS_NAME, problems)
+  arrays = _read_arrays(path / ARRAYS_NAME, content.get("stored", "float32"), problems)
   whitening = _read_whitening(path / WHITENING_NAME, content.get("whitening_sha256"), problems)
   if arrays is not None:
     if parameters.hash_arrays(arrays) != content.get("sha256"):
@@ -247,9 +260,12 @@ def _write_arrays(folder: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> Non
 
   with ocp.StandardCheckpointer() as checkpointer:
     checkpointer.save(folder, traverse_util.unflatten_dict(dict(arrays), sep="/"))
+  mark = folder / "commit_success.txt"
+  if mark.exists():  # orbax names the temporary folder in it, which is nobody's concern
+    mark.write_text("Checkpoint commit was successful\n", encoding="utf-8")
 
 
-def _read_arrays(folder: pathlib.Path, problems: list[str]) -> dict[str, np.ndarray] | None:
+def _read_arrays(folder: pathlib.Path, stored: Any, problems: list[str]) -> dict[str, np.ndarray] | None:
   import orbax.checkpoint as ocp
 
   if not folder.is_dir():
@@ -258,7 +274,9 @@ def _read_arrays(folder: pathlib.Path, problems: list[str]) -> dict[str, np.ndar
   try:
     with ocp.StandardCheckpointer() as checkpointer:
       tree = checkpointer.restore(folder)
-    return {path: np.asarray(leaf) for path, leaf in traverse_util.flatten_dict(tree, sep="/").items()}
+    arrays = {path: np.asarray(leaf) for path, leaf in traverse_util.flatten_dict(tree, sep="/").items()}
+    halves = stored == "float16"
+    return {path: array.astype(np.float32) if halves and array.dtype == np.float16 else array for path, array in arrays.items()}
   except Exception as error:  # a damaged folder fails in as many ways as orbax and TensorStore have parts
     problems.append(f"{ARRAYS_NAME}/ cannot be read: {_first_line(error)}")
     return None

@@ -152,8 +152,8 @@ def test_weights_are_found_by_name(tiny_network, tmp_path, monkeypatch):
     checkpoint.load_weights("tinny")
 
 
-def test_default_and_random_weights_say_so():
-  loaded = checkpoint.load_weights()
+def test_random_weights_say_so():
+  loaded = checkpoint.load_weights("random:vgg16_cam_quarter")
   assert loaded.is_random
   assert loaded.name == "random:vgg16_cam_quarter"
   assert loaded.classes == ClassList.imagenet()
@@ -168,8 +168,88 @@ def test_nothing_in_a_checkpoint_is_a_pickle(tiny_network, tmp_path):
       assert not path.read_bytes().startswith(b"\x80"), path
 
 
+def test_no_file_names_the_folder_that_it_was_saved_in(tiny_network, tmp_path):
+  folder = _save(tmp_path / "mine", tiny_network)
+  for path in folder.rglob("*"):
+    if path.is_file():
+      assert str(tmp_path).encode() not in path.read_bytes(), path
+
+
 def test_the_default_width_has_its_published_shape():
   shapes = parameters.describe_arrays(parameters.list_parameters(registry.build_abstract("vgg16_cam")))
   assert shapes["conv5_1/kernel"] == "float32 (3, 3, 512, 512)"
   assert shapes["cam/kernel"] == "float32 (3, 3, 512, 1024)"
   assert shapes["classifier/kernel"] == "float32 (1024, 1000)"
+
+
+def _rounded(network):
+  """The same network with the values that half precision has."""
+  arrays = {path: np.asarray(array) for path, array in parameters.list_parameters(network).items()}
+  return parameters.with_parameters(network, {path: a.astype(np.float16).astype(np.float32) for path, a in arrays.items()})
+
+
+def _size(folder):
+  return sum(path.stat().st_size for path in (folder / "arrays").rglob("*") if path.is_file())
+
+
+def test_half_precision_on_disk_comes_back_rounded_and_in_float32(tiny_network, tmp_path):
+  loaded = checkpoint.load_weights(_save(tmp_path / "half", tiny_network, stored="float16"))
+  expected = _rounded(tiny_network)
+  assert loaded.sha256 == parameters.hash_parameters(expected) == parameters.hash_parameters(loaded.network)
+  assert loaded.sha256 != parameters.hash_parameters(tiny_network)
+  held = parameters.list_parameters(loaded.network)
+  assert {str(array.dtype) for array in held.values()} == {"float32"}
+  for path, array in parameters.list_parameters(tiny_network).items():
+    # 11 bits of mantissa; below 6e-5 they are fewer
+    np.testing.assert_allclose(held[path], array, rtol=2**-11, atol=2**-25)
+  content = json.loads((tmp_path / "half" / "checkpoint.json").read_text())
+  assert content["stored"] == "float16" and set(content["parameters"]) == set(held)
+  assert all(told.startswith("float32 ") for told in content["parameters"].values())  # what is loaded
+
+
+def test_half_precision_takes_half_the_disk(tiny_network, tmp_path):
+  whole, half = _save(tmp_path / "whole", tiny_network), _save(tmp_path / "half", tiny_network, stored="float16")
+  assert json.loads((whole / "checkpoint.json").read_text())["stored"] == "float32"
+  assert _size(half) < 0.6 * _size(whole)
+
+
+def test_what_was_rounded_once_is_saved_as_it_is(tiny_network, tmp_path):
+  first = checkpoint.load_weights(_save(tmp_path / "first", tiny_network, stored="float16"))
+  for stored in ("float16", "float32"):
+    again = checkpoint.load_weights(_save(tmp_path / stored, first.network, stored=stored))
+    assert again.sha256 == first.sha256
+
+
+@pytest.mark.parametrize("stored", ["bfloat16", "float64", "", None])
+def test_another_precision_is_refused(tiny_network, tmp_path, stored):
+  with pytest.raises(InputError, match=f"stored as float32 or float16, not {stored!r}"):
+    _save(tmp_path / "mine", tiny_network, stored=stored)
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_half_precision_under_another_name_is_refused(tiny_network, tmp_path):
+  folder = _save(tmp_path / "mine", tiny_network, stored="float16")
+  content = json.loads((folder / "checkpoint.json").read_text())
+  for stored in ({"stored": "float32"}, {}):
+    (folder / "checkpoint.json").write_text(json.dumps({k: v for k, v in content.items() if k != "stored"} | stored))
+    with pytest.raises(checkpoint.CheckpointError, match=r"conv1_1/kernel is float16 .*, the network's is float32"):
+      checkpoint.load_checkpoint(folder)
+
+
+def test_a_checkpoint_of_before_half_precision_is_read(tiny_network, tmp_path):
+  folder = _save(tmp_path / "mine", tiny_network)
+  content = json.loads((folder / "checkpoint.json").read_text())
+  del content["stored"]
+  (folder / "checkpoint.json").write_text(json.dumps(content))
+  assert checkpoint.load_checkpoint(folder).sha256 == parameters.hash_parameters(tiny_network)
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")
+def test_values_beyond_half_precision_are_refused(tiny_network, tmp_path):
+  arrays = {path: np.array(array) for path, array in parameters.list_parameters(tiny_network).items()}
+  arrays["cam/bias"][0] = 1e6
+  large = parameters.with_parameters(tiny_network, arrays)
+  with pytest.raises(InputError, match="cam/bias holds values that are not finite"):
+    _save(tmp_path / "mine", large, stored="float16")
+  assert list(tmp_path.iterdir()) == []
+  assert checkpoint.load_weights(_save(tmp_path / "mine", large)).sha256 == parameters.hash_parameters(large)
