@@ -1,0 +1,49 @@
+"""`--mode=convert`: a weight file of another library into a checkpoint."""
+
+from pathlib import Path
+
+from absl import flags
+
+from cwf_jax.cli.call import CallError
+from cwf_jax.errors import printable
+
+EXAMPLES = """
+  python main.py --mode=convert --source=mobilenet_v2.h5 --output=mobilenet_v2.weights
+  python main.py --mode=convert --source=my.weights.h5 --layout=keras3 --output=my.weights
+  python weights/convert.py --source=mobilenet_v2.h5 --output=mobilenet_v2.weights
+
+Reads HDF5 as Keras writes it: keras-h5 (Keras 2, and model.save("x.h5") of Keras 3) and keras3
+(model.save_weights("x.weights.h5")). A file that is something else, lacks a weight, has one too
+many or one of another shape is refused, with everything that is wrong with it. A pickle is never
+read. --weights=FOLDER then takes the checkpoint.
+"""
+
+
+def define_flags(values: flags.FlagValues) -> None:
+  """The flags of this mode."""
+  text = flags.DEFINE_string
+  text("source", None, "the weight file", flag_values=values)
+  text("network", "mobilenet_v2", "the network that it holds", flag_values=values)
+  flags.DEFINE_enum("layout", "auto", ["auto", "keras-h5", "keras3"], "how it holds it; auto: as found", flag_values=values)
+  text("output", None, "the checkpoint's folder; it must not be there yet", flag_values=values)
+
+
+def run(values: flags.FlagValues, console) -> int:
+  """Runs the mode: a line about the checkpoint goes to standard output."""
+  for flag, kind in (("source", "FILE"), ("output", "FOLDER")):
+    if not values[flag].value:
+      raise CallError(f"--mode=convert needs --{flag}={kind}; --mode=convert --help shows examples")
+  from cwf_jax.conversion.convert import convert
+
+  source, output = values["source"].value, values["output"].value
+  converted = convert(source, values["network"].value, output, values["layout"].value)
+  tell(converted, output, console)
+  return 0
+
+
+def tell(converted, folder: str, console) -> None:
+  """A conversion's notes, as remarks, and the line about its checkpoint."""
+  for note in converted.notes:
+    console.say(f"note: {note}")
+  size = sum(file.stat().st_size for file in Path(folder).expanduser().rglob("*") if file.is_file())
+  print(f"{printable(folder)}: {converted.network_name}, {size / 1e6:.1f} MB, read as {converted.layout}")

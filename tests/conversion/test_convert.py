@@ -1,0 +1,102 @@
+"""Files into checkpoints: the real ones, and what is refused before anything is written."""
+
+import h5py
+import numpy as np
+import pytest
+
+from cwf_jax.conversion import files, tables
+from cwf_jax.conversion.convert import Converted, convert, read_network
+from cwf_jax.conversion.files import ConversionError
+from cwf_jax.errors import InputError
+from cwf_jax.models import parameters, registry
+from cwf_jax.models.checkpoint import load_weights
+from cwf_jax.models.class_names import ClassList
+from tests.conversion.foreign import REAL, draw_weights, write_keras_h5, write_mobilenet_v2
+
+real = pytest.mark.skipif(
+  not all(path.exists() for path in REAL.values()), reason="the project's data pack (shared/data/weights) is not here"
+)
+
+
+@pytest.fixture(scope="module")
+def real_readings():
+  return [read_network(REAL[layout], "mobilenet_v2") for layout in tables.LAYOUTS]
+
+
+@real
+def test_both_real_files_give_the_same_parameters(real_readings):
+  first, second = real_readings
+  assert (first[0], second[0]) == tables.LAYOUTS and first[2] == second[2] == ()
+  expected = parameters.describe_arrays(parameters.list_parameters(registry.build_abstract("mobilenet_v2")))
+  assert parameters.describe_arrays(first[1]) == parameters.describe_arrays(second[1]) == expected
+  for path, array in first[1].items():
+    np.testing.assert_array_equal(array, second[1][path])
+
+
+@real
+def test_a_checkpoint_says_where_it_comes_from(tmp_path):
+  source = REAL[tables.KERAS_H5]
+  converted = convert(source, "mobilenet_v2", tmp_path / "mine", origin={"licence": "Apache-2.0"})
+  sha256 = files.hash_file(source)
+  assert converted == Converted(str(tmp_path / "mine"), "mobilenet_v2", "keras-h5", sha256, ())
+  loaded = load_weights(tmp_path / "mine")
+  assert loaded.classes == ClassList.imagenet() and not loaded.is_random
+  told = {"source": source.name, "source_sha256": sha256, "layout": "keras-h5", "notes": [], "licence": "Apache-2.0"}
+  assert told.items() <= loaded.metadata.items()
+  assert "folded" in loaded.metadata["conversion"] and str(source.parent) not in str(loaded.metadata)
+  with pytest.raises(InputError, match="exists already"):
+    convert(source, "mobilenet_v2", tmp_path / "mine")
+
+
+@real
+def test_the_published_names_are_taken(tmp_path, real_readings):
+  """The names of the file that Keras publishes, which is not here: known by what others wrote about it."""
+  aliases = {layer: alias for alias, layer in tables.find_tables("mobilenet_v2")["keras-h5"].aliases.items()}
+  weights = {}
+  with h5py.File(REAL[tables.KERAS_H5]) as file:
+    for layer in (name.decode() for name in file.attrs["layer_names"]):
+      names = [name.decode() for name in file[layer].attrs["weight_names"]]
+      if names:
+        weights[aliases.get(layer, layer)] = {
+          name.rpartition("/")[2].removesuffix(":0"): file[layer][name][()] for name in names
+        }
+  layout, arrays, notes = read_network(write_keras_h5(tmp_path / "published.h5", weights), "mobilenet_v2")
+  assert (layout, notes) == ("keras-h5", ())
+  for path, array in real_readings[0][1].items():
+    np.testing.assert_array_equal(arrays[path], array)
+
+
+def test_another_network_is_refused_and_nothing_is_written(tmp_path):
+  source = write_keras_h5(tmp_path / "small.h5", draw_weights())
+  with pytest.raises(ConversionError, match="is of another network"):
+    convert(source, "mobilenet_v2", tmp_path / "out")
+  assert [path.name for path in tmp_path.iterdir()] == ["small.h5"]
+
+
+def test_the_names_of_networks_and_layouts_are_checked_first(tmp_path):
+  with pytest.raises(InputError, match="did you mean 'mobilenet_v2'"):
+    convert(tmp_path, "mobilenet_v3", tmp_path / "out")
+  with pytest.raises(ConversionError, match="no conversion is known for the network 'vgg16_cam'"):
+    convert(tmp_path, "vgg16_cam", tmp_path / "out")
+  with pytest.raises(ConversionError, match="no layout is named 'onnx'"):
+    convert(tmp_path, "mobilenet_v2", tmp_path / "out", layout="onnx")
+
+
+def test_what_is_wrong_with_a_network_names_the_file_and_every_weight(tmp_path):
+  source = write_mobilenet_v2(tmp_path / "x.weights.h5", {"layers/conv2d/vars/0": np.inf, "layers/dense/vars/1": np.nan})
+  with h5py.File(source, "a") as file:
+    del file["layers/conv2d_3/vars/0"]
+  with pytest.raises(ConversionError) as caught:
+    convert(source, "mobilenet_v2", tmp_path / "out")
+  assert str(caught.value) == (
+    f"{source} cannot become mobilenet_v2 (keras3): missing: layers/conv2d_3/vars/0 (1, 1, 96, 24); "
+    "layers/conv2d/vars/0 holds values that are not finite; layers/dense/vars/1 holds values that are not finite"
+  )
+  assert not (tmp_path / "out").exists()
+
+
+def test_what_overflows_in_the_fold_is_refused(tmp_path):
+  changes = {"layers/batch_normalization/vars/0": 3e38, "layers/batch_normalization/vars/3": 0.0}
+  source = write_mobilenet_v2(tmp_path / "x.weights.h5", changes)
+  with pytest.raises(ConversionError, match=r"\(keras3\): conv1/kernel is not finite in float32; conv1/bias is not finite"):
+    read_network(source, "mobilenet_v2")

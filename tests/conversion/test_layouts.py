@@ -1,0 +1,246 @@
+"""Finding weights in files of both layouts: by name, by order, and everything that is wrong at once."""
+
+import h5py
+import numpy as np
+import pytest
+
+from cwf_jax.conversion import layouts, reading
+from cwf_jax.conversion.files import ConversionError
+from cwf_jax.conversion.tables import KERAS3, KERAS_H5, LAYOUTS
+from tests.conversion.foreign import KERNELS, NAMES, NORM, WRITERS, draw_weights, small_tables, write_keras3, write_keras_h5
+
+TABLES = small_tables()
+
+
+def _read(path, layout="auto"):
+  return reading.read(path, TABLES, layout, KERNELS)
+
+
+def _by_target(found):
+  """The parameters of each of our layers, so that layouts can be compared."""
+  return {path: array for rule in TABLES[found.layout].rules for path, array in rule.apply(found.weights).items()}
+
+
+def _assert_same(found, weights, tmp_path):
+  """Whether what was found in a file is what a plain file of `weights` holds."""
+  assert found.problems == []
+  expected = _by_target(_read(write_keras_h5(tmp_path / "plain.h5", weights)))
+  ours = _by_target(found)
+  assert set(ours) == set(expected) == {f"{target}/{kind}" for target in KERNELS for kind in ("kernel", "bias")}
+  for path, array in expected.items():
+    np.testing.assert_array_equal(ours[path], array)
+
+
+def _renamed(weights, names):
+  return dict(zip(names, weights.values(), strict=True))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("options", [{}, {"compression": "gzip", "shuffle": True}, {"dtype": "f8"}, {"dtype": ">f4"}])
+def test_both_layouts_give_the_same_arrays(tmp_path, layout, options):
+  weights = draw_weights()
+  found = _read(WRITERS[layout](tmp_path / "x.h5", weights, **options))
+  assert (found.layout, found.notes) == (layout, [])
+  _assert_same(found, weights, tmp_path)
+  for layer, arrays in weights.items():
+    for kind, array in arrays.items():
+      if layout == KERAS_H5:
+        np.testing.assert_array_equal(found.weights[f"{layer}/{kind}"], array)
+
+
+def test_the_file_of_a_whole_model_is_read_too(tmp_path):
+  """Keras 3's `model.save("x.h5")`: the layers below model_weights, no ":0", every kernel called kernel."""
+  weights = draw_weights()
+  path = write_keras_h5(tmp_path / "x.h5", weights, root="model_weights", suffix="", depthwise="kernel")
+  with h5py.File(path, "a") as file:
+    file["optimizer_weights/adam/momentum"] = np.ones(7)
+    file.create_group("model_weights/top_level_model_weights").attrs["weight_names"] = np.asarray([])
+  _assert_same(_read(path), weights, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["{}_1/{}:0", "{}/{}_1:0", "scope/{}/{}_12:0", "{}/{}", "{}_{}:0", "{}"])
+def test_a_kind_is_known_by_the_end_of_its_name(tmp_path, name):
+  weights = draw_weights()
+  path = write_keras_h5(tmp_path / "x.h5", weights)
+  with h5py.File(path, "a") as file:
+    group = file["Stem_bn"]
+    new = {kind: name.format(kind) if name == "{}" else name.format("Stem_bn", kind) for kind in NORM}
+    group.attrs["weight_names"] = [one.encode() for one in new.values()]
+    for kind in NORM:
+      group.move(f"Stem_bn/{kind}:0", new[kind])
+  _assert_same(_read(path), weights, tmp_path)
+
+
+def test_a_long_list_of_names_lies_in_parts(tmp_path):
+  weights = draw_weights()
+  path = write_keras_h5(tmp_path / "x.h5", weights)
+  with h5py.File(path, "a") as file:
+    names = file.attrs["layer_names"]
+    del file.attrs["layer_names"]
+    file.attrs["layer_names0"], file.attrs["layer_names1"] = names[:3], names[3:]
+  _assert_same(_read(path), weights, tmp_path)
+
+
+def test_names_decide_over_the_order(tmp_path):
+  weights = draw_weights()
+  turned = dict(reversed(weights.items()))
+  found = _read(write_keras_h5(tmp_path / "x.h5", turned))
+  assert found.notes == []
+  _assert_same(found, weights, tmp_path)
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_published_names_are_names(tmp_path, every):
+  """All of them, or some; the order does not matter."""
+  weights = draw_weights()
+  names = [f"old{name}" if place % every == 0 else name for place, name in enumerate(NAMES)]
+  found = _read(write_keras_h5(tmp_path / "x.h5", dict(reversed(_renamed(weights, names).items()))))
+  assert found.notes == []
+  _assert_same(found, weights, tmp_path)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_strange_names_leave_the_order_which_is_told(tmp_path, layout):
+  weights = draw_weights()
+  found = _read(WRITERS[layout](tmp_path / "x.h5", _renamed(weights, [f"layer_{n}" for n in range(9)])))
+  assert found.notes == [
+    "layers are matched by their order, since some have other names: layer_0 for Stem, layer_1 for Stem_bn, layer_2 for Deep "
+    "and 6 more"
+  ]
+  _assert_same(found, weights, tmp_path)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_known_name_out_of_its_place_is_refused(tmp_path, layout):
+  """Layers of the same shapes that changed places would give a wrong network, and no shape would tell."""
+  names = ["Stem", "Stem_bn", "Deep", "Deep_bn", "Two", "Two_bn", "One", "One_bn", "renamed"]
+  found = _read(WRITERS[layout](tmp_path / "x.h5", _renamed(draw_weights(), names)))
+  assert found.problems == [
+    "the layer Two is where One is expected",
+    "the layer Two_bn is where One_bn is expected",
+    "the layer One is where Two is expected",
+    "the layer One_bn is where Two_bn is expected",
+  ]
+
+
+def test_keras3_needs_no_names(tmp_path):
+  weights = draw_weights()
+  found = _read(write_keras3(tmp_path / "x.h5", weights, names=False))
+  assert found.notes == []
+  _assert_same(found, weights, tmp_path)
+
+
+def test_the_state_of_an_optimizer_is_left_out_and_told(tmp_path):
+  weights = draw_weights()
+  path = write_keras3(tmp_path / "x.h5", weights)
+  with h5py.File(path, "a") as file:
+    file["optimizer/vars/0"] = np.ones(3)
+  found = _read(path)
+  assert found.notes == ["the state of the optimizer is left out"]
+  _assert_same(found, weights, tmp_path)
+
+
+def _damage(weights):
+  """One of each kind of problem."""
+  del weights["Stem_bn"]["beta"]
+  weights["Deep"]["kernel"] = np.ones((5, 5, 4, 1), np.float32)
+  weights["One"]["bias"] = np.ones(4, np.float32)
+  weights["One_bn"]["gamma"][2] = np.nan
+  weights["Two_bn"]["moving_variance"][1] = -0.5
+  weights["Top"]["bias"] = np.ones(5, np.int32)
+  return weights
+
+
+def test_everything_that_is_wrong_is_told_at_once(tmp_path):
+  found = _read(write_keras_h5(tmp_path / "x.h5", _damage(draw_weights())))
+  assert found.problems == [
+    "missing: Stem_bn/beta (4,)",
+    "extra: One/One/bias:0 (4,)",
+    "Deep/Deep/depthwise_kernel:0 is (5, 5, 4, 1), expected (3, 3, 4, 1)",
+    "One_bn/One_bn/gamma:0 holds values that are not finite",
+    "Two_bn/Two_bn/moving_variance:0 holds a variance of -0.5, expected none below 0",
+    "Top/Top/bias:0 holds int32, expected floating-point numbers of 16, 32 or 64 bits",
+  ]
+  assert not {"Deep/kernel", "One_bn/gamma", "Top/bias"} & set(found.weights)
+
+
+def test_everything_that_is_wrong_is_told_at_once_in_keras3(tmp_path):
+  weights = _damage(draw_weights())
+  weights["Stem_bn"] = {kind: np.ones(4, np.float32) for kind in NORM[:3]}
+  found = _read(write_keras3(tmp_path / "x.h5", weights))
+  assert found.problems == [
+    "missing: layers/batch_normalization/vars/3 (4,)",
+    "extra: layers/conv2d_1/vars/1 (4,)",
+    "layers/depthwise_conv2d/vars/0 is (5, 5, 4, 1), expected (3, 3, 4, 1)",
+    "layers/batch_normalization_2/vars/0 holds values that are not finite",
+    "layers/batch_normalization_3/vars/3 holds a variance of -0.5, expected none below 0",
+    "layers/dense/vars/1 holds int32, expected floating-point numbers of 16, 32 or 64 bits",
+  ]
+
+
+def test_a_missing_and_an_extra_layer_are_told_with_all_their_weights(tmp_path):
+  weights = draw_weights()
+  del weights["Two_bn"], weights["Two"]
+  weights["Three"] = {"kernel": np.ones((2, 2), np.float32)}
+  found = _read(write_keras_h5(tmp_path / "x.h5", weights))
+  missing = ", ".join(["Two/kernel (1, 1, 4, 4)", *(f"Two_bn/{kind} (4,)" for kind in NORM)])
+  assert found.problems == [f"missing: {missing}", "extra: Three/Three/kernel:0 (2, 2)"]
+
+
+def test_a_data_set_that_no_list_names_is_extra(tmp_path):
+  path = write_keras_h5(tmp_path / "x.h5", draw_weights())
+  with h5py.File(path, "a") as file:
+    file["Stem/Stem/hidden"] = np.ones(3, np.float32)
+  assert _read(path).problems == ["extra: Stem/Stem/hidden (3,)"]
+
+
+def test_a_name_that_lists_nothing_is_a_missing_weight(tmp_path):
+  path = write_keras_h5(tmp_path / "x.h5", draw_weights())
+  with h5py.File(path, "a") as file:
+    del file["Stem/Stem/kernel:0"]
+  assert _read(path).problems == ["missing: Stem/kernel (3, 3, 3, 4)"]
+
+
+def test_two_layers_of_one_name_are_not_both_taken(tmp_path):
+  weights = draw_weights()
+  weights["oldTop"] = weights["Top"]
+  (problem,) = _read(write_keras_h5(tmp_path / "x.h5", weights)).problems
+  assert problem.startswith("extra: ") and set(problem[7:].split(", Top")) == {"Top/Top/bias:0 (5,)", "/Top/kernel:0 (4, 5)"}
+
+
+def test_another_network_is_told_in_one_sentence(tmp_path):
+  weights = {f"res{number}": {"kernel": np.ones((2, 2), np.float32)} for number in range(5)}
+  with pytest.raises(ConversionError, match=r"is of another network: it has 5 layers .*\(res0, res1, res2 and 2 more\)"):
+    _read(write_keras_h5(tmp_path / "x.h5", weights))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_layout_that_it_is_not_is_refused(tmp_path, layout):
+  (other,) = set(LAYOUTS) - {layout}
+  path = WRITERS[layout](tmp_path / "x.h5", draw_weights())
+  assert _read(path, layout).layout == layout
+  with pytest.raises(ConversionError, match=f"is of the layout {layout}, not {other}"):
+    _read(path, other)
+
+
+def test_an_hdf5_that_is_no_network_is_refused(tmp_path):
+  with h5py.File(tmp_path / "x.h5", "w") as file:
+    file["measured/values"] = np.ones(3)
+    file.create_group("layers/empty")
+  with pytest.raises(ConversionError, match=r"is HDF5 and holds no network of Keras: .* is called layers, measured"):
+    _read(tmp_path / "x.h5")
+
+
+def test_links_in_the_place_of_layers_are_refused(tmp_path):
+  path = write_keras3(tmp_path / "x.h5", draw_weights())
+  with h5py.File(path, "a") as file:
+    file.move("layers/dense", "other")
+    file["layers/dense"] = h5py.SoftLink("/other")
+  with pytest.raises(ConversionError, match=r"/layers/dense in .* is a link"):
+    _read(path)
+
+
+def test_the_layouts_are_those_that_are_detected(tmp_path):
+  for layout in (KERAS_H5, KERAS3):
+    with h5py.File(WRITERS[layout](tmp_path / f"{layout}.h5", draw_weights())) as file:
+      assert layouts.detect_layout(file) == layout

@@ -1,0 +1,14 @@
+"""`python weights/convert.py --help`: the same as `python main.py --mode=convert`."""
+
+import sys
+from pathlib import Path
+
+from absl import app
+
+if __name__ == "__main__":
+  sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the checkout, in place of this folder
+  sys.argv[1:1] = ["--mode=convert"]
+
+  from cwf_jax.cli import entry
+
+  app.run(entry.run_and_leave, flags_parser=entry.parse)
