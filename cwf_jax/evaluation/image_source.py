@@ -1,0 +1,103 @@
+"""Images of a folder, of a list file or of a tar file, loaded alike: a training pool often is one tar.
+
+    pool = open_images("imagenet_samples.tar")
+    for batch in fill_batches(load_source(pool, pool.ids, protocol, threads=2, ahead=8), 4, skipped):
+      ...
+"""
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import grain
+
+from cwf_jax.datasets.tar_images import list_tar
+from cwf_jax.errors import InputError, printable, reason_of
+from cwf_jax.images.canvases import fit_image
+from cwf_jax.images.decoding import EXTENSIONS, UnreadableImageError, decode_image
+from cwf_jax.images.files import describe
+from cwf_jax.images.listing import Listing, list_images
+from cwf_jax.images.loading import LoadedImage, SkippedImage, load_images
+from cwf_jax.protocol import Protocol
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Archive:
+  """The images of an uncompressed tar file.
+
+  Attributes:
+    root: the tar file's path.
+    ids: the members' names, sorted, each once.
+    read: gives the contents of the member of that name, from any thread.
+  """
+
+  root: str
+  ids: tuple[str, ...]
+  read: Callable[[str], bytes]
+
+
+ImageSource = Listing | Archive
+"""What `open_images` gives; both have `root` and `ids`."""
+
+
+def open_images(source: str | os.PathLike) -> ImageSource:
+  """Finds the images of a folder, of a list file (.txt, .lst, .list) or of an uncompressed tar file (.tar).
+
+  Raises:
+    InputError: there is no such path, it is none of the three, cannot be read, holds no image, or has images that cannot be
+      listed (their names are not UTF-8, or they are links inside a tar).
+  """
+  path = Path(source)
+  if path.suffix.lower() != ".tar" or path.is_dir():
+    found: ImageSource = list_images(path)
+    skipped = found.skipped
+  else:
+    try:
+      names, _, skipped, reader = list_tar(path, EXTENSIONS)
+    except OSError as error:
+      raise InputError(f"the tar {printable(path)} cannot be read: {reason_of(error)}") from None
+    if not names and not skipped:
+      raise InputError(f"there are no images in {printable(path)}: no file in it ends in {', '.join(sorted(EXTENSIONS))}")
+    place = {name: row for row, name in enumerate(names)}
+    found = Archive(os.fspath(path), tuple(sorted(names)), lambda name: reader(place[name]))
+  if skipped:
+    name, reason = skipped[0]
+    raise InputError(f"{len(skipped)} images of {printable(path)} cannot be listed, the first is {name}: {reason}")
+  return found
+
+
+def load_source(
+  source: ImageSource, ids: Iterable[str], protocol: Protocol, threads: int, ahead: int
+) -> Iterator[LoadedImage | SkippedImage]:
+  """As `load_images`, from either kind of source."""
+  if isinstance(source, Listing):
+    yield from load_images(source, ids, protocol, threads, ahead)
+    return
+  data = grain.MapDataset.source(list(ids)).map(lambda name: load_member(source, name, protocol))
+  iterator = iter(data.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)))
+  try:
+    yield from iterator
+  finally:
+    iterator.close()
+
+
+def load_member(archive: Archive, name: str, protocol: Protocol) -> LoadedImage | SkippedImage:
+  """Reads, decodes and resizes one image of a tar; what is wrong with it is returned, not raised. Its time of change is 0."""
+  try:
+    content = archive.read(name)
+    image = decode_image(content)
+  except UnreadableImageError as error:
+    return SkippedImage(name, error.reason)
+  except OSError as error:
+    return SkippedImage(name, describe(error))
+  return LoadedImage(
+    id=name,
+    path=os.path.join(archive.root, name),
+    bytes=len(content),
+    mtime_ns=0,
+    sha256=hashlib.sha256(content).hexdigest(),
+    original=image.shape[:2],
+    fitted=fit_image(image, protocol),
+  )
