@@ -16,6 +16,9 @@ MODES = {
   "index": "encode the photographs of a folder into an index, or bring one up to date",
   "search": "rank the images of an index for a photograph, or for a box in one",
   "explain": "tell which classes are where in a photograph, or what made the score of two",
+  "train": "train a network on class folders, or let a small one learn from a large one",
+  "convert": "turn a weight file of Keras into a checkpoint that --weights takes",
+  "fetch": "download published weights, verify and convert them",
   "demo": "index, search and score a small benchmark, with pictures; the quickest look",
 }
 """What each mode does; its module in this package has the same name."""
@@ -131,7 +134,9 @@ def _taken(flag: flags.Flag) -> str:
     return "no value, or true or false"
   if choices:
     return f"one of {', '.join(choices)}"
-  return "a whole number" if least is None else f"a whole number of at least {least}"
+  kind = "a number" if flag.flag_type() == "float" else "a whole number"
+  most = getattr(flag.parser, "upper_bound", None)
+  return kind + ("" if least is None else f" of at least {least:g}") + ("" if most is None else f" and at most {most:g}")
 
 
 def _overview() -> str:

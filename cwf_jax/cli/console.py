@@ -50,9 +50,9 @@ class Console:
     self._log.error(str(error), exc_info=error)
 
   @contextlib.contextmanager
-  def progress(self, unit: str) -> Iterator["Progress"]:
+  def progress(self, unit: str, start: int = 0) -> Iterator["Progress"]:
     """A bar with rate and time left; where standard error is not a terminal, a line every ten seconds."""
-    bar = Progress(unit, self.quiet, self._check)
+    bar = Progress(unit, self.quiet, self._check, start)
     try:
       yield bar
     finally:
@@ -62,29 +62,32 @@ class Console:
 class Progress:
   """A bar that is drawn when there is something to do."""
 
-  def __init__(self, unit: str, quiet: bool, check: Callable[[], None]):
-    self._unit, self._quiet, self._check = unit, quiet, check
+  def __init__(self, unit: str, quiet: bool, check: Callable[[], None], start: int = 0):
+    """`start` were done by an earlier run, and do not count for the rate."""
+    self._unit, self._quiet, self._check, self._start = unit, quiet, check, start
     self._drawn = not quiet and sys.stderr.isatty()
     self._bar: tqdm | None = None
     self._started = self._told = time.monotonic()
 
-  def __call__(self, done: int, total: int, skipped: int = 0) -> None:
-    """Tells how many of `total` are done."""
+  def __call__(self, done: int, total: int, skipped: int = 0, note: str = "") -> None:
+    """Tells how many of `total` are done, and what else there is to know."""
     self._check()
+    note = ", ".join(part for part in (f"{skipped} skipped" if skipped else "", note) if part)
     if self._drawn:
-      self._draw(done, total, skipped)
+      self._draw(done, total, note)
     elif not self._quiet and time.monotonic() - self._told >= _SECONDS:
       self._told = time.monotonic()
-      rate = done / (self._told - self._started)
+      rate = (done - self._start) / (self._told - self._started)
       left = f", {tqdm.format_interval((total - done) / rate)} left" if rate else ""
-      broken = f", {skipped} skipped" if skipped else ""
-      print(f"{done} of {total} {self._unit}{broken}, {rate:.1f} a second{left}", file=sys.stderr, flush=True)
+      parts = (f"{done} of {total} {self._unit}", *([note] if note else []), f"{rate:.1f} a second{left}")
+      print(", ".join(parts), file=sys.stderr, flush=True)
 
-  def _draw(self, done: int, total: int, skipped: int) -> None:
+  def _draw(self, done: int, total: int, note: str) -> None:
     if self._bar is None:
-      self._bar = tqdm(total=total, unit=f" {self._unit}", file=sys.stderr, mininterval=0.2, dynamic_ncols=True)
-    if skipped:
-      self._bar.set_postfix_str(f"{skipped} skipped", refresh=False)
+      settings = {"file": sys.stderr, "mininterval": 0.2, "dynamic_ncols": True}
+      self._bar = tqdm(total=total, initial=self._start, unit=f" {self._unit}", **settings)
+    if note:
+      self._bar.set_postfix_str(note, refresh=False)
     self._bar.update(done - self._bar.n)
 
   def close(self) -> None:

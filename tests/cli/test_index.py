@@ -98,7 +98,7 @@ def test_no_readable_image_is_a_failure(cli, where, images):
     (["--images=IMAGES", "--index=IMAGES"], "neither empty nor an index"),
     (["--images=IMAGES", "--index=TMP/i", "--weights=TMP/empty"], "empty"),
     (["--images=IMAGES", "--index=TMP/i", "--weights=random:vgg17"], "vgg17"),
-    (["--images=IMAGES", "--index=TMP/i", "--whitening=bundled"], "come without a whitening"),
+    (["--images=IMAGES", "--index=TMP/i", "--whitening=bundled", "--weights=random:vgg16_cam_quarter"], "without a whitening"),
     (["--images=IMAGES", "--index=TMP/i", "--whitening=TMP/missing"], "there is no index at"),
     (["--images=IMAGES", "--index=TMP/i", "--store_classes=-1"], "--store_classes"),
     (["--images=IMAGES", "--index=TMP/i", "--store_classes=nosuch"], "no class is named 'nosuch'"),
