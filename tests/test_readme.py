@@ -24,7 +24,7 @@ def test_the_programs_run(tmp_path, monkeypatch, capsys):
   assert f"{len(names)} photographs indexed, 0 skipped" in printed
   assert "1 coffee.png" in printed
   assert (tmp_path / "answers.png").stat().st_size > 10_000
-  assert printed.count("(2, 128)") == 2
+  assert printed.count("(2, 256)") == 2
 
 
 def test_every_mode_is_in_the_table():
