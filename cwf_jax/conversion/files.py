@@ -119,7 +119,7 @@ def _name_archive(path: Path) -> str:
   try:
     with zipfile.ZipFile(path) as archive:
       names = [name for name in archive.namelist() if not name.endswith("/")]
-  except (OSError, ValueError, RuntimeError, NotImplementedError, zipfile.BadZipFile):
+  except (OSError, ValueError, RuntimeError, zipfile.BadZipFile):
     return "a damaged zip archive"
   if "model.weights.h5" in names:
     return "an archive of Keras (.keras); unpack model.weights.h5 from it and convert that"

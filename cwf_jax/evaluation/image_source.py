@@ -11,15 +11,13 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-import grain
-
 from cwf_jax.datasets.tar_images import list_tar
 from cwf_jax.errors import InputError, printable, reason_of
 from cwf_jax.images.canvases import fit_image
 from cwf_jax.images.decoding import EXTENSIONS, UnreadableImageError, decode_image
 from cwf_jax.images.files import describe
 from cwf_jax.images.listing import Listing, list_images
-from cwf_jax.images.loading import LoadedImage, SkippedImage, load_images
+from cwf_jax.images.loading import LoadedImage, SkippedImage, load_images, map_on_threads
 from cwf_jax.protocol import Protocol
 
 
@@ -73,14 +71,8 @@ def load_source(
 ) -> Iterator[LoadedImage | SkippedImage]:
   """As `load_images`, from either kind of source."""
   if isinstance(source, Listing):
-    yield from load_images(source, ids, protocol, threads, ahead)
-    return
-  data = grain.MapDataset.source(list(ids)).map(lambda name: load_member(source, name, protocol))
-  iterator = iter(data.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)))
-  try:
-    yield from iterator
-  finally:
-    iterator.close()
+    return load_images(source, ids, protocol, threads, ahead)
+  return map_on_threads(lambda name: load_member(source, name, protocol), ids, threads, ahead)
 
 
 def load_member(archive: Archive, name: str, protocol: Protocol) -> LoadedImage | SkippedImage:

@@ -6,8 +6,8 @@ be read takes no place. So a run that is taken up again makes the batches that a
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 import grain
 import numpy as np
@@ -88,11 +88,16 @@ def load_image(listing: Listing, image_id: str, protocol: Protocol) -> LoadedIma
 def load_images(
   listing: Listing, ids: Iterable[str], protocol: Protocol, threads: int, ahead: int
 ) -> Iterator[LoadedImage | SkippedImage]:
-  """Loads images in the order of `ids`, on `threads` threads, at most `ahead` of them before they are asked for.
+  """Loads images in the order of `ids`; see `map_on_threads`."""
+  return map_on_threads(lambda image_id: load_image(listing, image_id, protocol), ids, threads, ahead)
+
+
+def map_on_threads(load: Callable[[str], Any], ids: Iterable[str], threads: int, ahead: int) -> Iterator[Any]:
+  """What `load` gives for each id, in their order, on `threads` threads, at most `ahead` before they are asked for.
 
   The threads end with the iterator, also when it is closed early.
   """
-  data = grain.MapDataset.source(list(ids)).map(lambda image_id: load_image(listing, image_id, protocol))
+  data = grain.MapDataset.source(list(ids)).map(load)
   iterator = iter(data.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)))
   try:
     yield from iterator

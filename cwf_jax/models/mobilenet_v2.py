@@ -14,7 +14,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from cwf_jax.models import layers
-from cwf_jax.models.network import NetworkOutput, Preprocessing
+from cwf_jax.models.network import NetworkOutput, Preprocessing, check_taps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,9 +113,7 @@ class MobileNetV2(nnx.Module):
     Raises:
       ValueError: an unknown tap, or a canvas whose sides are no multiples of 32.
     """
-    unknown = set(taps) - set(self.config.tap_names)
-    if unknown:
-      raise ValueError(f"no tap named {sorted(unknown)}; there are {', '.join(self.config.tap_names)}")
+    check_taps(taps, self.config.tap_names)
     if images.shape[1] % 32 or images.shape[2] % 32:
       raise ValueError(f"the sides of the canvas are multiples of 32, found {images.shape[1]}x{images.shape[2]}")
     stride = 1

@@ -61,3 +61,10 @@ class NetworkOutput(NamedTuple):
   cam_features: Float[Array, "b i j d"]
   mask: Bool[Array, "b i j"]
   taps: dict[str, Array]
+
+
+def check_taps(taps: tuple[str, ...], known: tuple[str, ...]) -> None:
+  """Raises a `ValueError` that names the taps that a network does not have, and those that it has."""
+  unknown = set(taps) - set(known)
+  if unknown:
+    raise ValueError(f"no tap named {sorted(unknown)}; there are {', '.join(known)}")

@@ -11,7 +11,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from cwf_jax.models import layers
-from cwf_jax.models.network import NetworkOutput, Preprocessing
+from cwf_jax.models.network import NetworkOutput, Preprocessing, check_taps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,9 +115,7 @@ class VGG16CAM(nnx.Module):
       The CAM features and the named taps, zero outside the images, in the dtype of `images`, and the logits in float32.
       A map of stride s has floor(size / s) valid cells.
     """
-    unknown = set(taps) - set(self.config.tap_names)
-    if unknown:
-      raise ValueError(f"no tap named {sorted(unknown)}; there are {', '.join(self.config.tap_names)}")
+    check_taps(taps, self.config.tap_names)
     kept = {}
     mask = layers.valid_mask(sizes, images.shape[1:3])
     maps = jnp.where(mask[..., None], images, jnp.zeros((), images.dtype))
