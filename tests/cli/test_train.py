@@ -17,7 +17,7 @@ from cwf_jax.index.store import open_index
 from cwf_jax.models import parameters, registry
 from cwf_jax.models.checkpoint import load_weights, save_checkpoint
 from cwf_jax.models.class_names import ClassList
-from cwf_jax.models.mobilenet_v2 import MobileNetV2Config
+from tests.tiny import TEACHER
 
 ROOT = Path(__file__).parent.parent.parent
 CLASSES = ("blue", "green", "red")
@@ -59,17 +59,8 @@ def data(flowers, tmp_path):
 @pytest.fixture(scope="session")
 def tiny_teacher(tmp_path_factory):
   """A narrow MobileNetV2 that knows other classes."""
-  config = MobileNetV2Config(
-    conv1_channels=8,
-    widths=(4, 4, 8, 8, 8, 8, 16),
-    depths=(1, 2, 3, 4, 3, 1, 1),
-    expansions=(1, 2, 2, 2, 2, 2, 2),
-    cam_channels=32,
-    num_classes=5,
-    image_size=64,
-  )
   folder = tmp_path_factory.mktemp("checkpoints") / "teacher"
-  save_checkpoint(folder, registry.draw("mobilenet_v2", config), network_name="mobilenet_v2", classes=ClassList.numbered(5))
+  save_checkpoint(folder, registry.draw("mobilenet_v2", TEACHER), network_name="mobilenet_v2", classes=ClassList.numbered(5))
   return folder
 
 

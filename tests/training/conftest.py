@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from cwf_jax.models import registry
-from cwf_jax.models.mobilenet_v2 import MobileNetV2Config
 from cwf_jax.models.network import Preprocessing
 from cwf_jax.models.vgg16_cam import VGG16CAMConfig
 from cwf_jax.training.batches import Batch
+from tests.tiny import TEACHER
 
 STUDENT = VGG16CAMConfig(
   widths=(4, 8, 8, 16, 16),
@@ -19,17 +19,6 @@ STUDENT = VGG16CAMConfig(
   preprocessing=Preprocessing.symmetric(),
 )
 """All five blocks with one convolution each: a step is compiled in two seconds."""
-
-TEACHER = MobileNetV2Config(
-  conv1_channels=8,
-  widths=(4, 4, 8, 8, 8, 8, 16),
-  depths=(1, 2, 3, 4, 3, 1, 1),
-  expansions=(1, 2, 2, 2, 2, 2, 2),
-  cam_channels=32,
-  num_classes=5,
-  image_size=64,
-)
-"""The fewest blocks that have the feature tap among them."""
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,8 @@ from flax import nnx
 from cwf_jax.models.network import NetworkOutput
 from cwf_jax.training import losses
 from tests.oracle.deviation import assert_close
-from tests.training.conftest import STUDENT, TEACHER
+from tests.tiny import TEACHER
+from tests.training.conftest import STUDENT
 
 label_loss, probability_loss = jax.jit(losses.label_loss), jax.jit(losses.probability_loss)
 

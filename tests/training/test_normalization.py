@@ -8,7 +8,8 @@ from cwf_jax.models import layers, parameters, registry
 from cwf_jax.training import normalization
 from cwf_jax.training.normalization import EPSILON, MOMENTUM, NormalizedConv
 from tests.oracle.deviation import assert_close
-from tests.training.conftest import STUDENT, TEACHER
+from tests.tiny import TEACHER
+from tests.training.conftest import STUDENT
 
 # A factor on the kernel in the place of one on its output rounds otherwise, through up to 45 layers: 7e-7 was seen.
 TOLERANCE = 1e-5

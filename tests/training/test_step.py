@@ -13,7 +13,8 @@ import pytest
 from cwf_jax.models import parameters, registry
 from cwf_jax.training import step
 from cwf_jax.training.settings import Schedule, TrainingSettings
-from tests.training.conftest import TEACHER, copy_state, draw_student
+from tests.tiny import TEACHER
+from tests.training.conftest import copy_state, draw_student
 
 SETTINGS = TrainingSettings(Schedule(((32, 24),)), batch_size=8, learning_rate=1e-2, warmup=4, area=(0.5, 1.0), jitter=0.1)
 SIDE = 32
