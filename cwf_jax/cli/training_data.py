@@ -23,7 +23,7 @@ from cwf_jax.cli.cached_images import CachedImages, Pixels, reason_why
 from cwf_jax.datasets.class_folders import Pool
 from cwf_jax.errors import InputError, printable
 from cwf_jax.images.decoding import MIN_SIDE, UnreadableImageError, read_size
-from cwf_jax.images.loading import SkippedImage
+from cwf_jax.images.loading import SkippedImage, read_on_threads
 from cwf_jax.models.class_names import ClassList
 from cwf_jax.training.batches import Batch
 
@@ -77,7 +77,7 @@ class Mixture:
     self.pools, self.side = tuple(pools), side
     self._label_maps, self._weights, self._seed = tuple(map(np.asarray, label_maps)), weights, seed
     self._images = CachedImages(cache_bytes)
-    self._options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
+    self._threads, self._ahead = threads, ahead
 
   @property
   def skipped(self) -> tuple[SkippedImage, ...]:
@@ -96,7 +96,7 @@ class Mixture:
       raise InputError(f"batches have at least 1 image and numbers from 0; found {batch_size} images, from number {start}")
     data = self._draw(self._seed).map(lambda place: self._load(*place))
     batched = data.batch(batch_size, batch_fn=lambda items: _stack(items, self.side, batch_size))
-    return _read(batched[start:], self._options)
+    return read_on_threads(batched[start:], self._threads, self._ahead)
 
   def validation_batches(
     self, pool: Pool, batch_size: int, side: int | None = None, label_map: Labels | None = None
@@ -115,16 +115,15 @@ class Mixture:
     def load(index: int) -> tuple[Pixels | None, int]:
       return self._images.load(pool, index, side), labels[index]
 
-    options = grain.ReadOptions(self._options.num_threads, self._options.prefetch_buffer_size * batch_size)
-    items = (item for item in _read(grain.MapDataset.range(len(pool)).map(load), options) if item[0] is not None)
+    loaded = read_on_threads(grain.MapDataset.range(len(pool)).map(load), self._threads, self._ahead * batch_size)
+    items = (item for item in loaded if item[0] is not None)
     while batch := list(itertools.islice(items, batch_size)):
       yield _stack(batch, side, batch_size)
 
   def sample(self, n: int, seed: int = 0) -> Iterator[Pixels]:
     """Decoded images in their own size, from all pools in their shares, none twice before all of its pool were given."""
-    options = grain.ReadOptions(self._options.num_threads, self._options.num_threads)
     data = self._draw(seed).map(lambda place: self._replace(*place, side=None)[0])
-    return _read(data[:n], options)
+    return read_on_threads(data[:n], self._threads, self._threads)
 
   def _draw(self, seed: int) -> grain.MapDataset:
     """(Pool, index) of the images without end."""
@@ -242,12 +241,3 @@ def _stack(items: Sequence[tuple[Pixels, int]], side: int, batch_size: int) -> B
     sizes[place] = height, width
     labels[place] = label
   return Batch(images, sizes, labels)
-
-
-def _read(data: grain.MapDataset, options: grain.ReadOptions) -> Iterator[Any]:
-  """On threads, which end with the iterator, also when it is closed early."""
-  iterator = iter(data.to_iter_dataset(options))
-  try:
-    yield from iterator
-  finally:
-    iterator.close()

@@ -6,13 +6,11 @@
 """
 
 import dataclasses
-import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
@@ -21,15 +19,13 @@ from cwf_jax.datasets.groundtruth import Query, read_groundtruth
 from cwf_jax.encoder import Encoder
 from cwf_jax.errors import InputError
 from cwf_jax.evaluation.average_precision import average_precision
+from cwf_jax.evaluation.pooling import PLAIN, Fit, Key, describe, describe_images, fit_whitenings, pool_images, pool_systems
 from cwf_jax.evaluation.systems import POOLED
 from cwf_jax.images.canvases import stack
 from cwf_jax.images.listing import Listing, list_images
-from cwf_jax.images.loading import SkippedImage, fill_batches, load_images
 from cwf_jax.images.queries import fit_query
-from cwf_jax.indexing.build import default_batch_size, processors
 from cwf_jax.ops.ranking import rank_blocks
-from cwf_jax.ops.regions import mask_boxes
-from cwf_jax.ops.whitening import apply_whitening, fit_whitening
+from cwf_jax.ops.whitening import TooFewVectorsError
 from cwf_jax.retrieval.searcher import Searcher
 
 Rows = Int[np.ndarray, "q n"]
@@ -141,8 +137,10 @@ def rank_by_pooling(
     whitened_by: the images that the whitening is fitted on.
     batch_size: images on the device at a time; None means what indexing takes.
     progress: called with (images done, images).
+
+  Raises:
+    InputError: an image cannot be read, or those to whiten by are too few or all alike.
   """
-  batch_size = batch_size or default_batch_size(encoder)
   total = len(benchmark.listing.ids) + len(whitened_by.ids) + len(benchmark.queries)
   done = 0
 
@@ -152,49 +150,28 @@ def rank_by_pooling(
     if progress is not None:
       progress(done, total)
 
-  fitted_on = _pool_images(encoder, whitened_by, batch_size, count)
-  database = _pool_images(encoder, benchmark.listing, batch_size, count)
-  queries = _pool_queries(encoder, benchmark, count)
+  fits = fit_whitenings(pool_images(encoder, whitened_by, whitened_by.ids, 0, batch_size, count))
+  without = [name for name in POOLED if fits[name].whitening is None]
+  if without:
+    found = f"the {len(whitened_by.ids)} images of {whitened_by.root}"
+    raise TooFewVectorsError(f"{found} are too few or too much alike to whiten {', '.join(without)} by")
+  database = describe_images(encoder, benchmark.listing, benchmark.listing.ids, fits, (), batch_size, count)
+  queries = _describe_queries(encoder, benchmark, fits, count)
   ranked = {}
-  for name in POOLED:
-    wanted, pooled = jnp.asarray(queries[name]), database[name]
-    ranked[name] = Ranked(np.asarray(rank_blocks(wanted, pooled, len(pooled)).rows), pooled.shape[1])
-    dimensions = max(1, min(fitted_on[name].shape[1], len(fitted_on[name]) // 3))
-    whiten = functools.partial(apply_whitening, fit_whitening(fitted_on[name], dimensions))
-    whitened = np.asarray(whiten(jnp.asarray(pooled)))
-    ranked[f"{name}+pca"] = Ranked(np.asarray(rank_blocks(whiten(wanted), whitened, len(whitened)).rows), dimensions)
+  for (name, variant), rows in database.items():
+    order = np.asarray(rank_blocks(jnp.asarray(queries[name, variant]), rows, len(rows)).rows)
+    ranked[name if variant == PLAIN else f"{name}+pca"] = Ranked(order, rows.shape[1])
   return ranked
 
 
-def _pool_images(encoder: Encoder, listing: Listing, batch_size: int, count: Callable[[int], None]) -> dict[str, np.ndarray]:
-  """[n k] of each system, in the order of the list."""
-  skipped: list[SkippedImage] = []
-  vectors: dict[str, dict[str, np.ndarray]] = {name: {} for name in POOLED}
-  loaded = load_images(listing, listing.ids, encoder.settings.protocol, processors(), 2 * batch_size)
-  for batch in fill_batches(loaded, batch_size, skipped):
-    everything = np.tile(np.asarray((0, 0, batch.images.shape[2], batch.images.shape[1]), np.int32), (len(batch.sizes), 1))
-    for name, rows in jax.device_get(_pool(encoder, batch.images, batch.sizes, everything)).items():
-      vectors[name] |= {file.id: row for file, row in zip(batch.files, rows, strict=False)}
-    count(len(batch.files))
-  if skipped:
-    first = skipped[0]
-    raise InputError(f"{len(skipped)} images of {listing.root} cannot be read, the first is {first.id}: {first.reason}")
-  return {name: np.stack([found[image_id] for image_id in listing.ids]) for name, found in vectors.items()}
-
-
-def _pool_queries(encoder: Encoder, benchmark: Benchmark, count: Callable[[int], None]) -> dict[str, np.ndarray]:
+def _describe_queries(
+  encoder: Encoder, benchmark: Benchmark, fits: Mapping[str, Fit], count: Callable[[int], None]
+) -> dict[Key, Float[np.ndarray, "q d"]]:
   found = []
   for query in benchmark.queries:
     fitted = fit_query(benchmark.query_path(query), query.box, encoder.settings.protocol)
     images, sizes = stack([fitted.whole], fitted.whole.canvas, 1)
-    rows = jax.device_get(_pool(encoder, images, sizes, np.asarray([fitted.cells], np.int32)))
-    found.append({name: row[0] for name, row in rows.items()})
+    pooled = pool_systems(encoder, images, sizes, 0, np.asarray([fitted.cells], np.int32))
+    found.append(describe(pooled, fits, None, ()))
     count(1)
-  return {name: np.stack([one[name] for one in found]) for name in POOLED}
-
-
-@jax.jit
-def _pool(encoder, images, sizes, cells):
-  activations = encoder.activate(images, sizes)
-  mask = activations.mask & mask_boxes(cells, activations.mask.shape[1:])
-  return {name: pool(activations.features, mask) for name, pool in POOLED.items()}
+  return {key: np.concatenate([one[key] for one in found]) for key in found[0]}

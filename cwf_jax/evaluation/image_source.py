@@ -6,18 +6,15 @@
 """
 
 import dataclasses
-import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from cwf_jax.datasets.tar_images import list_tar
 from cwf_jax.errors import InputError, printable, reason_of
-from cwf_jax.images.canvases import fit_image
-from cwf_jax.images.decoding import EXTENSIONS, UnreadableImageError, decode_image
-from cwf_jax.images.files import describe
+from cwf_jax.images.decoding import EXTENSIONS
 from cwf_jax.images.listing import Listing, list_images
-from cwf_jax.images.loading import LoadedImage, SkippedImage, load_images, map_on_threads
+from cwf_jax.images.loading import LoadedImage, SkippedImage, load_content, load_images, map_on_threads
 from cwf_jax.protocol import Protocol
 
 
@@ -69,27 +66,11 @@ def open_images(source: str | os.PathLike) -> ImageSource:
 def load_source(
   source: ImageSource, ids: Iterable[str], protocol: Protocol, threads: int, ahead: int
 ) -> Iterator[LoadedImage | SkippedImage]:
-  """As `load_images`, from either kind of source."""
+  """As `load_images`, from either kind of source; a tar's images have 0 as their time of change."""
   if isinstance(source, Listing):
     return load_images(source, ids, protocol, threads, ahead)
-  return map_on_threads(lambda name: load_member(source, name, protocol), ids, threads, ahead)
 
+  def load(name: str) -> LoadedImage | SkippedImage:
+    return load_content(name, os.path.join(source.root, name), lambda: (source.read(name), 0), protocol)
 
-def load_member(archive: Archive, name: str, protocol: Protocol) -> LoadedImage | SkippedImage:
-  """Reads, decodes and resizes one image of a tar; what is wrong with it is returned, not raised. Its time of change is 0."""
-  try:
-    content = archive.read(name)
-    image = decode_image(content)
-  except UnreadableImageError as error:
-    return SkippedImage(name, error.reason)
-  except OSError as error:
-    return SkippedImage(name, describe(error))
-  return LoadedImage(
-    id=name,
-    path=os.path.join(archive.root, name),
-    bytes=len(content),
-    mtime_ns=0,
-    sha256=hashlib.sha256(content).hexdigest(),
-    original=image.shape[:2],
-    fitted=fit_image(image, protocol),
-  )
+  return map_on_threads(load, ids, threads, ahead)

@@ -22,6 +22,7 @@ from cwf_jax.evaluation.systems import POOLED
 from cwf_jax.images.loading import SkippedImage, fill_batches
 from cwf_jax.indexing.build import default_batch_size, processors
 from cwf_jax.ops.aggregation import aggregate
+from cwf_jax.ops.regions import mask_boxes
 from cwf_jax.ops.whitening import Moments, TooFewVectorsError, Whitening, apply_whitening
 
 OFA = "ofa"
@@ -73,11 +74,15 @@ class Key(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnames="num_classes")
-def pool_systems(encoder: Encoder, images: Any, sizes: Any, num_classes: int) -> Pooled:
-  """One forward pass as one program a canvas; a network with fewer classes than `num_classes` gives all it has."""
+def pool_systems(encoder: Encoder, images: Any, sizes: Any, num_classes: int, cells: Any = None) -> Pooled:
+  """One forward pass as one program a canvas; a network with fewer classes than `num_classes` gives all it has.
+
+  `cells` [b 4] cuts the features to a query's box (METHOD section 3), and the class vectors of the whole image's classes.
+  """
   activations = encoder.activate(images, sizes)
-  vectors = {name: pool(activations.features, activations.mask) for name, pool in POOLED.items()}
-  return Pooled(vectors, encoder.pool_classes(activations, most_probable(activations, num_classes)))
+  cut = activations.mask if cells is None else activations.mask & mask_boxes(cells, activations.mask.shape[1:])
+  vectors = {name: pool(activations.features, cut) for name, pool in POOLED.items()}
+  return Pooled(vectors, encoder.pool_classes(activations, most_probable(activations, num_classes), cut))
 
 
 def pool_images(
@@ -97,7 +102,7 @@ def pool_images(
     encoder: its protocol says at which size.
     source: of the images.
     ids: of the images.
-    num_classes: most probable classes of an image whose vectors are wanted.
+    num_classes: most probable classes of an image whose vectors are wanted; 0 for none.
     batch_size: images on the device at a time; None means what indexing takes.
     progress: called with the number of images of each batch that is done.
 
@@ -155,7 +160,7 @@ def describe(
     pooled: of `pool_images`.
     fits: of `fit_whitenings`; a system without one is only given `PLAIN`.
     own: the checkpoint's whitening of class vectors, for `OWN`; None where it has none.
-    counts: numbers of classes that are summed. One that is larger than the number there is sums all.
+    counts: numbers of classes that are summed, none for none. One that is larger than the number there is sums all.
   """
   whitenings: dict[str, dict[str, Whitening | None]] = {name: {PLAIN: None} for name in (*pooled.vectors, OFA)}
   for name, fit in fits.items():
@@ -192,7 +197,7 @@ def describe_images(
   """Every kind of descriptor of all images, rows in the order of `ids`, which names each once."""
   place = {image_id: row for row, image_id in enumerate(ids)}
   found: dict[Key, np.ndarray] = {}
-  for names, pooled in pool_images(encoder, source, ids, max(counts), batch_size, progress):
+  for names, pooled in pool_images(encoder, source, ids, max(counts, default=0), batch_size, progress):
     rows = [place[name] for name in names]
     for key, descriptors in describe(pooled, fits, encoder.whitening, counts).items():
       found.setdefault(key, np.empty((len(ids), descriptors.shape[1]), np.float32))[rows] = descriptors[: len(rows)]

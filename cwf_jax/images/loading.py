@@ -65,10 +65,21 @@ class Batch(NamedTuple):
 def load_image(listing: Listing, image_id: str, protocol: Protocol) -> LoadedImage | SkippedImage:
   """Reads, decodes and resizes one image; what is wrong with it is returned, not raised."""
   path = listing.path(image_id)
-  try:
-    # Before it is read: should it change in between, the next run finds another time than this one.
+
+  def read() -> tuple[bytes, int]:
+    # The time first: should the file change in between, the next run finds another time than this one.
     mtime_ns = os.stat(path).st_mtime_ns
-    content = read_file(path)
+    return read_file(path), mtime_ns
+
+  return load_content(image_id, path, read, protocol)
+
+
+def load_content(
+  image_id: str, path: str, read: Callable[[], tuple[bytes, int]], protocol: Protocol
+) -> LoadedImage | SkippedImage:
+  """As `load_image`, from whatever `read` reads: the file's bytes, and when they were last changed in ns."""
+  try:
+    content, mtime_ns = read()
     image = decode_image(content)
     return LoadedImage(
       id=image_id,
@@ -93,11 +104,15 @@ def load_images(
 
 
 def map_on_threads(load: Callable[[str], Any], ids: Iterable[str], threads: int, ahead: int) -> Iterator[Any]:
-  """What `load` gives for each id, in their order, on `threads` threads, at most `ahead` before they are asked for.
+  """What `load` gives for each id, in their order; see `read_on_threads`."""
+  return read_on_threads(grain.MapDataset.source(list(ids)).map(load), threads, ahead)
+
+
+def read_on_threads(data: grain.MapDataset, threads: int, ahead: int) -> Iterator[Any]:
+  """The items of a data set on `threads` threads, at most `ahead` of them before they are asked for.
 
   The threads end with the iterator, also when it is closed early.
   """
-  data = grain.MapDataset.source(list(ids)).map(load)
   iterator = iter(data.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)))
   try:
     yield from iterator

@@ -8,7 +8,7 @@ import pytest
 
 from cwf_jax.datasets.groundtruth import GroundTruthError, Query
 from cwf_jax.errors import InputError
-from cwf_jax.evaluation import experiment
+from cwf_jax.evaluation import pooling
 from cwf_jax.evaluation.experiment import Benchmark, Ranked, match_names, rank_by_classes, rank_by_pooling
 from cwf_jax.evaluation.systems import POOLED
 from cwf_jax.images.canvases import fit_image, stack
@@ -153,20 +153,11 @@ def _check_ranking(name, rows, scores):
 
 
 @pytest.mark.parametrize(("images", "dimensions"), [(12, 4), (7, 2), (5, 1), (2, 1)])
-def test_pooling_is_ranked_as_plain_numpy_ranks_it(tiny_encoder, benchmark, pooled, monkeypatch, images, dimensions):
-  fitted = []
-
-  def fit(vectors, wanted):
-    fitted.append((vectors.shape, wanted))
-    return whiten(vectors, wanted)
-
-  whiten = experiment.fit_whitening
-  monkeypatch.setattr(experiment, "fit_whitening", fit)
+def test_pooling_is_ranked_as_plain_numpy_ranks_it(tiny_encoder, benchmark, pooled, images, dimensions):
   some = dataclasses.replace(benchmark.listing, ids=benchmark.listing.ids[:images])
   told = []
   ranked = rank_by_pooling(tiny_encoder, benchmark, some, 2, lambda done, total: told.append((done, total)))
   channels = pooled["raw"][0].shape[1]
-  assert fitted == [((images, channels), dimensions)] * len(POOLED)
   assert {name: one.dimensions for name, one in ranked.items()} == {
     **dict.fromkeys(("raw", "crow"), channels), **dict.fromkeys(("raw+pca", "crow+pca"), dimensions)
   }  # fmt: skip
@@ -183,8 +174,8 @@ def test_pooling_is_ranked_as_plain_numpy_ranks_it(tiny_encoder, benchmark, pool
 def test_the_size_of_a_batch_changes_no_score(tiny_encoder, benchmark, pooled, monkeypatch, batch_size):
   if batch_size is None:
     monkeypatch.setattr("cwf_jax.indexing.build.PIXELS_AT_ONCE", {"cpu": 7 * 96 * 96, "gpu": 7 * 96 * 96})
-  sizes, fill = [], experiment.fill_batches
-  monkeypatch.setattr(experiment, "fill_batches", lambda loaded, size, *rest: sizes.append(size) or fill(loaded, size, *rest))
+  sizes, fill = [], pooling.fill_batches
+  monkeypatch.setattr(pooling, "fill_batches", lambda loaded, size, *rest: sizes.append(size) or fill(loaded, size, *rest))
   ranked = rank_by_pooling(tiny_encoder, benchmark, benchmark.listing, batch_size)
   expected = batch_size or default_batch_size(tiny_encoder)
   assert expected > 0 and sizes == [expected] * 2  # of the whitening and of the database
@@ -203,6 +194,12 @@ def test_an_image_that_cannot_be_read_is_told(tiny_encoder, benchmark, tmp_path)
   (tmp_path / "broken.jpg").write_bytes(b"nothing")
   with pytest.raises(InputError, match=r"1 images of .* cannot be read, the first is broken.jpg: "):
     rank_by_pooling(tiny_encoder, benchmark, list_images(tmp_path))
+
+
+def test_one_image_to_whiten_by_is_told(tiny_encoder, benchmark):
+  one = dataclasses.replace(benchmark.listing, ids=benchmark.listing.ids[:1])
+  with pytest.raises(InputError, match=r"the 1 images of .* are too few or too much alike to whiten raw, crow by"):
+    rank_by_pooling(tiny_encoder, benchmark, one)
 
 
 @pytest.fixture(scope="module")
