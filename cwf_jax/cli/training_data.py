@@ -1,6 +1,6 @@
 """Pools of labelled images mixed into the batches that a network is trained on.
 
-  pool, skipped = check_pool(open_pool("flowers.tar", EXTENSIONS))
+  pool = check_pool(open_pool("flowers.tar", EXTENSIONS)).pool
   classes = choose_classes([pool])
   mixture = Mixture([pool], [map_labels(pool, classes)], side=320)
   for batch in mixture.batches(32, start=100):  # as if 100 batches had been taken before
@@ -10,10 +10,12 @@ Batch n is a function of the pools, the weights, the seed, the side, the batch's
 cache, or of what was asked for before.
 """
 
+import hashlib
 import itertools
+import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import grain
 import numpy as np
@@ -149,40 +151,51 @@ class Mixture:
     raise InputError(f"none of the {len(pool)} images of {printable(pool.source)} can be read")
 
 
+class CheckedPool(NamedTuple):
+  """A pool of images whose headers were read.
+
+  Attributes:
+    pool: those that can be read.
+    skipped: the others, and why.
+    sha256: of what the pool's batches depend on: class and content of each image, in order.
+  """
+
+  pool: Pool
+  skipped: list[SkippedImage]
+  sha256: str
+
+
 def check_pool(
   pool: Pool, threads: int = 4, progress: Callable[[int, int], Any] | None = None
-) -> tuple[Pool, list[SkippedImage]]:
-  """Reads the header of every image.
+) -> CheckedPool:
+  """Reads the header of every image; damage behind it is not found here.
 
   Args:
     pool: as it was opened.
     threads: that read.
     progress: called with (images done, images).
 
-  Returns:
-    The pool of those that can be read, and the others with their reasons. Damage behind the header is not found here.
-
   Raises:
     InputError: none can be read, or only those of one of several classes.
   """
 
-  def check(index: int) -> SkippedImage | None:
+  def check(index: int) -> SkippedImage | bytes:
     try:
-      read_size(pool.read(index))
+      content = pool.read(index)
+      read_size(content)
     except (UnreadableImageError, OSError) as error:
       return SkippedImage(pool.names[index], reason_why(error))
-    return None
+    return hashlib.sha256(content).digest()
 
-  found: list[SkippedImage | None] = []
+  found: list[SkippedImage | bytes] = []
   with ThreadPoolExecutor(threads) as executor:
     for start in range(0, len(pool), 1024):
       found += executor.map(check, range(start, min(start + 1024, len(pool))), chunksize=64)
       if progress is not None:
         progress(len(found), len(pool))
-  skipped = [one for one in found if one is not None]
-  if not skipped:
-    return pool, []
-  kept = pool.keep([index for index, one in enumerate(found) if one is None])
+  skipped = [one for one in found if isinstance(one, SkippedImage)]
+  readable = [index for index, one in enumerate(found) if isinstance(one, bytes)]
+  kept = pool.keep(readable) if skipped else pool
   reasons = "; ".join(f"{printable(one.id)}: {one.reason}" for one in skipped[:3])
   if not len(kept):
     raise InputError(f"none of the {len(pool)} images of {printable(pool.source)} can be read ({reasons})")
@@ -191,7 +204,10 @@ def check_pool(
       f"of the {len(pool.classes)} classes of {printable(pool.source)} only {printable(kept.classes[0])} has images that can "
       f"be read, and a network learns to tell classes apart; {len(skipped)} images cannot be read ({reasons})"
     )
-  return kept, skipped
+  content = hashlib.sha256()
+  for label, index in zip(kept.labels, readable, strict=True):
+    content.update(json.dumps(kept.classes[label]).encode() + found[index])
+  return CheckedPool(kept, skipped, content.hexdigest())
 
 
 def choose_classes(pools: Sequence[Pool]) -> ClassList:

@@ -10,7 +10,7 @@ from absl import flags
 from flax import nnx
 
 from cwf_jax.cli.call import CallError
-from cwf_jax.cli.training_data import Mixture, check_pool, choose_classes, map_labels
+from cwf_jax.cli.training_data import CheckedPool, Mixture, check_pool, choose_classes, map_labels
 from cwf_jax.datasets.class_folders import Pool, open_pool
 from cwf_jax.encoder import Encoder, encoder_of
 from cwf_jax.errors import printable
@@ -78,9 +78,10 @@ def make_plan(values: flags.FlagValues, console) -> Plan:
   sources = values["data"].value.split(",")
   shares = _read_mix(values["mix"].value, len(sources))
   teacher = None if values["teacher"].value is None else load_weights(values["teacher"].value)
-  pools = [_check(open_pool(source, EXTENSIONS), console) for source in sources]
+  checked = [_check(open_pool(source, EXTENSIONS), console) for source in sources]
+  pools = [one.pool for one in checked]
   found = [open_pool(source, EXTENSIONS, "val", optional=True) for source in sources]
-  validation = tuple(_check(pool, console) for pool in found if pool is not None)
+  validation = tuple(_check(pool, console).pool for pool in found if pool is not None)
   name, network, classes = _choose_network(values, pools, teacher)
   label_maps = [map_labels(pool, classes, teacher is not None) for pool in pools]
   mixture = Mixture(
@@ -94,7 +95,9 @@ def make_plan(values: flags.FlagValues, console) -> Plan:
     "start_sha256": parameters.hash_parameters(network),
     "teacher": None if teacher is None else teacher.name,
     "teacher_sha256": None if teacher is None else teacher.sha256,
-    "data": [{"images": len(pool), "classes": len(pool.classes)} for pool in pools],
+    "data": [
+      {"images": len(one.pool), "classes": len(one.pool.classes), "sha256": one.sha256} for one in checked
+    ],
     "mix": shares,
     "canvas": values["canvas"].value,
   }
@@ -132,13 +135,14 @@ def _read_mix(text: str | None, count: int) -> list[float] | None:
   return shares
 
 
-def _check(pool: Pool, console) -> Pool:
+def _check(pool: Pool, console) -> CheckedPool:
   with console.progress("files checked") as progress:
-    kept, skipped = check_pool(pool, processors(), progress)
-  if skipped:
-    named = "; ".join(f"{printable(one.id)}: {one.reason}" for one in skipped[:3])
-    console.say(f"{len(skipped)} of {len(pool)} images of {printable(pool.source)} cannot be read and are left out: {named}")
-  return kept
+    checked = check_pool(pool, processors(), progress)
+  if checked.skipped:
+    named = "; ".join(f"{printable(one.id)}: {one.reason}" for one in checked.skipped[:3])
+    found = f"{len(checked.skipped)} of {len(pool)} images of {printable(pool.source)}"
+    console.say(f"{found} cannot be read and are left out: {named}")
+  return checked
 
 
 def _choose_network(

@@ -196,7 +196,8 @@ def train(
           kept_at = started = time.monotonic()
     except KeyboardInterrupt:
       with contextlib.suppress(RuntimeError):  # interrupted where one state was gone and the next not there yet
-        run.keep(state)
+        if not window or np.isfinite(_average(window)["loss"]):
+          run.keep(state)
       raise
   return steps.network_of(method, jax.device_get(state))
 

@@ -13,6 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cwf_jax.cli.training_data import check_pool
+from cwf_jax.datasets.class_folders import open_pool
+from cwf_jax.images.decoding import EXTENSIONS
 from cwf_jax.index.store import open_index
 from cwf_jax.models import parameters, registry
 from cwf_jax.models.checkpoint import load_weights, save_checkpoint
@@ -105,9 +108,10 @@ def test_a_process_makes_a_checkpoint_of_the_classes_of_the_folders(trained, flo
   content = json.loads((output / "checkpoint.json").read_text())
   assert content["stored"] == "float16"
   training, history = content["metadata"]["training"], content["metadata"]["history"]
+  data = {"images": 18, "classes": 3, "sha256": check_pool(open_pool(flowers, EXTENSIONS)).sha256}
   assert content["metadata"]["whitening_vectors"] == 18  # one of each image
   assert training["settings"]["schedule"] == {"phases": [[32, 20], [32, 20], [32, 120]]}
-  assert training["settings"]["learning_rate"] == 1e-4 and training["data"] == [{"images": 18, "classes": 3}]
+  assert training["settings"]["learning_rate"] == 1e-4 and training["data"] == [data]
   assert [line["step"] for line in history if "validation_top1" in line] == [20, 40, 160]
   line = done.stdout.splitlines()
   assert len(line) == 1 and line[0].startswith(f"{output}: vgg16_cam_quarter, 3 classes, ")
@@ -220,7 +224,8 @@ def test_images_that_cannot_be_read_are_told_and_left_out(cli, data, tiny_checkp
   assert found.code == 0, found.err
   assert f"1 of 20 images of {data} cannot be read and are left out: train/red/none.png: " in found.err
   assert "skipped train/red/cut.png: " in found.err
-  assert load_weights(tmp_path / "w").metadata["training"]["data"] == [{"images": 19, "classes": 3}]
+  (told,) = load_weights(tmp_path / "w").metadata["training"]["data"]
+  assert (told["images"], told["classes"]) == (19, 3)
 
 
 def test_a_loss_that_is_not_finite_is_one_line(cli, flowers, tiny_checkpoint, tmp_path):
@@ -290,6 +295,16 @@ def test_a_run_is_not_mixed_with_another(refused, trained, flowers, tiny_checkpo
   )
   assert said in line and str(tmp_path / "w.run") in line
   assert before.read_bytes() == kept and not (tmp_path / "w").exists()
+
+
+def test_a_run_is_not_resumed_on_other_images(refused, trained, flowers, tiny_checkpoint, tmp_path):
+  shutil.copytree(f"{trained[0]}.run", tmp_path / "w.run")
+  data = shutil.copytree(flowers, tmp_path / "data")
+  (one, other) = sorted((data / "train" / "red").iterdir())[:2]
+  other.write_bytes(one.read_bytes())
+  where = (f"--data={data}", f"--output={tmp_path / 'w'}", f"--weights={tiny_checkpoint}")
+  line = refused("--mode=train", *where, *LONG, "--resume")
+  assert line.count('"images": 18') == 2 and line.count('"sha256": ') == 2
 
 
 def test_a_run_that_was_done_is_finished_again(cli, trained, flowers, tiny_checkpoint, tmp_path):

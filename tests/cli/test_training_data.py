@@ -290,12 +290,31 @@ def test_headers_are_checked_before_anything_else(tmp_path):
   (folder / "b" / "07.png").write_bytes(_encode((50, 50), 1)[:20])
   pool = open_pool(folder, EXTENSIONS)
   told = []
-  kept, skipped = check_pool(pool, 3, lambda done, total: told.append((done, total)))
+  kept, skipped, digest = check_pool(pool, 3, lambda done, total: told.append((done, total)))
   assert [one.id for one in skipped] == ["a/00.png", "b/01.png", "b/04.png", "b/07.png"]
   assert [one.reason for one in skipped][:3] == ["not an image", "empty file", "50x5 pixels, the least is 16x16"]
   assert kept.classes == ("a", "c") and len(kept) == 5 and told == [(9, 9)]
   assert [decode_image(kept.read(index))[0, 0, 0] for index in range(5)] == [4, 7, 3, 6, 9]
-  assert check_pool(kept)[0] is kept
+  again = check_pool(kept)
+  assert again.pool is kept and again.sha256 == digest
+
+
+def test_the_digest_of_a_pool_is_of_its_contents_and_classes_in_order(tmp_path):
+  def digest():
+    return check_pool(open_pool(folder, EXTENSIONS)).sha256
+
+  folder = _make_folder(tmp_path, ("a", "b"), 4, 1)
+  first = digest()
+  (folder / "a" / "zz.png").write_bytes(b"no image")
+  assert digest() == first  # what cannot be read is no part of it
+  (folder / "a").rename(folder / "aa")
+  assert digest() != first
+  (folder / "aa").rename(folder / "a")
+  swapped = [folder / "a" / "00.png", folder / "a" / "02.png"]
+  contents = [path.read_bytes() for path in swapped]
+  for path, content in zip(swapped, reversed(contents), strict=True):
+    path.write_bytes(content)
+  assert digest() != first
 
 
 def test_pools_of_which_too_little_can_be_read(tmp_path):
@@ -337,7 +356,7 @@ def test_labels_by_identifier_then_by_name(tmp_path):
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the real tars are not here")
 def test_real_tars():
   pools = [open_pool(SHARED / name, EXTENSIONS) for name in ("tiny_imagenet.tar", "imagenet_samples.tar")]
-  assert check_pool(pools[1]) == (pools[1], [])
+  assert check_pool(pools[1])[:2] == (pools[1], [])
   classes = choose_classes(pools)
   assert len(classes) == 973 and "acorn" in classes.names
   maps = [map_labels(pool, ClassList.imagenet()) for pool in pools]
