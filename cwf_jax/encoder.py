@@ -107,6 +107,13 @@ class Encoder:
     network: a module of `cwf_jax.models`.
     whitening: the checkpoint's own, or None.
     settings: the static part.
+
+  Example:
+    >>> encoder = load_encoder("random:vgg16_cam_quarter", image_size=64, num_classes=2)
+    >>> images, sizes = np.zeros((1, 64, 96, 3), np.uint8), np.array([[64, 80]])
+    >>> encoding = jax.jit(Encoder.__call__)(encoder, images, sizes)
+    >>> encoding.class_vectors.shape, encoder.describe(encoding.class_vectors).shape
+    ((1, 2, 128), (1, 128))
   """
 
   network: Any
@@ -123,7 +130,14 @@ class Encoder:
     return self.encode(images, sizes, self.settings.protocol.num_classes)
 
   def encode(self, images: Images, sizes: Sizes, num_classes: int, listed: tuple[int, ...] = ()) -> Encoding:
-    """As a call, with the `num_classes` most probable classes of each image, and after them the `listed` ones."""
+    """As a call, with the `num_classes` most probable classes of each image, and after them the `listed` ones.
+
+    Args:
+      images: as in a call.
+      sizes: as in a call.
+      num_classes: 0 or more; all there are, if they are fewer.
+      listed: ids of classes, the same for every image; one that is among the most probable comes twice.
+    """
     activations = self.activate(images, sizes)
     class_ids = most_probable(activations, num_classes)
     if listed:
@@ -133,7 +147,16 @@ class Encoder:
     return Encoding(class_vectors, class_ids, activations.probabilities)
 
   def activate(self, images: Images, sizes: Sizes, taps: tuple[str, ...] = ()) -> Activations:
-    """One forward pass; `taps` names further maps of the network to return."""
+    """One forward pass, in the dtype of the settings; what it returns is float32.
+
+    Args:
+      images: as in a call.
+      sizes: as in a call.
+      taps: names of further maps of the network to return.
+
+    Raises:
+      ValueError: when it is traced: the network has no tap of such a name; the message lists those it has.
+    """
     tap = self.settings.tap
     with jax.named_scope("network"):
       pixels = self.settings.preprocessing.apply(jnp.asarray(images), jnp.dtype(self.settings.dtype))
@@ -150,7 +173,13 @@ class Encoder:
     )
 
   def classify(self, images: Images, sizes: Sizes, num_classes: int) -> Int[Array, "b n"]:
-    """The `num_classes` most probable classes of each image, the most probable first."""
+    """The `num_classes` most probable classes of each image, the most probable first.
+
+    Args:
+      images: as in a call.
+      sizes: as in a call.
+      num_classes: 0 or more; all there are, if they are fewer.
+    """
     return most_probable(self.activate(images, sizes), num_classes)
 
   def compute_cams(
@@ -159,12 +188,15 @@ class Encoder:
     class_ids: Int[Array, "b n"],
     cut: Bool[Array, "b i j"] | None = None,
   ) -> Float[Array, "b i j n"]:
-    """The activation maps of the given classes (METHOD eq. 1), each at most 1 inside the cut and zero outside it.
+    """The activation maps of the given classes (METHOD eq. 1).
 
     Args:
       activations: of `activate`.
       class_ids: the classes of each image.
       cut: the cells that count, a query's box; the whole image if None.
+
+    Returns:
+      Maps in [0, 1], the maximum of each 1 inside the cut, zero outside it; all zeros without a positive value.
     """
     class_weights = jnp.moveaxis(self.network.class_weights[:, class_ids], 0, 1)
     return cams.compute_cams(activations.cam_features, class_weights, _cut(activations, cut))
@@ -193,7 +225,15 @@ class Encoder:
   def whiten(
     self, class_vectors: Float[Array | np.ndarray, "... k"], whitening_: whitening.Whitening | None = None
   ) -> Float[Array, "... d"]:
-    """Whitens with the whitening given, else with the encoder's own, else leaves the vectors as they are."""
+    """Whitens with the whitening given, else with the encoder's own, else leaves the vectors as they are.
+
+    Args:
+      class_vectors: unit rows; a zero row stays zero.
+      whitening_: of vectors of k channels; the encoder's own if None.
+
+    Returns:
+      Unit rows, of k dimensions where there is no whitening.
+    """
     chosen = self.whitening if whitening_ is None else whitening_
     vectors = jnp.asarray(class_vectors)
     return vectors if chosen is None else whitening.apply_whitening(chosen, vectors)
@@ -201,7 +241,15 @@ class Encoder:
   def describe(
     self, class_vectors: Float[Array | np.ndarray, "b n k"], whitening: whitening.Whitening | None = None
   ) -> Float[Array, "b d"]:
-    """Whitens and aggregates class vectors into unit descriptors (METHOD section 2, steps 4 and 5)."""
+    """Whitens and aggregates class vectors into descriptors (METHOD section 2, steps 4 and 5).
+
+    Args:
+      class_vectors: raw, unit rows; zero where a class's map is empty.
+      whitening: as in `whiten`.
+
+    Returns:
+      Unit rows; zero where all vectors are.
+    """
     return aggregation.aggregate(self.whiten(class_vectors, whitening))
 
   def replace(self, **changes) -> "Encoder":
@@ -210,7 +258,12 @@ class Encoder:
 
 
 def most_probable(activations: Activations, num_classes: int) -> Int[Array, "b n"]:
-  """The `num_classes` most probable classes of each image, all of them where there are fewer, the most probable first."""
+  """The most probable classes of each image, the most probable first.
+
+  Args:
+    activations: of `Encoder.activate`; their logits are compared.
+    num_classes: 0 or more; all there are, if they are fewer.
+  """
   logits = activations.logits  # probabilities that are rounded to zero would come in the order of the classes
   return lax.top_k(logits, min(num_classes, logits.shape[-1]))[1]
 
@@ -234,13 +287,19 @@ def load_encoder(
 
   Args:
     weights: "default", a checkpoint's name or folder, or "random:NETWORK" (seeded).
-    protocol: "paper", "reference", or a `Protocol` of one's own (then `image_size` and `num_classes` are its own).
-    dtype: of the convolutions; None means float32 on a CPU and bfloat16 on accelerators.
+    protocol: "paper", "reference", or a `Protocol` of one's own (then `image_size` and `num_classes` are its own, and
+      its sizes are made such as the network takes).
+    dtype: of the convolutions, "float32" or "bfloat16"; None means float32 on a CPU and bfloat16 on accelerators.
     image_size: the shorter side in pixels; None means the checkpoint's own.
     num_classes: the classes summed into a descriptor.
 
   Raises:
-    InputError: no such weights, or a damaged checkpoint.
+    InputError: no such weights, a damaged checkpoint, no such protocol, or a size or number that no protocol has.
+
+  Example:
+    >>> encoder = load_encoder("default", protocol="reference", image_size=360)
+    >>> encoder.settings.protocol.resized(768, 1024)
+    (360, 512)
   """
   return encoder_of(checkpoint.load_weights(weights), protocol, dtype, image_size, num_classes)
 
@@ -252,12 +311,24 @@ def encoder_of(
   image_size: int | None = None,
   num_classes: int = 64,
 ) -> Encoder:
-  """As `load_encoder`, of weights that are loaded already."""
+  """As `load_encoder`, of weights that are loaded already.
+
+  Args:
+    loaded: of `models.checkpoint.load_weights`.
+    protocol: as in `load_encoder`.
+    dtype: as in `load_encoder`.
+    image_size: as in `load_encoder`.
+    num_classes: as in `load_encoder`; all the network has, if they are fewer.
+
+  Raises:
+    InputError: no such protocol, or a size or number that no protocol has.
+  """
   config = loaded.network.config
   if isinstance(protocol, str):
     protocol = protocols.Protocol.preset(
       protocol, config.image_size if image_size is None else image_size, min(num_classes, config.num_classes)
-    ).for_network(config.size_multiple)
+    )
+  protocol = protocol.for_network(config.size_multiple)
   preprocessing = config.preprocessing
   if protocol.reversed_means:
     preprocessing = preprocessing.with_means_reversed()
@@ -285,6 +356,14 @@ def load_recorded_encoder(
   """The encoder whose identity an index, or whatever else `recorder` names, has recorded.
 
   Weights whose folder is gone are looked for by their name: those that come with the package lie elsewhere on another machine.
+
+  Args:
+    recorder: what holds the record, as messages name it: "the index photographs.index".
+    weights: the recorded name.
+    weights_folder: the recorded folder, or None for random weights.
+    protocol: the recorded settings, of `Protocol.to_json`.
+    fingerprint: the recorded one, which the encoder must have.
+    dtype: as in `load_encoder`.
 
   Raises:
     InputError: the weights are not there any more, or are others than those recorded; the message names both.

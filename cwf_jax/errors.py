@@ -1,6 +1,7 @@
 """The one error that means: what was handed over is wrong, and the message says how to mend it. And names in a message."""
 
 import os
+import re
 
 
 class InputError(ValueError):
@@ -18,3 +19,10 @@ def printable(name: str | os.PathLike) -> str:
 def reason_of(error: Exception) -> str:
   """What an error of the operating system says, without number and path; of another error its text."""
   return getattr(error, "strerror", None) or str(error)
+
+
+def brief(error: Exception) -> str:
+  """The first line of an error of a library that tells much: of TensorStore's what the operating system said, if it did."""
+  text = " ".join(str(error).split("\n\n")[0].split()) or type(error).__name__
+  failed = re.search(r"Failed to write [^:]*: ([^\[\]]+)", text)
+  return failed[1].strip() if failed else text.partition(" [tensorstore_spec")[0][:300]

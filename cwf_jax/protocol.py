@@ -84,15 +84,19 @@ class Protocol:
 
   @classmethod
   def preset(cls, name: str, image_size: int = 720, num_classes: int = 64) -> "Protocol":
-    """The preset of that name: "paper" or "reference"."""
+    """The preset of that name: "paper" or "reference".
+
+    Raises:
+      InputError: there is no such preset.
+    """
     presets = {"paper": cls.paper, "reference": cls.reference}
     if name not in presets:
       raise InputError(f"no protocol named {name!r}; there are {', '.join(presets)}")
     return presets[name](image_size, num_classes)
 
   def for_network(self, size_multiple: int) -> "Protocol":
-    """The same protocol for a network that takes sizes of such multiples."""
-    return dataclasses.replace(self, size_multiple=size_multiple)
+    """The same protocol for a network that takes sizes of such multiples, if those it has are not such already."""
+    return self if self.size_multiple % size_multiple == 0 else dataclasses.replace(self, size_multiple=size_multiple)
 
   @property
   def _frame(self) -> Size:
@@ -106,7 +110,12 @@ class Protocol:
     return math.lcm(CELL, self.size_multiple)
 
   def resized(self, height: int, width: int) -> Size:
-    """The (height, width) at which an indexed image of these pixels is computed; never under one cell a side."""
+    """The (height, width) at which an indexed image of these pixels is computed; never under one cell a side.
+
+    Example:
+      >>> Protocol.paper().resized(480, 640), Protocol.reference().resized(480, 640)
+      ((720, 960), (720, 1024))
+    """
     if self.size_rule == "fixed_frame":
       return self._frame if width >= height else self._frame[::-1]
     scale = min(self.image_size / min(height, width), 2 * self.image_size / max(height, width))
@@ -116,6 +125,10 @@ class Protocol:
     """The size at which a query's crop is classified: its own, floored to whole cells, never enlarged (row 4).
 
     A crop larger than every canvas is scaled down with its aspect kept.
+
+    Example:
+      >>> Protocol.paper().resized_crop(100, 210)
+      (96, 208)
     """
     fit = max(min(h / height, w / width) for h, w in self.crop_canvases)
     height, width = _scaled(height, width, min(1.0, fit))
@@ -153,6 +166,11 @@ class Protocol:
       box: in pixels of the original, checked by `check_box`.
       original: (height, width) of the upright original.
       resized: (height, width) at which the image is computed; the map has floor(size / 16) cells.
+
+    Example:
+      >>> box, original, resized = (100, 50, 400, 300), (600, 800), (720, 960)
+      >>> Protocol.paper().box_to_cells(box, original, resized)
+      (7, 3, 30, 23)
     """
     rows, columns = resized[0] // CELL, resized[1] // CELL
     left, top, right, bottom = box
@@ -171,7 +189,11 @@ class Protocol:
 
   @classmethod
   def from_json(cls, values: dict) -> "Protocol":
-    """The inverse of `to_json`; a missing or unknown setting is an error (an older index has no `size_multiple`)."""
+    """The inverse of `to_json`; an older index has no `size_multiple`.
+
+    Raises:
+      InputError: another setting is missing, or one is unknown or out of range.
+    """
     names = {field.name for field in dataclasses.fields(cls)}
     if set(values) | {"size_multiple"} != names:
       raise InputError(f"the protocol's settings should be {sorted(names)}; found {sorted(values)}")
@@ -183,6 +205,11 @@ def check_box(box: Box, size: Size) -> Box:
 
   Raises:
     BoxError: the box is not four finite numbers in order, leaves the image, or is under 16 pixels a side.
+
+  Example:
+    >>> check_box((0, 0, 8, 8), size=(600, 800))
+    Traceback (most recent call last):
+    cwf_jax.protocol.BoxError: the box 0,0,8,8 is 8x8 pixels (right - left, bottom - top); the least is 16x16
   """
   if len(box) != 4 or not all(math.isfinite(side) for side in box):
     raise BoxError(f"a box is four numbers, left,top,right,bottom; found {box}")

@@ -365,3 +365,10 @@ def test_a_batch_is_its_images(tiny_encoder, seed):
     alone = call(tiny_encoder, images[i : i + 1], sizes[i : i + 1])
     np.testing.assert_array_equal(alone.class_ids[0], whole.class_ids[i])
     np.testing.assert_allclose(alone.class_vectors[0], whole.class_vectors[i], atol=THROUGH_THE_NETWORK)
+
+
+def test_a_protocol_of_ones_own_gets_sizes_that_the_network_takes():
+  given = load_encoder("random:mobilenet_v2", Protocol.paper(224)).settings
+  preset = load_encoder("random:mobilenet_v2", image_size=224).settings
+  assert given.protocol == preset.protocol and given.fingerprint == preset.fingerprint
+  assert all(side % 32 == 0 for canvas in given.protocol.canvases for side in canvas)

@@ -28,6 +28,7 @@ def test_a_folder_is_indexed_searched_and_shown(photographs, tmp_path):
   assert "12 photographs, 0 of them new" in _run(tmp_path, photographs, tmp_path / "output")
 
 
+@pytest.mark.long
 def test_without_a_folder_it_takes_the_packages_photographs(tmp_path):
   pytest.importorskip("skimage", reason="the example's photographs come with scikit-image")
   printed = _run(tmp_path)

@@ -13,6 +13,7 @@ ALLOWED = {
   "version": set(),
   "errors": set(),
   "writing": set(),
+  "home": set(),
   "protocol": set(),
   "ops": set(),
   "models": set(),
@@ -31,7 +32,7 @@ ALLOWED = {
 }
 """What each room may import besides itself and what lies below everything: `BELOW`."""
 
-BELOW = {"errors", "version", "protocol", "writing"}
+BELOW = {"errors", "version", "protocol", "writing", "home"}
 
 _HEAVY = {"lance", "grain", "tensorflow_datasets", "absl"}
 WITHOUT = dict.fromkeys(("ops", "models", "encoder", "training"), _HEAVY)

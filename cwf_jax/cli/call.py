@@ -72,7 +72,7 @@ def parse_call(argv: list[str]) -> Call | Answer:
   mode = importlib.import_module(f"cwf_jax.cli.{first['mode'].value}")
   values = _new_flags()
   flags.DEFINE_string("mode", None, "what to do; --help without --mode lists the modes", flag_values=values)
-  define_shared(values)
+  define_shared(values, getattr(mode, "WITHOUT", ()))
   mode.define_flags(values)
   left = _parsed(values, argv)
   if values["version"].value:
@@ -84,8 +84,8 @@ def parse_call(argv: list[str]) -> Call | Answer:
   return Call(mode, values)
 
 
-def define_shared(values: flags.FlagValues) -> None:
-  """The flags that mean the same in every mode."""
+def define_shared(values: flags.FlagValues, without: tuple[str, ...] = ()) -> None:
+  """The flags that mean the same in every mode, but those that a mode has no use for."""
   text, number = flags.DEFINE_string, flags.DEFINE_integer
   text("index", None, "the index's folder", flag_values=values)
   text("weights", None, "default, a checkpoint's name or folder, or random:NETWORK (seeded)", flag_values=values)
@@ -97,6 +97,8 @@ def define_shared(values: flags.FlagValues) -> None:
   number("batch_size", None, "images on the device at a time; default: by their size", lower_bound=1, flag_values=values)
   flags.DEFINE_boolean("quiet", False, "no progress and no remarks on standard error, only errors", flag_values=values)
   text("log_file", None, "a file that the remarks are appended to, with times", flag_values=values)
+  for name in without:
+    delattr(values, name)
 
 
 def _new_flags() -> flags.FlagValues:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from cwf_jax.cli.allocator import keep_freed_memory
 from cwf_jax.cli.call import CallError
+from cwf_jax.home import home_folder
 from cwf_jax.version import __version__
 
 _SECONDS = 10.0
@@ -126,8 +127,7 @@ def open_console(values: flags.FlagValues, check: Callable[[], None]) -> Iterato
 
 def cache_folder() -> Path:
   """Where compiled programs are kept: in `$CWF_JAX_HOME`, by default the user's cache folder."""
-  cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cwf_jax"
-  return Path(os.environ.get("CWF_JAX_HOME") or cache).expanduser() / "compiled"
+  return home_folder() / "compiled"
 
 
 def _prepare_jax() -> None:

@@ -18,6 +18,9 @@ many or one of another shape is refused, with everything that is wrong with it. 
 read. --weights=FOLDER then takes the checkpoint.
 """
 
+WITHOUT = ("index", "weights", "protocol", "image_size", "num_classes", "batch_size")
+"""Flags of all modes that this one has no use for."""
+
 
 def define_flags(values: flags.FlagValues) -> None:
   """The flags of this mode."""

@@ -15,7 +15,10 @@ from collections.abc import Iterator
 from absl import app, flags
 
 from cwf_jax.cli.call import Answer, Call, FailedError, parse_call
-from cwf_jax.errors import InputError
+from cwf_jax.errors import InputError, printable
+
+FAILED = 1
+"""The exit code of a call that was right and could not be carried out."""
 
 INTERRUPTED = 130
 """The exit code after a Ctrl-C."""
@@ -40,13 +43,14 @@ def parse(argv: list[str]) -> Call:
 
 
 def run_and_leave(call: Call) -> int:
-  """As `run`, for a process of its own: one that was interrupted ends at once.
+  """As `run`, for a process of its own: one that was interrupted, or failed on the way, ends at once.
 
-  XLA compiles on threads of its own, which an interrupt does not stop. Python's shutdown would take the device away from
-  under them, and the process would die of it; what counts is committed and flushed by now.
+  XLA compiles and TensorStore writes on threads of their own, which neither stops. Python's shutdown would take the device
+  and the event loop away from under them, and the process would die of it, or print what they think of it; what counts is
+  committed and flushed by now.
   """
   code = run(call)
-  if code == INTERRUPTED:
+  if code in (FAILED, INTERRUPTED):
     for stream in (sys.stdout, sys.stderr):
       with contextlib.suppress(OSError, ValueError):
         stream.flush()
@@ -129,11 +133,11 @@ def _run(call: Call, interrupt: _Interrupt) -> int:
   except InputError as error:
     return _fail(error, 2)
   except (FailedError, OSError) as error:
-    return _fail(_explain(error), 1)
+    return _fail(_explain(error), FAILED)
   except (MemoryError, RuntimeError) as error:
     if not _is_out_of_memory(error):
       raise
-    return _fail("not enough memory; a smaller --batch_size or --image_size needs less", 1)
+    return _fail("not enough memory; a smaller --batch_size, --image_size or (for training) --schedule needs less", FAILED)
 
 
 def _answer(answer: Answer) -> int:
@@ -165,6 +169,8 @@ def _explain(error: Exception) -> str:
   text = str(error)
   if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in text:
     return "no space is left on the disk"
+  if isinstance(error, OSError) and error.filename is not None and error.strerror:
+    return f"{printable(os.fsdecode(error.filename))}: {error.strerror}"
   return re.sub(r",?\s*\S+\.rs:\d+(:\d+)?", "", text)  # where in its source the store's library noticed
 
 

@@ -15,6 +15,9 @@ Puts a checkpoint where every mode finds it by its name: in $CWF_JAX_HOME, by de
 none, it is trusted on your word: --sha256. Weights that are there already are not fetched again.
 """
 
+WITHOUT = ("index", "protocol", "image_size", "num_classes", "batch_size")
+"""Flags of all modes that this one has no use for."""
+
 
 def define_flags(values: flags.FlagValues) -> None:
   """The flags of this mode; `--weights` is every mode's."""

@@ -1,6 +1,7 @@
 """`--mode=train`: a network for classes of one's own, or a small one that learns from a large one."""
 
 import math
+import os
 from pathlib import Path
 
 from absl import flags
@@ -17,11 +18,14 @@ EXAMPLES = """
 
 Data: a folder or a tar of class folders, as they are or under train/ and val/, or tfds:NAME. It
 starts from --weights, or from random weights of --network; with --teacher it learns the teacher's
-probabilities and, cell by cell, its maps, and needs no labels. It ends with the accuracy on val/, a
-whitening fitted on the same images, and a checkpoint for --weights. A step takes --batch_size
-crops, 32 by default. The run is kept in OUTPUT.run: --resume, with the same flags, goes on after a
-kill.
+probabilities and, cell by cell, its maps, and the folders' names do not matter. It ends with the
+accuracy on val/, a whitening fitted on the same images, and a checkpoint for --weights. A step
+takes --batch_size crops, 32 by default. The run is kept in OUTPUT.run: --resume, with the same
+flags, goes on after a kill.
 """
+
+WITHOUT = ("index", "protocol", "num_classes")
+"""Flags of all modes that this one has no use for."""
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -61,17 +65,21 @@ def run(values: flags.FlagValues, console) -> int:
   for flag in ("data", "output"):
     if not values[flag].value:
       raise CallError(f"--mode=train needs --{flag}=PATH; --mode=train --help shows examples")
-  output = Path(values["output"].value)
-  if output.exists():
+  output = Path(values["output"].value).expanduser()
+  if os.path.lexists(output):
     raise CallError(f"--output={printable(output)} is there already; name another folder or remove it")
   if values["freeze_backbone"].value and not values["weights"].value:
     raise CallError("--freeze_backbone needs --weights: a backbone of random weights has nothing to keep")
   if values["mosaic"].value and not values["teacher"].value:
     raise CallError("--mosaic needs --teacher: four images in one have no label")
+  if values["teacher_scale"].present and not values["teacher"].value:
+    raise CallError("--teacher_scale needs --teacher")
   from cwf_jax.cli.training_plan import make_plan
   from cwf_jax.models.checkpoint import save_checkpoint
 
   plan = make_plan(values, console)
+  for remark in plan.remarks():
+    console.say(remark)
   folder = output.with_name(output.name + ".run")
   network, history = _train(plan, folder, values["resume"].value, console)
   for one in plan.mixture.skipped:
@@ -116,7 +124,7 @@ def _train(plan, folder: Path, resume: bool, console):
         lambda number: plan.mixture.batches(plan.settings.batch_size, number),
         run,
         teacher=teacher,
-        validate=validate if plan.validation else None,
+        validate=validate if plan.has_validation else None,
         tell=lambda told: progress(told.step, told.steps, note=_note(told.metrics)),
       )
   except FloatingPointError as error:
@@ -144,6 +152,7 @@ def _note(metrics) -> str:
 def _fit_whitening(plan, network, values: flags.FlagValues, console):
   """The whitening's arrays, and the number of vectors that it was fitted on; None and 0 where there are too few.
 
+  Where the features are still those of the checkpoint that it started from, its whitening stays if it keeps more dimensions.
   Images that are enlarged more than twice lack the detail that a photograph has at that size; they are taken only where
   there are too few others.
   """
@@ -169,6 +178,7 @@ def _fit_whitening(plan, network, values: flags.FlagValues, console):
 
       return fit_own_whitening(encoder, large_enough(), values["n_pca"].value, batch_size)
 
+  whitening, count, reason = None, 0, ""
   try:
     whitening, count = fit(protocol.image_size / 2)
     if whitening.projection.shape[1] < network.config.feature_channels:
@@ -177,6 +187,14 @@ def _fit_whitening(plan, network, values: flags.FlagValues, console):
     try:
       whitening, count = fit(0)
     except TooFewVectorsError as error:
-      console.say(f"the checkpoint has no whitening: {error}")
-      return None, 0
+      reason = str(error)
+  before = plan.whitening
+  kept = 0 if whitening is None else whitening.projection.shape[1]
+  if before is not None and before["projection"].shape[1] > kept:
+    console.say(f"the whitening is that of {values['weights'].value}: {count} vectors of these images bear {kept} dimensions")
+    return before, 0
+  if whitening is None:
+    console.say(f"the checkpoint has no whitening: {reason}")
+    return None, 0
+  console.say(f"whitening: {kept} of {network.config.feature_channels} dimensions, fitted on {count} vectors")
   return {"mean": np.asarray(whitening.mean), "projection": np.asarray(whitening.projection)}, count

@@ -168,7 +168,7 @@ class CheckedPool(NamedTuple):
 def check_pool(
   pool: Pool, threads: int = 4, progress: Callable[[int, int], Any] | None = None
 ) -> CheckedPool:
-  """Reads the header of every image; damage behind it is not found here.
+  """Reads every file, and looks at the image's header; damage behind it is not found here.
 
   Args:
     pool: as it was opened.

@@ -2,10 +2,11 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 from absl import flags
 from flax import nnx
 
@@ -20,6 +21,7 @@ from cwf_jax.models import parameters, registry
 from cwf_jax.models.checkpoint import LoadedNetwork, load_weights
 from cwf_jax.models.class_names import ClassList
 from cwf_jax.training.batches import Batch
+from cwf_jax.training.loop import check_devices
 from cwf_jax.training.settings import Schedule, TrainingSettings
 from cwf_jax.training.step import HEAD
 
@@ -39,7 +41,8 @@ class Plan:
     classes: that it will predict.
     teacher: or None.
     mixture: the images to train on.
-    validation: the pools to measure accuracy on.
+    validation: the pools to measure accuracy on, and the labels of each in the network's classes.
+    whitening: of the checkpoint that it starts from, where the features stay as they are; or None.
     description: what the run depends on, as plain JSON values.
   """
 
@@ -50,15 +53,29 @@ class Plan:
   classes: ClassList
   teacher: LoadedNetwork | None
   mixture: Mixture
-  validation: tuple[Pool, ...]
+  validation: tuple[tuple[Pool, np.ndarray], ...]
+  whitening: Mapping[str, np.ndarray] | None
   description: dict[str, Any]
+
+  @property
+  def has_validation(self) -> bool:
+    """Whether there are validation images of the network's classes."""
+    return any((label_map >= 0).any() for _, label_map in self.validation)
+
+  def remarks(self) -> Iterator[str]:
+    """What a user may not expect."""
+    shown = len({folder for pool in self.mixture.pools for folder in pool.classes})
+    if self.teacher is None and shown < len(self.classes):
+      yield f"the network keeps its {len(self.classes)} classes; the folders, which are named after them, are of {shown}"
+    if not self.has_validation:
+      folders = "no folder of val/ is one of the network's classes" if self.validation else "there is no val/ beside train/"
+      yield f"accuracy on other images is not measured: {folders}"
 
   def validation_batches(self) -> Iterator[Batch]:
     """One pass over all validation images."""
     size = self.settings.batch_size
     return itertools.chain.from_iterable(
-      self.mixture.validation_batches(pool, size, label_map=map_labels(pool, self.classes, self.teacher is not None))
-      for pool in self.validation
+      self.mixture.validation_batches(pool, size, label_map=label_map) for pool, label_map in self.validation
     )
 
   def make_encoder(self, network: nnx.Module) -> Encoder:
@@ -75,15 +92,23 @@ def make_plan(values: flags.FlagValues, console) -> Plan:
     InputError: data, weights or a teacher that cannot be used.
   """
   settings = _read_settings(values)
+  check_devices(settings.batch_size)
   sources = values["data"].value.split(",")
+  if not all(sources):
+    raise CallError(f"--data takes folders, tars or tfds:NAME, separated by commas; one of {len(sources)} is empty")
   shares = _read_mix(values["mix"].value, len(sources))
   teacher = None if values["teacher"].value is None else load_weights(values["teacher"].value)
   checked = [_check(open_pool(source, EXTENSIONS), console) for source in sources]
   pools = [one.pool for one in checked]
   found = [open_pool(source, EXTENSIONS, "val", optional=True) for source in sources]
-  validation = tuple(_check(pool, console).pool for pool in found if pool is not None)
-  name, network, classes = _choose_network(values, pools, teacher)
-  label_maps = [map_labels(pool, classes, teacher is not None) for pool in pools]
+  validation = [_check(pool, console).pool for pool in found if pool is not None]
+  start = _load_start(values)
+  name, network, classes = _choose_network(values, pools, teacher, start)
+  if teacher is not None:
+    _check_scale(network.config, teacher.network.config, settings)
+  label_maps, validation_maps = (
+    [map_labels(pool, classes, teacher is not None) for pool in some] for some in (pools, validation)
+  )
   mixture = Mixture(
     pools, label_maps, values["canvas"].value, weights=shares, seed=settings.seed, threads=processors()
   )
@@ -101,7 +126,18 @@ def make_plan(values: flags.FlagValues, console) -> Plan:
     "mix": shares,
     "canvas": values["canvas"].value,
   }
-  return Plan(settings, name, network, values["weights"].value is None, classes, teacher, mixture, validation, description)
+  return Plan(
+    settings=settings,
+    network_name=name,
+    network=network,
+    from_scratch=start is None,
+    classes=classes,
+    teacher=teacher,
+    mixture=mixture,
+    validation=tuple(zip(validation, validation_maps, strict=True)),
+    whitening=start.whitening if start is not None and settings.frozen else None,
+    description=description,
+  )
 
 
 def _read_settings(values: flags.FlagValues) -> TrainingSettings:
@@ -145,20 +181,42 @@ def _check(pool: Pool, console) -> CheckedPool:
   return checked
 
 
+def _load_start(values: flags.FlagValues) -> LoadedNetwork | None:
+  """The weights to start from; None where they are random ones."""
+  if values["weights"].value is None:
+    return None
+  if values["network"].present:
+    raise CallError("--network is for random weights, and --weights brings a network of its own: leave one of them out")
+  start = load_weights(values["weights"].value)
+  if start.is_random:
+    raise CallError(f"random weights to start from are asked for by --network={start.network_name}, without --weights")
+  return start
+
+
+def _check_scale(student: Any, teacher: Any, settings: TrainingSettings) -> None:
+  """Every map of the teacher has a whole number of cells for one of the student's, or the other way round."""
+  for name, own, other in (
+    ("features", student.stride, teacher.stride),
+    ("CAM features", student.cam_stride, teacher.cam_stride),
+  ):
+    ratio = settings.teacher_scale * own / other
+    if ratio % 1 and (1 / ratio) % 1:
+      raise CallError(
+        f"--teacher_scale={settings.teacher_scale} lays {ratio:g} cells of the teacher's {name} (stride {other}) on one of the "
+        f"network's (stride {own}), and it must be a whole number"
+      )
+
+
 def _choose_network(
-  values: flags.FlagValues, pools: list[Pool], teacher: LoadedNetwork | None
+  values: flags.FlagValues, pools: list[Pool], teacher: LoadedNetwork | None, start: LoadedNetwork | None
 ) -> tuple[str, nnx.Module, ClassList]:
   """The registry's name, the network to start from and its classes: the teacher's, the checkpoint's own, or the data's."""
   size = values["image_size"].value
-  if values["weights"].value is not None and values["network"].present:
-    raise CallError("--network is for random weights, and --weights brings a network of its own: leave one of them out")
-  start = None if values["weights"].value is None else load_weights(values["weights"].value)
   name = values["network"].value if start is None else start.network_name
   config = registry.find_network(name).config if start is None else start.network.config
-  named = {folder for pool in pools for folder in pool.classes}
   if teacher is not None:
     classes = teacher.classes
-  elif start is not None and named <= set(start.classes.wnids):
+  elif start is not None and all((map_labels(pool, start.classes, allow_unknown=True) >= 0).all() for pool in pools):
     classes = start.classes
   else:
     classes = choose_classes(pools)

@@ -79,11 +79,11 @@ def fetch(
   entries = read_manifest() if manifest is None else manifest
   if name not in entries:
     raise ConversionError(f"no weights to fetch are named {name!r}; there are: {', '.join(entries) or 'none'}")
-  entry = _complete(entries[name], source or None, sha256)
   home = search_folders()[-1] if home is None else Path(home).expanduser().absolute()
   folder = home / name
   if os.path.lexists(folder):
-    return _find_fetched(folder, entry)
+    return _find_fetched(folder, entries[name].sha256 or (None if sha256 is None else check_sha256(sha256)))
+  entry = _complete(entries[name], source or None, sha256)
   home.mkdir(parents=True, exist_ok=True)
   with tempfile.TemporaryDirectory(prefix=f".{name}.", suffix=".tmp", dir=home) as temporary:
     path = Path(temporary) / _file_name(entry.source)
@@ -112,12 +112,13 @@ def _complete(entry: Entry, source: str | None, sha256: str | None) -> Entry:
   return dataclasses.replace(entry, source=source or entry.source, sha256=known or given)
 
 
-def _find_fetched(folder: Path, entry: Entry) -> Converted:
+def _find_fetched(folder: Path, sha256: str | None) -> Converted:
+  """The checkpoint that is there; where a sha256 is known, it must have been made from that file."""
   loaded = load_checkpoint(folder)
   found = loaded.metadata.get("source_sha256")
-  if found != entry.sha256:
+  if sha256 is not None and found != sha256.lower():
     raise ConversionError(
-      f"{printable(folder)} is there already and was made from another file (its sha256 is {found}, not {entry.sha256}): "
+      f"{printable(folder)} is there already and was made from another file (its sha256 is {found}, not {sha256}): "
       "remove it, or set another CWF_JAX_HOME"
     )
   return Converted(str(folder), loaded.network_name, loaded.metadata["layout"], found, ("it was there already",))

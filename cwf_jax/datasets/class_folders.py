@@ -104,6 +104,8 @@ def open_pool(
       image, fewer than two classes for training, or a class folder without an image.
   """
   name, path = os.fspath(source), Path(source)
+  if not name:
+    raise PoolError("a pool of images is a folder, a tar or tfds:NAME; found an empty name")
   try:
     if name.startswith("tfds:") or (path / "dataset_info.json").is_file():
       from cwf_jax.datasets.tfds_pools import open_tfds_pool
@@ -123,7 +125,11 @@ def open_pool(
 
 
 def check_classes(source: str, classes: Sequence[str]) -> None:
-  """Raises a `PoolError` where there is nothing to tell apart."""
+  """Refuses classes that leave nothing to tell apart.
+
+  Raises:
+    PoolError: there are fewer than two.
+  """
   if len(classes) < 2:
     found = f"1: {printable(classes[0])}" if classes else "none"
     raise PoolError(f"a network learns to tell classes apart: at least 2 class folders, found {found} (in {printable(source)})")

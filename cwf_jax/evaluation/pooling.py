@@ -31,10 +31,6 @@ OFA = "ofa"
 PLAIN, WHITENED, OWN = "not whitened", "whitened", "whitened, own"
 """A descriptor as it is; by a whitening fitted on a pool; by the checkpoint's own, which is one of class vectors."""
 
-IMAGES_PER_DIMENSION = 3
-"""Vectors a whitening is fitted on for each dimension it keeps, at least: the least eigenvalues of fewer are noise."""
-
-
 class Pooled(NamedTuple):
   """What a batch's systems are made from.
 
@@ -125,7 +121,7 @@ def pool_images(
 def fit_whitenings(batches: Iterable[tuple[Sequence[str], Pooled]], n_pca: int = 1) -> dict[str, Fit]:
   """Fits each system's whitening on its own vectors of a pool: of `POOLED` and of `OFA`.
 
-  It keeps one dimension for every three vectors, at most those there are.
+  It keeps as many dimensions as the vectors bear; see `Moments.fit_supported`.
 
   Args:
     batches: of `pool_images`.
@@ -144,7 +140,7 @@ def fit_whitenings(batches: Iterable[tuple[Sequence[str], Pooled]], n_pca: int =
   fits = {}
   for name, seen in moments.items():
     try:
-      whitening = seen.fit(max(1, min(len(seen.total), seen.count // IMAGES_PER_DIMENSION)))
+      whitening = seen.fit_supported()
     except TooFewVectorsError:
       whitening = None
     fits[name] = Fit(whitening, seen.count, left_out[name])

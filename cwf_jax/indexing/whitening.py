@@ -11,7 +11,7 @@ import numpy as np
 from cwf_jax.index import schema
 from cwf_jax.index.store import Index
 from cwf_jax.indexing.packing import repack
-from cwf_jax.ops.whitening import Moments, TooFewVectorsError
+from cwf_jax.ops.whitening import Moments
 
 ROWS = 64
 """Rows that are held at a time."""
@@ -20,7 +20,7 @@ ROWS = 64
 def whiten_by_itself(index: Index, n_pca: int) -> str:
   """Fits on the raw vectors of each image's `n_pca` most probable classes and rewrites all rows in one commit.
 
-  Where there are too few vectors for all dimensions, there will be as many as there can be.
+  Where there are too few vectors for all dimensions, there will be as many as they bear.
 
   Returns:
     What was done, for the summary.
@@ -30,10 +30,8 @@ def whiten_by_itself(index: Index, n_pca: int) -> str:
   for table in index.scan_by_id(["raw_class_vectors"], ROWS):
     vectors = schema.to_array(table["raw_class_vectors"]).reshape(len(table), settings.num_raw, -1)
     moments.add(vectors[:, :n_pca].reshape(-1, settings.feature_channels))
-  dimensions = min(settings.feature_channels, moments.count - 1)
-  if dimensions < 1:
-    raise TooFewVectorsError(f"{moments.count} class vectors are too few to fit a whitening on; 2 are the least")
-  fitted = moments.fit(dimensions)
+  fitted = moments.fit_supported()
+  dimensions = fitted.projection.shape[1]
   origin = dataclasses.replace(settings.whitening, source="self", n_pca=n_pca, pending=False)
   changed = dataclasses.replace(settings, dimensions=dimensions, whitening=origin)
   arrays = {"mean": np.asarray(fitted.mean), "projection": np.asarray(fitted.projection)}

@@ -26,7 +26,8 @@ import jax
 import numpy as np
 from flax import nnx, traverse_util
 
-from cwf_jax.errors import InputError
+from cwf_jax.errors import InputError, brief
+from cwf_jax.home import home_folder
 from cwf_jax.models import parameters, registry
 from cwf_jax.models.class_names import ClassList
 from cwf_jax.models.parameters import hash_parameters
@@ -72,9 +73,7 @@ class LoadedNetwork:
 
 def search_folders() -> list[pathlib.Path]:
   """Where weights are looked for by name: in the package, then in `$CWF_JAX_HOME` (default: the user's cache folder)."""
-  cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "cwf_jax"
-  home = pathlib.Path(os.environ.get("CWF_JAX_HOME") or cache)
-  return [pathlib.Path(__file__).parent.parent / "weights", home.expanduser()]
+  return [pathlib.Path(__file__).parent.parent / "weights", home_folder()]
 
 
 def find_named(name: str) -> pathlib.Path | None:
@@ -108,7 +107,10 @@ def load_weights(name: str | os.PathLike[str] = "default", seed: int = 0) -> Loa
     return load_checkpoint(path)
   found = [entry.parent.name for folder in search_folders() for entry in sorted(folder.glob(f"*/{JSON_NAME}"))]
   known = [*found, *(f"random:{network}" for network in registry.network_names())]
-  raise InputError(f"no weights {text!r}: no such folder, and no such name among {', '.join(dict.fromkeys(known))}")
+  raise InputError(
+    f"no weights {text!r}: no such folder, and no such name among {', '.join(dict.fromkeys(known))}; "
+    "published weights have a name once they were fetched (--mode=fetch --help)"
+  )
 
 
 def save_checkpoint(
@@ -135,6 +137,7 @@ def save_checkpoint(
 
   Raises:
     InputError: the folder exists, or the parts do not fit together.
+    OSError: the disk does not take it; nothing of it is left then.
   """
   target = pathlib.Path(folder).expanduser().absolute()
   if os.path.lexists(target):
@@ -258,8 +261,11 @@ def _check_whitening(whitening: Mapping[str, np.ndarray] | None, config: Any) ->
 def _write_arrays(folder: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
   import orbax.checkpoint as ocp  # half a second: only those pay it who read or write a checkpoint
 
-  with ocp.StandardCheckpointer() as checkpointer:
-    checkpointer.save(folder, traverse_util.unflatten_dict(dict(arrays), sep="/"))
+  try:
+    with ocp.StandardCheckpointer() as checkpointer:
+      checkpointer.save(folder, traverse_util.unflatten_dict(dict(arrays), sep="/"))
+  except ValueError as error:  # TensorStore's name for a disk that takes no more
+    raise OSError(f"the arrays cannot be written into {folder.parent.parent}: {brief(error)}") from error
   mark = folder / "commit_success.txt"
   if mark.exists():  # orbax names the temporary folder in it, which is nobody's concern
     mark.write_text("Checkpoint commit was successful\n", encoding="utf-8")
@@ -278,7 +284,7 @@ def _read_arrays(folder: pathlib.Path, stored: Any, problems: list[str]) -> dict
     halves = stored == "float16"
     return {path: array.astype(np.float32) if halves and array.dtype == np.float16 else array for path, array in arrays.items()}
   except Exception as error:  # a damaged folder fails in as many ways as orbax and TensorStore have parts
-    problems.append(f"{ARRAYS_NAME}/ cannot be read: {_first_line(error)}")
+    problems.append(f"{ARRAYS_NAME}/ cannot be read: {brief(error)}")
     return None
 
 
@@ -298,7 +304,7 @@ def _read_json(path: pathlib.Path) -> dict[str, Any]:
   try:
     content = json.loads((path / JSON_NAME).read_text(encoding="utf-8"))
   except (OSError, ValueError, RecursionError) as error:
-    raise CheckpointError(f"{path / JSON_NAME} cannot be read as JSON: {_first_line(error)}") from error
+    raise CheckpointError(f"{path / JSON_NAME} cannot be read as JSON: {brief(error)}") from error
   if not isinstance(content, dict):
     raise CheckpointError(f"{path / JSON_NAME} holds no JSON object")
   if content.get("format") != FORMAT:
@@ -317,7 +323,7 @@ def _read_settings(content: dict[str, Any], problems: list[str]) -> tuple[str, A
   try:
     classes = ClassList(tuple(str(wnid) for wnid, _ in pairs), tuple(str(text) for _, text in pairs))
   except (TypeError, ValueError) as error:
-    problems.append(f"its classes are no list of [identifier, name]: {_first_line(error)}")
+    problems.append(f"its classes are no list of [identifier, name]: {brief(error)}")
   return str(name), config, classes
 
 
@@ -330,12 +336,9 @@ def _read_whitening(file: pathlib.Path, sha256: Any, problems: list[str]) -> dic
     with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as archive:
       whitening = {key: archive[key] for key in archive.files}
   except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:  # RuntimeError: encrypted
-    problems.append(f"{WHITENING_NAME} cannot be read: {_first_line(error)}")
+    reason = "it holds pickled objects, which are never loaded" if "allow_pickle" in str(error) else brief(error)
+    problems.append(f"{WHITENING_NAME} cannot be read: {reason}")
     return None
   if parameters.hash_arrays(whitening) != sha256:
     problems.append(f"the sha256 of {WHITENING_NAME} is not the one in {JSON_NAME}")
   return whitening
-
-
-def _first_line(error: BaseException) -> str:
-  return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

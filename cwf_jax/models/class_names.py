@@ -1,7 +1,7 @@
 """The classes of a network: their WordNet ids, their names, and finding one by what a person types.
 
-  classes = ClassList.imagenet()
-  classes.resolve_all("vault, dome, 12")  # (884, 538, 12)
+    classes = ClassList.imagenet()
+    classes.resolve_all("vault, dome, 12")  # (884, 538, 12)
 """
 
 import collections

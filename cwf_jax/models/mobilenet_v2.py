@@ -44,8 +44,22 @@ class MobileNetV2Config:
   preprocessing: Preprocessing = Preprocessing.symmetric()
 
   stride = 16
+  cam_stride = 32
   size_multiple = 32
   feature_tap = "block13_expand"
+
+  def __post_init__(self):
+    groups = (self.widths, self.depths, self.strides, self.expansions)
+    if len({len(group) for group in groups}) != 1:
+      raise ValueError(f"widths, depths, strides and expansions are of the same groups; found {', '.join(map(str, groups))}")
+    total, strides = 2, []
+    for _, _, _, stride in self.blocks:
+      total *= stride
+      strides.append(total)
+    if len(strides) < 14 or strides[12] != self.stride or total != self.cam_stride:
+      raise ValueError(
+        f"block 12 ends at stride {self.stride} and the last one at {self.cam_stride}; found {', '.join(map(str, strides))}"
+      )
 
   @property
   def blocks(self) -> tuple[tuple[int, int, int, int], ...]:

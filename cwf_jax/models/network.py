@@ -64,7 +64,11 @@ class NetworkOutput(NamedTuple):
 
 
 def check_taps(taps: tuple[str, ...], known: tuple[str, ...]) -> None:
-  """Raises a `ValueError` that names the taps that a network does not have, and those that it has."""
+  """Refuses taps that a network does not have.
+
+  Raises:
+    ValueError: names them, and those that it has.
+  """
   unknown = set(taps) - set(known)
   if unknown:
     raise ValueError(f"no tap named {sorted(unknown)}; there are {', '.join(known)}")

@@ -1,8 +1,8 @@
 """The networks by name. Another network is one file beside this one and one line in `NETWORKS`.
 
-  network = build("vgg16_cam_quarter")                         # seeded random weights
-  settings = config_to_json(network.config)                    # plain JSON
-  config_from_json("vgg16_cam_quarter", settings)              # == network.config
+    network = build("vgg16_cam_quarter")                         # seeded random weights
+    settings = config_to_json(network.config)                    # plain JSON
+    config_from_json("vgg16_cam_quarter", settings)              # == network.config
 """
 
 import dataclasses
@@ -43,7 +43,11 @@ def network_names() -> tuple[str, ...]:
 
 
 def find_network(name: str) -> Entry:
-  """Looks up a name; `InputError` with the names that there are if it is none of them."""
+  """Looks up a name.
+
+  Raises:
+    InputError: there is no such network; the message lists those there are.
+  """
   if name not in NETWORKS:
     near = difflib.get_close_matches(name, NETWORKS, n=1)
     hint = f", did you mean {near[0]!r}" if near else ""

@@ -35,6 +35,7 @@ class VGG16CAMConfig:
   preprocessing: Preprocessing = Preprocessing.caffe()
 
   stride = 16
+  cam_stride = 16
   size_multiple = 1
   feature_tap = "conv5_1"
 

@@ -23,6 +23,11 @@ LEAST_VARIANCE = 1e-12
 """Unit rows whose largest eigenvalue is no more than this are all the same: it is the rounding of float32 and of the sums."""
 
 
+VECTORS_PER_DIMENSION = 3
+"""Vectors that a whitening is fitted on for each dimension that it keeps, at least, where it may keep fewer than all. With as
+many dimensions as there are vectors, all of these become equally far from each other: the least eigenvalues are noise."""
+
+
 class TooFewVectorsError(InputError):
   """There are not more vectors than the dimensions that were asked for."""
 
@@ -49,6 +54,12 @@ class Moments:
     count: rows seen, without zero rows.
     total: [k], their sum.
     products: [k k], the sum of their outer products.
+
+  Example:
+    >>> moments = Moments.zero(2)
+    >>> moments.add(np.array([[0.6, 0.8], [0.0, 0.0]]))
+    >>> moments.count, moments.total.tolist()
+    (1, [0.6, 0.8])
   """
 
   count: int
@@ -74,8 +85,26 @@ class Moments:
     self.total += vectors.sum(0)
     self.products += vectors.T @ vectors
 
+  def fit_supported(self) -> Whitening:
+    """The whitening of as many dimensions as the vectors bear: one for every `VECTORS_PER_DIMENSION`, at most the channels.
+
+    Raises:
+      TooFewVectorsError: they bear fewer than two (unit vectors of one dimension are all the same or opposite), or are all
+        the same.
+    """
+    dimensions = min(len(self.total), self.count // VECTORS_PER_DIMENSION)
+    if dimensions < 2:
+      least = 2 * VECTORS_PER_DIMENSION
+      raise TooFewVectorsError(f"{self.count} vectors are too few to fit a whitening on; {least} are the least")
+    return self.fit(dimensions)
+
   def fit(self, dimensions: int) -> Whitening:
-    """The whitening of what was seen, reduced to `dimensions`; see `fit_whitening`."""
+    """The whitening of what was seen, reduced to `dimensions`; see `fit_whitening`.
+
+    Raises:
+      InputError: the dimensions are not in 1 to the channels.
+      TooFewVectorsError: there are no more than `dimensions` vectors, or they do not differ.
+    """
     channels = len(self.total)
     if not 1 <= dimensions <= channels:
       raise InputError(f"a whitening of vectors of {channels} channels has 1 to {channels} dimensions, not {dimensions}")
@@ -105,10 +134,17 @@ def fit_whitening(vectors: Float[np.ndarray, "n k"] | Float[Array, "n k"], dimen
 
   Args:
     vectors: unit rows; zero rows (classes without a vector) are left out.
-    dimensions: of the result, at most k.
+    dimensions: of the result, 1 to k.
 
   Raises:
+    InputError: the dimensions are not in 1 to k, or a value is not finite.
     TooFewVectorsError: there are no more than `dimensions` vectors, or they do not differ.
+
+  Example:
+    >>> vectors = np.array([[0.6, 0.8], [0.6, -0.8], [-0.6, 0.8], [-0.6, -0.8]])
+    >>> print(abs(fit_whitening(vectors, dimensions=2).projection))  # 1/0.6, 1/0.8
+    [[0.    1.667]
+     [1.25  0.   ]]
   """
   vectors = np.asarray(vectors)
   moments = Moments.zero(vectors.shape[1])
@@ -118,7 +154,28 @@ def fit_whitening(vectors: Float[np.ndarray, "n k"] | Float[Array, "n k"], dimen
 
 @jax.named_scope("apply_whitening")
 def apply_whitening(whitening: Whitening, vectors: Float[Array, "... k"]) -> Float[Array, "... d"]:
-  """Whitens and normalizes; a zero row stays zero."""
+  """Whitens and normalizes (METHOD section 2, step 4).
+
+  Args:
+    whitening: of vectors of k channels, to d dimensions.
+    vectors: unit rows.
+
+  Returns:
+    Unit rows; a zero row stays zero.
+
+  Raises:
+    ValueError: when it is traced: the vectors have not the channels of the whitening.
+
+  Example:
+    >>> mean, projection = jnp.array([0.5, 0.5]), jnp.array([[3.0, 0.0], [0.0, 4.0]])
+    >>> whitening = Whitening(mean, projection)
+    >>> print(apply_whitening(whitening, jnp.array([[1.0, 0.0], [0.0, 0.0]])))
+    [[ 0.6 -0.8]
+     [ 0.   0. ]]
+  """
+  channels = whitening.projection.shape[0]
+  if vectors.shape[-1:] != (channels,):
+    raise ValueError(f"apply_whitening: vectors [... k] has the shape {vectors.shape}, and the whitening's k is {channels}")
   whitened = jnp.matmul(vectors - whitening.mean, whitening.projection, precision=lax.Precision.HIGHEST)
   present = jnp.any(vectors != 0, axis=-1, keepdims=True)
   return l2_normalize(jnp.where(present, whitened, 0.0))

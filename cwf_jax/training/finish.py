@@ -30,6 +30,11 @@ def measure_accuracy(network: nnx.Module, batches: Iterable[Batch], side: int) -
   """How often the label is the most probable class, and among the five most probable; whole images, `side` pixels a side.
 
   Images without a label do not count; NaN where none has one.
+
+  Args:
+    network: finished.
+    batches: of the images.
+    side: pixels, a multiple of 32.
   """
   first = among_five = count = 0
   for batch in batches:
@@ -50,7 +55,12 @@ def fit_own_whitening(encoder: Encoder, images: Iterable[Fitted], n_pca: int, ba
     batch_size: images in a pass.
 
   Returns:
-    The whitening, and the number of vectors that it was fitted on. It keeps all dimensions, or as many as there can be.
+    The whitening, and the number of vectors that it was fitted on. It keeps as many dimensions as these bear; see
+    `Moments.fit_supported`.
+
+  Raises:
+    TooFewVectorsError: there are fewer than six vectors, or all are the same.
+    InputError: a vector is not finite.
   """
   channels = encoder.network.config.feature_channels
   moments = Moments.zero(channels)
@@ -68,7 +78,7 @@ def fit_own_whitening(encoder: Encoder, images: Iterable[Fitted], n_pca: int, ba
       add(waiting.pop(image.canvas))
   for together in waiting.values():
     add(together)
-  return moments.fit(max(1, min(channels, moments.count - 1))), moments.count
+  return moments.fit_supported(), moments.count
 
 
 @functools.partial(jax.jit, static_argnames="side")

@@ -18,15 +18,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import filelock
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from cwf_jax.errors import InputError
+from cwf_jax.errors import InputError, brief
 from cwf_jax.training import step as steps
 from cwf_jax.training.batches import Batch
+from cwf_jax.training.settings import TrainingSettings
 from cwf_jax.writing import write_whole
 
 RUN_NAME, METRICS_NAME, STEPS_NAME = "run.json", "metrics.jsonl", "steps"
@@ -60,17 +63,23 @@ class Run:
       resume: there is a run in the folder, and it goes on.
 
     Raises:
-      InputError: there is one and `resume` is not asked for, or there is none and it is, or it is another run.
+      InputError: there is one that has kept a state and `resume` is not asked for, or there is none and it is, or it is
+        another run, or another process is at it.
     """
     self.folder = folder
     description = json.loads(json.dumps(description))
     file = folder / RUN_NAME
     if resume:
       _check_same(file, description)
-    elif file.exists():
+    elif file.exists() and _has_state(folder):
       raise InputError(f"{folder} holds a run already: --resume goes on with it; else remove it or name another --output")
-    else:
-      folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    self._lock = filelock.FileLock(folder / ".lock", timeout=0)
+    try:
+      self._lock.acquire()
+    except filelock.Timeout:
+      raise InputError(f"another process is at the run {folder}; wait for it, or name another --output") from None
+    if not resume:
       write_whole(file, (json.dumps(description, indent=1) + "\n").encode())
     options = ocp.CheckpointManagerOptions(max_to_keep=1, create=True, enable_async_checkpointing=False)
     self._manager = ocp.CheckpointManager((folder / STEPS_NAME).absolute(), options=options)
@@ -83,17 +92,30 @@ class Run:
     return self._manager.latest_step() or 0
 
   def restore(self, state: steps.State) -> steps.State:
-    """The last state that was kept, or `state` if there is none; metrics of later steps are forgotten."""
+    """The last state that was kept, or `state` if there is none; metrics of later steps are forgotten.
+
+    Raises:
+      InputError: it cannot be read.
+    """
     last = self.last_step
     self._forget_metrics(last)
     if not last:
       return state
     shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, _plain(state))
-    kept = self._worker.submit(self._manager.restore, last, args=ocp.args.StandardRestore(shapes)).result()
+    try:
+      kept = self._worker.submit(self._manager.restore, last, args=ocp.args.StandardRestore(shapes)).result()
+    except Exception as error:  # a damaged folder fails in as many ways as orbax and TensorStore have parts
+      raise InputError(
+        f"the state of step {last} in {self.folder} cannot be read ({brief(error)}): remove the folder and start again"
+      ) from error
     return jax.tree.unflatten(jax.tree.structure(state), jax.tree.leaves(kept))
 
   def keep(self, state: steps.State) -> None:
-    """Keeps a state in the place of the one before; whole or not at all. An interrupt does not stop it."""
+    """Keeps a state in the place of the one before; whole or not at all. An interrupt does not stop it.
+
+    Raises:
+      OSError: the disk does not take it; the one before is still there.
+    """
     self._worker.submit(self._keep, state).result()
 
   def note(self, line: Mapping[str, Any]) -> None:
@@ -115,14 +137,18 @@ class Run:
     return any(line["step"] == step and "loss" not in line for line in self.metrics())
 
   def close(self) -> None:
-    """Ends the threads."""
+    """Ends the threads, and lets others at the run."""
     self._worker.shutdown()
     self._manager.close()
+    self._lock.release()
 
   def _keep(self, state: steps.State) -> None:
     step = int(state.step)
     if step != self._manager.latest_step():
-      self._manager.save(step, args=ocp.args.StandardSave(_plain(state)))
+      try:
+        self._manager.save(step, args=ocp.args.StandardSave(_plain(state)))
+      except ValueError as error:  # TensorStore's name for a disk that takes no more
+        raise OSError(f"the state of step {step} cannot be written into {self.folder}: {brief(error)}") from error
 
   def _forget_metrics(self, last: int) -> None:
     kept = [line for line in self.metrics() if line["step"] <= last]
@@ -157,10 +183,11 @@ def train(
 
   Raises:
     InputError: a batch cannot be cut among the devices.
-    FloatingPointError: the loss is not finite any more; the last state that was kept is before that.
+    FloatingPointError: the loss or a parameter is not finite any more; the last state that was kept is before that.
   """
   settings, schedule = method.settings, method.settings.schedule
-  replicated, cut = _place(settings.batch_size)
+  check_devices(settings.batch_size)
+  replicated, cut = _place()
   state = jax.device_put(run.restore(state), replicated)
   teacher = jax.device_put(teacher, replicated)
   rates = steps.learning_rates(settings)
@@ -178,46 +205,77 @@ def train(
         at_end = number in schedule.last_steps
         if number % WINDOW and not at_end:
           continue
-        line = _average(window)
-        seconds, started = time.monotonic() - started, time.monotonic()
-        line |= {"learning_rate": float(rates(number - 1)), "size": schedule.size(number - 1)}
-        line |= {"images_per_second": len(window) * settings.batch_size / seconds}
-        window = []
+        line = _describe(window, settings, rates(number - 1), schedule.size(number - 1), time.monotonic() - started)
         if not np.isfinite(line["loss"]):
           raise FloatingPointError(f"the loss is {line['loss']} at step {number}: a lower learning rate may help")
         run.note({"step": number, **line})
+        window, started = [], time.monotonic()
         if tell is not None:
           tell(Told(number, schedule.steps, line))
+        if at_end or time.monotonic() - kept_at > keep_seconds:
+          if not _are_finite(state.parameters):
+            raise FloatingPointError(f"parameters are not finite after step {number}: a lower learning rate may help")
+          run.keep(state)
+          kept_at = time.monotonic()
         if at_end and validate is not None:
           run.note({"step": number, **validate(steps.network_of(method, state))})
-          started = time.monotonic()
-        if at_end or time.monotonic() - kept_at > keep_seconds:
-          run.keep(state)
-          kept_at = started = time.monotonic()
+        started = time.monotonic()
     except KeyboardInterrupt:
-      with contextlib.suppress(RuntimeError):  # interrupted where one state was gone and the next not there yet
-        if not window or np.isfinite(_average(window)["loss"]):
+      gone = any(leaf.is_deleted() for leaf in jax.tree.leaves(state))  # and the next state is not there yet
+      with contextlib.suppress(RuntimeError):
+        if not gone and _are_finite(state.parameters):
+          if window and number == int(state.step) and number not in (line["step"] for line in run.metrics()):
+            seconds = time.monotonic() - started
+            run.note({"step": number, **_describe(window, settings, rates(number - 1), schedule.size(number - 1), seconds)})
           run.keep(state)
       raise
   return steps.network_of(method, jax.device_get(state))
 
 
-def _place(batch_size: int):
+def check_devices(batch_size: int) -> None:
+  """Refuses a batch that cannot be cut evenly among the devices.
+
+  Raises:
+    InputError: it cannot.
+  """
+  devices = len(jax.devices())
+  if batch_size % devices:
+    raise InputError(f"a batch of {batch_size} cannot be cut evenly among {devices} devices; choose another --batch_size")
+
+
+def _place():
   devices = jax.devices()
-  if batch_size % len(devices):
-    raise InputError(f"a batch of {batch_size} cannot be cut evenly among {len(devices)} devices; choose another --batch_size")
   mesh = jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
   return NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
 
 
-def _average(window: list[Mapping[str, jax.Array]]) -> dict[str, float]:
+def _describe(
+  window: list[Mapping[str, jax.Array]], settings: TrainingSettings, rate: Any, size: int, seconds: float
+) -> dict[str, float]:
+  """A line of metrics: means over the steps of the window, which took so many seconds."""
   fetched = jax.device_get(window)
-  return {name: float(np.mean([metrics[name] for metrics in fetched])) for name in fetched[0]}
+  line = {name: float(np.mean([metrics[name] for metrics in fetched])) for name in fetched[0]}
+  line |= {"learning_rate": float(rate), "size": size}
+  return line | {"images_per_second": len(window) * settings.batch_size / seconds}
+
+
+@jax.jit
+def _all_finite(parameters: nnx.State) -> jax.Array:
+  return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(parameters)]).all()
+
+
+def _are_finite(parameters: nnx.State) -> bool:
+  return bool(_all_finite(parameters))
 
 
 def _plain(state: steps.State) -> dict[str, list]:
   """The state's arrays in their order: orbax need not know what they are of."""
   return {"leaves": jax.tree.leaves(state)}
+
+
+def _has_state(folder: Path) -> bool:
+  steps_folder = folder / STEPS_NAME
+  return steps_folder.is_dir() and any(path.name.isdecimal() for path in steps_folder.iterdir())
 
 
 def _check_same(file: Path, description: Mapping[str, Any]) -> None:
@@ -227,10 +285,17 @@ def _check_same(file: Path, description: Mapping[str, Any]) -> None:
     raise InputError(f"there is no run to resume: {file} is not there; leave --resume out to start one") from None
   except ValueError as error:
     raise InputError(f"{file} cannot be read as JSON: {error}") from None
-  changed = [
-    f"{name} was {json.dumps(before.get(name))} and is {json.dumps(description.get(name))}"
-    for name in sorted({*before, *description})
-    if before.get(name) != description.get(name)
-  ]
+  changed = _list_changes("", before, description)
   if changed:
     raise InputError(f"the run {file.parent} was started otherwise: {'; '.join(changed)}")
+
+
+def _list_changes(name: str, before: Any, now: Any) -> list[str]:
+  """What differs, down to the single values."""
+  if isinstance(before, dict) and isinstance(now, dict):
+    names = sorted({*before, *now})
+    return [change for part in names for change in _list_changes(f"{name}.{part}", before.get(part), now.get(part))]
+  if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+    pairs = enumerate(zip(before, now, strict=True))
+    return [change for place, pair in pairs for change in _list_changes(f"{name}[{place}]", *pair)]
+  return [] if before == now else [f"{name.lstrip('.')} was {json.dumps(before)} and is {json.dumps(now)}"]

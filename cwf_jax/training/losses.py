@@ -42,6 +42,9 @@ def cell_loss(
 
   Each channel of the teacher is standardized over the batch: what most cells have in common would fill the cosine
   otherwise. The finer map of the two is averaged to the coarser one's cells.
+
+  Raises:
+    ValueError: when it is traced: the finer map has not a whole number of cells for each of the coarser one's.
   """
   shape = min(maps.shape[1:3], teacher_maps.shape[1:3])
   maps, target = _average_to(maps.astype(jnp.float32), shape), _average_to(teacher_maps.astype(jnp.float32), shape)
@@ -62,9 +65,8 @@ def distillation_losses(
 
 
 def _average_to(maps: Float[Array, "b i j k"], shape: tuple[int, int]) -> Float[Array, "b i2 j2 k"]:
-  rows, columns = maps.shape[1] // shape[0], maps.shape[2] // shape[1]
-  if (rows, columns) == (1, 1):
-    return maps
+  (rows, more), (columns, wider) = divmod(maps.shape[1], shape[0]), divmod(maps.shape[2], shape[1])
+  if more or wider:
+    raise ValueError(f"a map of {maps.shape[1]}x{maps.shape[2]} cells cannot be averaged to {shape[0]}x{shape[1]} whole ones")
   batch, _, _, channels = maps.shape
-  cut = maps[:, : rows * shape[0], : columns * shape[1]]
-  return cut.reshape(batch, shape[0], rows, shape[1], columns, channels).mean((2, 4))
+  return maps.reshape(batch, shape[0], rows, shape[1], columns, channels).mean((2, 4))

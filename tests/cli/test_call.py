@@ -57,8 +57,11 @@ def test_the_help_of_a_mode_shows_its_flags_with_examples(cli, mode):
   found = cli(f"--mode={mode}", "--help")
   assert (found.code, found.err) == (0, "")
   values = flags.FlagValues()
-  importlib.import_module(f"cwf_jax.cli.{mode}").define_flags(values)
-  define_shared(values)
+  module = importlib.import_module(f"cwf_jax.cli.{mode}")
+  without = getattr(module, "WITHOUT", ())
+  module.define_flags(values)
+  define_shared(values, without)
+  assert not any(f"  --{name}=" in found.out for name in without)
   for name in values:
     assert f"  --{name}" in found.out
   assert f"python main.py --mode={mode}" in found.out

@@ -115,8 +115,13 @@ def test_weights_are_fetched_verified_and_found_by_name(tmp_path, entry, sha256,
 
   again = fetch("mine", manifest={"mine": dataclasses.replace(entry, source="http://127.0.0.1:1/gone")})
   assert again == dataclasses.replace(converted, notes=("it was there already",))
-  with pytest.raises(ConversionError, match="is there already and was made from another file"):
-    fetch("mine", manifest={"mine": dataclasses.replace(entry, sha256="0" * 64)})
+  unknown = {"mine": dataclasses.replace(entry, sha256=None)}
+  assert fetch("mine", manifest=unknown) == again  # nothing to fetch, nothing to verify
+  assert fetch("mine", manifest=unknown, sha256=entry.sha256) == again
+  other = {"mine": dataclasses.replace(entry, sha256="0" * 64)}
+  for options in ({"manifest": other}, {"manifest": unknown, "sha256": "0" * 64}):
+    with pytest.raises(ConversionError, match="is there already and was made from another file"):
+      fetch("mine", **options)
 
 
 @pytest.mark.parametrize("form", ["path", "file", "localhost", "redirect", "nothing-told"])

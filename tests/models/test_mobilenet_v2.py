@@ -211,3 +211,16 @@ def test_a_linear_layer_keeps_what_is_negative():
   layer = layers.PointwiseConv(4, 6, rngs=nnx.Rngs(0), activation=layers.identity)
   found = layer(jnp.asarray(DRAWN.standard_normal((1, 3, 3, 4), np.float32)), jnp.ones((1, 3, 3), bool))
   assert found.min() < 0 < found.max()
+
+
+@pytest.mark.parametrize(
+  ("changes", "said"),
+  [
+    ({"depths": (1, 2)}, "are of the same groups"),
+    ({"depths": (1, 1, 1, 1, 1, 1, 1)}, "block 12 ends at stride 16"),
+    ({"strides": (1, 2, 2, 2, 1, 1, 1)}, "the last one at 32"),
+  ],
+)
+def test_a_shape_without_the_feature_tap_is_refused(changes, said):
+  with pytest.raises(ValueError, match=said):
+    MobileNetV2Config(**changes)

@@ -143,7 +143,7 @@ def test_a_run_is_interrupted_between_two_lines(start, expected, tmp_path):
   with pytest.raises(KeyboardInterrupt):
     start(stop_at=(33, KeyboardInterrupt()))
   assert _kept(tmp_path) == [33]
-  assert _steps(_check_resumed(start, expected, tmp_path)) == LINES
+  assert _steps(_check_resumed(start, expected, tmp_path)) == [20, 25, 33, 40, 45]  # the steps before it are told of, too
 
 
 def test_a_run_that_fails_goes_on_from_the_last_state_that_was_kept(start, expected, tmp_path):
@@ -231,8 +231,10 @@ def test_threads_end_with_the_run(start):
   assert threading.active_count() <= before
 
 
-def test_a_run_is_never_started_over_another(tmp_path):
-  Run(tmp_path, DESCRIPTION, resume=False).close()
+def test_a_run_is_never_started_over_another(prepared, tmp_path):
+  run = Run(tmp_path, DESCRIPTION, resume=False)
+  run.keep(prepared[1])
+  run.close()
   with pytest.raises(InputError, match="holds a run already: --resume goes on with it"):
     Run(tmp_path, DESCRIPTION, resume=False)
 
@@ -250,7 +252,7 @@ def test_another_run_is_refused_with_what_has_changed(tmp_path):
     Run(tmp_path, other, resume=True)
   told = str(caught.value)
   assert f"the run {tmp_path} was started otherwise" in told
-  assert 'start was "random" and is "default"' in told and '"seed": 0' in told and '"seed": 7' in told
+  assert 'start was "random" and is "default"' in told and "settings.seed was 0 and is 7" in told
   assert "data" not in told
   Run(tmp_path, DESCRIPTION, resume=True).close()
 
@@ -308,3 +310,51 @@ def test_a_batch_that_cannot_be_cut_among_the_devices_is_refused(start, monkeypa
   monkeypatch.setattr(loop.jax, "devices", lambda: [None] * 3)
   with pytest.raises(InputError, match="a batch of 8 cannot be cut evenly among 3 devices; choose another --batch_size"):
     start()
+
+
+def test_two_processes_are_not_at_one_run(start, tmp_path):
+  run = Run(tmp_path / "run", DESCRIPTION, resume=False)
+  try:
+    with pytest.raises(InputError, match="another process is at the run"):
+      start(resume=True)
+  finally:
+    run.close()
+
+
+def test_a_run_that_kept_nothing_makes_room(tmp_path):
+  Run(tmp_path / "run", DESCRIPTION, resume=False).close()
+  Run(tmp_path / "run", {**DESCRIPTION, "start": "others"}, resume=False).close()
+  assert json.loads((tmp_path / "run" / "run.json").read_text())["start"] == "others"
+
+
+def test_an_interrupt_tells_of_the_steps_since_the_last_line(start, tmp_path):
+  with pytest.raises(KeyboardInterrupt):
+    start(stop_at=(23, KeyboardInterrupt()))
+  lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+  assert _steps(lines) == [20, 23] and _kept(tmp_path) == [23]
+
+
+def test_a_disk_that_takes_no_more_is_one_error_and_the_state_before_stays(start, expected, tmp_path, monkeypatch):
+  save = ocp.CheckpointManager.save
+
+  def fail(manager, step, **kwargs):
+    if step == 45:
+      raise ValueError("OUT_OF_RANGE: Failed to write 12 bytes to file 18: No space left on device [os_error_code='28']")
+    return save(manager, step, **kwargs)
+
+  monkeypatch.setattr(ocp.CheckpointManager, "save", fail)
+  with pytest.raises(OSError, match=r"the state of step 45 cannot be written into .*: No space left on device$"):
+    start()
+  monkeypatch.undo()
+  _check_resumed(start, expected, tmp_path)
+
+
+def test_a_state_that_is_damaged_is_named(start, tmp_path):
+  with pytest.raises(OSError, match="gone"):
+    start(stop_at=(33, OSError("gone")))
+  (state,) = (path for path in (tmp_path / "run" / "steps").iterdir() if path.name.isdecimal())
+  for path in state.rglob("*"):
+    if path.is_file():
+      path.write_bytes(path.read_bytes()[:7])
+  with pytest.raises(InputError, match=r"the state of step 25 in .* cannot be read .*: remove the folder and start again"):
+    start(resume=True)

@@ -212,7 +212,7 @@ with np.load(sys.argv[1]) as file:
 method, state = step.prepare(draw_student(), SETTINGS)
 one = SingleDeviceSharding(jax.devices()[0])
 answers = []
-for replicated, cut in ((one, one), loop._place(SETTINGS.batch_size)):
+for replicated, cut in ((one, one), loop._place()):
   current, losses = jax.device_put(copy_state(state), replicated), []
   for _ in range(3):
     current, metrics = step.take_step(method, current, None, *jax.device_put(batch, cut), side=SIDE)
