@@ -1,4 +1,5 @@
-# make demo: a small benchmark indexed, searched and scored. make test: the tests. Both make .venv first if it is not there.
+# make demo: a small benchmark indexed, searched and scored. make test: the tests. make docs: the pages of the library in
+# docs/api. Each makes .venv first if it is not there.
 # EXTRAS=peers,heif installs further extras of setup.cfg, PYTHON=python3.12 chooses the interpreter, JOBS=8 runs more
 # tests at a time.
 
@@ -8,25 +9,34 @@ EXTRAS ?=
 JOBS ?= 2
 RUN = $(VENV)/bin/python
 comma := ,
+TESTS = $(VENV)/installed-test$(addprefix -,$(subst $(comma),-,$(EXTRAS)))
+API = docs/api
 
-.PHONY: demo test test-long lint clean
+.PHONY: demo test test-long lint docs pages clean
 
 demo: $(VENV)/installed-demo
 	$(RUN) main.py --mode=demo --output=demo-output
 
-test: $(VENV)/installed-test$(subst $(comma),-,$(EXTRAS))
+test: $(TESTS)
 	$(RUN) -m ruff check .
 	$(RUN) -m pytest -m "not long" -n $(JOBS) --dist loadfile
 
-test-long: $(VENV)/installed-test$(subst $(comma),-,$(EXTRAS))
+test-long: $(TESTS)
 	$(RUN) -m pytest -n $(JOBS) --dist loadfile
 
 lint: $(VENV)/installed-test
 	$(RUN) -m ruff check .
 
+docs: $(VENV)/installed-test-docs
+	$(MAKE) --no-print-directory pages
+	$(RUN) -m pytest tests/test_docs.py
+
+pages:
+	$(RUN) docs/write_pages.py $(API)
+
 # One stamp for each set of extras; a changed setup.cfg installs anew.
 $(VENV)/installed-%: setup.cfg pyproject.toml | $(VENV)/bin/python
-	$(RUN) -m pip install --quiet --disable-pip-version-check --editable ".[$(if $(findstring demo,$*),demo,test$(if $(EXTRAS),$(comma)$(EXTRAS)))]"
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable ".[$(subst -,$(comma),$*)]"
 	touch $@
 
 $(VENV)/bin/python:
@@ -34,4 +44,4 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 clean:
-	rm -rf $(VENV) build dist demo-output *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist demo-output $(API) *.egg-info .pytest_cache .ruff_cache

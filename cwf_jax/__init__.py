@@ -14,6 +14,7 @@ import importlib
 from cwf_jax.version import __version__
 
 _HOMES = {
+  "Activations": "cwf_jax.encoder",
   "Encoder": "cwf_jax.encoder",
   "Encoding": "cwf_jax.encoder",
   "Index": "cwf_jax.index.store",
@@ -26,6 +27,7 @@ _HOMES = {
   "compare": "cwf_jax.explanation",
   "draw_answers": "cwf_jax.figures.contact_sheet",
   "explain": "cwf_jax.explanation",
+  "export_encoder": "cwf_jax.export",
   "load_encoder": "cwf_jax.encoder",
   "open_index": "cwf_jax.index.store",
   "save_figure": "cwf_jax.figures.files",

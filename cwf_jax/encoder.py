@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
-from jaxtyping import Array, Bool, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int, Real
 
 from cwf_jax import protocol as protocols
 from cwf_jax.errors import InputError
@@ -24,6 +23,7 @@ from cwf_jax.models import checkpoint
 from cwf_jax.models.class_names import ClassList
 from cwf_jax.models.network import Preprocessing
 from cwf_jax.ops import aggregation, cams, pooling, resizing, weighting, whitening
+from cwf_jax.ops.axes import check_axes
 
 __all__ = [
   *("Activations", "Encoder", "EncoderSettings", "Encoding", "encode", "encoder_of"),
@@ -65,7 +65,7 @@ class Activations(NamedTuple):
   logits: Float[Array, "b c"]
 
 
-Images = UInt8[Array | np.ndarray, "b h w 3"]
+Images = Real[Array | np.ndarray, "b h w 3"]
 Sizes = Int[Array | np.ndarray, "b 2"]
 
 
@@ -124,8 +124,13 @@ class Encoder:
     """Encodes images by their own most probable classes.
 
     Args:
-      images: RGB, 0 to 255, each at the upper left of its canvas; what lies outside is ignored.
+      images: RGB, 0 to 255, each at the upper left of its canvas; what lies outside is ignored. They are uint8; floats
+        are taken too, and have a gradient.
       sizes: (height, width) of each image in its canvas, at least 16 pixels a side.
+
+    Raises:
+      ValueError: when it is traced: a wrong rank, unequal batches, no image, sizes of a type that cannot count the canvas's
+        pixels; where their values are known, also sizes that are not those of an image in its canvas.
     """
     return self.encode(images, sizes, self.settings.protocol.num_classes)
 
@@ -141,11 +146,12 @@ class Encoder:
     activations = self.activate(images, sizes)
     class_ids = most_probable(activations, num_classes)
     if listed:
-      every = jnp.broadcast_to(jnp.asarray(listed, class_ids.dtype), (len(class_ids), len(listed)))
+      every = jnp.broadcast_to(jnp.asarray(listed, class_ids.dtype), (class_ids.shape[0], len(listed)))
       class_ids = jnp.concatenate([class_ids, every], axis=1)
     class_vectors = self.pool_classes(activations, class_ids)
     return Encoding(class_vectors, class_ids, activations.probabilities)
 
+  @check_axes()
   def activate(self, images: Images, sizes: Sizes, taps: tuple[str, ...] = ()) -> Activations:
     """One forward pass, in the dtype of the settings; what it returns is float32.
 
@@ -155,12 +161,13 @@ class Encoder:
       taps: names of further maps of the network to return.
 
     Raises:
-      ValueError: when it is traced: the network has no tap of such a name; the message lists those it has.
+      ValueError: as a call; and when it is traced, the network has no tap of such a name: the message lists those it has.
     """
     tap = self.settings.tap
+    sizes = _check_sizes(images, sizes)
     with jax.named_scope("network"):
       pixels = self.settings.preprocessing.apply(jnp.asarray(images), jnp.dtype(self.settings.dtype))
-      output = self.network(pixels, jnp.asarray(sizes), (tap, *(name for name in taps if name != tap)))
+      output = self.network(pixels, sizes, (tap, *(name for name in taps if name != tap)))
     kept = {name: values.astype(jnp.float32) for name, values in output.taps.items()}
     finer = kept[tap].shape[1] // output.mask.shape[1]
     return Activations(
@@ -265,7 +272,25 @@ def most_probable(activations: Activations, num_classes: int) -> Int[Array, "b n
     num_classes: 0 or more; all there are, if they are fewer.
   """
   logits = activations.logits  # probabilities that are rounded to zero would come in the order of the classes
-  return lax.top_k(logits, min(num_classes, logits.shape[-1]))[1]
+  # a stable sort, which is cut among devices with its batch; XLA gathers the whole of it for a top_k
+  return jnp.argsort(logits, axis=-1, stable=True, descending=True)[:, :num_classes]
+
+
+def _check_sizes(images: Images, sizes: Sizes) -> Int[Array, "b 2"]:
+  canvas = tuple(images.shape[1:3])
+  if not jnp.issubdtype(sizes.dtype, jnp.integer):
+    raise ValueError(f"sizes [b 2] are whole numbers of pixels; found {sizes.dtype}")
+  if jnp.iinfo(sizes.dtype).max < max(canvas):
+    raise ValueError(f"sizes [b 2] are {sizes.dtype}, too short for the canvas's {canvas[0]}x{canvas[1]} pixels: use int32")
+  if not isinstance(sizes, jax.core.Tracer):
+    known = np.asarray(sizes)
+    wrong = known[((known < protocols.CELL) | (known > canvas)).any(1)]
+    if len(wrong):
+      raise ValueError(
+        f"sizes [b 2] are (height, width), at least {protocols.CELL} and at most the canvas's {canvas[0]}x{canvas[1]}; "
+        f"found {tuple(wrong[0].tolist())} in {len(wrong)} of {len(known)} images"
+      )
+  return jnp.asarray(sizes, jnp.int32)
 
 
 def _cut(activations: Activations, cut: Bool[Array, "b i j"] | None) -> Bool[Array, "b i j"]:

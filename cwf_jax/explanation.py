@@ -22,8 +22,7 @@ from cwf_jax.encoder import Encoder, most_probable
 from cwf_jax.images.canvases import Fitted, stack
 from cwf_jax.images.queries import FittedQuery, fit_query
 from cwf_jax.ops.aggregation import aggregate
-from cwf_jax.ops.attribution import share_cells
-from cwf_jax.ops.ranking import share_classes
+from cwf_jax.ops.attribution import share_cells, share_classes
 from cwf_jax.ops.regions import THRESHOLDS, find_regions, mask_boxes
 from cwf_jax.ops.weighting import compute_channel_weights
 from cwf_jax.protocol import CELL, Box, Size

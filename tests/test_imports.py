@@ -23,6 +23,7 @@ ALLOWED = {
   "encoder": {"ops", "models"},
   "conversion": {"models"},
   "explanation": ENCODED,
+  "export": ENCODED,
   "indexing": ENCODED,
   "retrieval": ENCODED,
   "training": ENCODED,
@@ -35,7 +36,7 @@ ALLOWED = {
 BELOW = {"errors", "version", "protocol", "writing", "home"}
 
 _HEAVY = {"lance", "grain", "tensorflow_datasets", "absl"}
-WITHOUT = dict.fromkeys(("ops", "models", "encoder", "training"), _HEAVY)
+WITHOUT = dict.fromkeys(("ops", "models", "encoder", "export", "training"), _HEAVY)
 """Third-party packages that a JAX programmer who wants the encoder need not have."""
 
 

@@ -16,7 +16,7 @@ def test_the_programs_run(tmp_path, monkeypatch, capsys):
   monkeypatch.chdir(tmp_path)
   names = write_photographs("photographs")
   blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-  assert len(blocks) == 3
+  assert len(blocks) == 6
   shared = {}
   for block in blocks:
     exec(compile(block, "README.md", "exec"), shared)
@@ -24,7 +24,9 @@ def test_the_programs_run(tmp_path, monkeypatch, capsys):
   assert f"{len(names)} photographs indexed, 0 skipped" in printed
   assert "1 coffee.png" in printed
   assert (tmp_path / "answers.png").stat().st_size > 10_000
-  assert printed.count("(2, 256)") == 2
+  assert printed.count("(2, 256)") == 2 and f"({len(names)}, 256) 0" in printed and "(4, 256)" in printed
+  loss = float(re.search(r"loss (\S+)", printed)[1])
+  assert 0 < loss < 2  # that of chance is log 2
 
 
 def test_every_mode_is_in_the_table():

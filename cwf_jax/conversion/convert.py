@@ -1,7 +1,7 @@
 """A foreign file of weights into a checkpoint that `--weights=` takes.
 
-  convert("mobilenet_v2_keras.h5", "mobilenet_v2", "out/mobilenet_v2")
-  load_weights("out/mobilenet_v2")
+    convert("mobilenet_v2_keras.h5", "mobilenet_v2", "out/mobilenet_v2")
+    load_weights("out/mobilenet_v2")
 """
 
 import dataclasses

@@ -1,7 +1,7 @@
 """Published weights by name: downloaded, verified and converted into `$CWF_JAX_HOME/NAME`, where `--weights=NAME` finds them.
 
-  fetch("mobilenet_v2", sha256="...")
-  load_weights("mobilenet_v2")
+    fetch("mobilenet_v2", sha256="...")
+    load_weights("mobilenet_v2")
 
 What is downloaded goes into a temporary folder beside the checkpoint and is read only when its size and its sha256 are right.
 """

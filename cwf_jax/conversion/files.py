@@ -74,7 +74,11 @@ def open_hdf5(source: str | os.PathLike) -> Iterator[h5py.File]:
 
 
 def check_file(source: str | os.PathLike) -> Path:
-  """The path of a file that begins as HDF5 does; `ConversionError` that names what else it is."""
+  """The path of a file that begins as HDF5 does.
+
+  Raises:
+    ConversionError: it cannot be read, or is something else; the message names what.
+  """
   path = Path(source).expanduser()
   try:
     content = _name_content(path)
@@ -161,7 +165,11 @@ def open_child(group: h5py.Group, path: str) -> h5py.Group | h5py.Dataset | None
 
 
 def list_datasets(root: h5py.Group) -> dict[str, h5py.Dataset]:
-  """Every data set under a group, by its path."""
+  """Every data set under a group, by its path.
+
+  Raises:
+    ConversionError: there are more than `MOST_OBJECTS` groups and data sets, or a loop.
+  """
   found: dict[str, h5py.Dataset] = {}
   pending, opened = [("", root)], 0
   while pending:

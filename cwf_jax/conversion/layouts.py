@@ -42,7 +42,11 @@ class Source(NamedTuple):
 
 
 def detect_layout(file: h5py.File) -> str:
-  """The layout of an HDF5 file; `ConversionError` that tells what it holds if it is none of them."""
+  """The layout of an HDF5 file.
+
+  Raises:
+    ConversionError: it is none of them; the message tells what the file holds.
+  """
   if _keras_h5_root(file) is not None:
     return KERAS_H5
   layers = open_child(file, "layers")

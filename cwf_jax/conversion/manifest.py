@@ -43,7 +43,11 @@ class Entry:
 
 
 def check_sha256(text: str) -> str:
-  """A sha256 in lower case; `ConversionError` where it is none."""
+  """A sha256 in lower case.
+
+  Raises:
+    ConversionError: it is none.
+  """
   if not re.fullmatch(r"[0-9a-fA-F]{64}", text.strip()):
     raise ConversionError(f"a sha256 is 64 digits of 0-9 and a-f; found {text!r}")
   return text.strip().lower()
@@ -57,7 +61,11 @@ def read_manifest() -> Mapping[str, Entry]:
 
 
 def parse_manifest(content: Any) -> Mapping[str, Entry]:
-  """A manifest's entries by name; `ConversionError` where one is not complete, or two have the same name."""
+  """A manifest's entries by name.
+
+  Raises:
+    ConversionError: one is not complete, or two have the same name.
+  """
   entries: dict[str, Entry] = {}
   kinds = {field.name: int if field.name == "bytes" else str for field in dataclasses.fields(Entry)}
   for place, given in enumerate(content):

@@ -72,7 +72,12 @@ def read_apart(
   kernel_shapes: Mapping[str, tuple[int, ...]],
   patience: float = PATIENCE,
 ) -> Reading:
-  """As `read`, in a process of its own; `ConversionError` too where that does not end or ends badly."""
+  """As `read`, in a process of its own.
+
+  Raises:
+    ConversionError: as `read`; and where that process does not end in time, or is ended by a signal.
+    RuntimeError: the process failed on its own account.
+  """
   path = files.check_file(source)
   request = pickle.dumps((path.absolute(), dict(tables), layout, dict(kernel_shapes)))
   command = [sys.executable, "-P", "-c", "from cwf_jax.conversion.reading import serve; serve()"]

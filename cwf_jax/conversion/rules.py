@@ -1,8 +1,8 @@
 """How weights of another library become parameters of ours: one rule for each of our layers.
 
-  rule = Convolution("conv1", "Conv1/kernel", normalization("bn_Conv1"), epsilon=1e-3)
-  rule.sources((3, 3, 3, 32))            # {"Conv1/kernel": (3, 3, 3, 32), "bn_Conv1/gamma": (32,), ...}
-  rule.apply(weights)                    # {"conv1/kernel": ..., "conv1/bias": ...}
+    rule = Convolution("conv1", "Conv1/kernel", normalization("bn_Conv1"), epsilon=1e-3)
+    rule.sources((3, 3, 3, 32))            # {"Conv1/kernel": (3, 3, 3, 32), "bn_Conv1/gamma": (32,), ...}
+    rule.apply(weights)                    # {"conv1/kernel": ..., "conv1/bias": ...}
 """
 
 import dataclasses

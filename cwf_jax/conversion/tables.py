@@ -54,7 +54,11 @@ class _Network:
 
 
 def find_tables(network_name: str) -> Mapping[str, Table]:
-  """The tables of a network by layout; `ConversionError` where no foreign files are known for it."""
+  """The tables of a network by layout.
+
+  Raises:
+    ConversionError: no foreign files are known for it.
+  """
   if network_name not in _NETWORKS:
     raise ConversionError(f"no conversion is known for the network {network_name!r}; there are: {', '.join(_NETWORKS)}")
   network = _NETWORKS[network_name]()
@@ -62,7 +66,11 @@ def find_tables(network_name: str) -> Mapping[str, Table]:
 
 
 def check_layout(layout: str) -> None:
-  """`ConversionError` where a layout is neither one that is read nor "auto"."""
+  """Refuses a layout that is neither one that is read nor "auto".
+
+  Raises:
+    ConversionError: it is neither.
+  """
   if layout not in (AUTO, *LAYOUTS):
     raise ConversionError(f"no layout is named {layout!r}; there are: {AUTO}, {', '.join(LAYOUTS)}")
 

@@ -1,8 +1,8 @@
 """Labelled images: one folder a class, in a folder, in a tar, or prepared by tensorflow-datasets.
 
-  pool = open_pool("flowers.tar", extensions=(".jpg", ".png"))
-  pool.classes  # ("rose", "tulip")
-  pool.read(0), pool.labels[0]  # the bytes of an image file, 0
+    pool = open_pool("flowers.tar", extensions=(".jpg", ".png"))
+    pool.classes  # ("rose", "tulip")
+    pool.read(0), pool.labels[0]  # the bytes of an image file, 0
 
 The class folders lie in the source itself, or in its folder `train/` beside `val/` (or `validation/`, or `test/`). Images
 anywhere below a class folder are its images. Names that begin with a dot are left alone.

@@ -1,6 +1,6 @@
 """Labelled images that tensorflow-datasets prepared as array records, as they are stored, read without TensorFlow.
 
-  pool = open_tfds_pool("tfds:imagenette/320px-v2", "train", optional=False)
+    pool = open_tfds_pool("tfds:imagenette/320px-v2", "train", optional=False)
 """
 
 import os

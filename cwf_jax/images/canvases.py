@@ -60,6 +60,9 @@ def stack(
 
   Returns:
     The images, each at the upper left of its canvas, and their (height, width).
+
+  Raises:
+    InputError: there are more images than slots, or one is larger than the canvas.
   """
   if len(fitted) > batch_size:
     raise InputError(f"a batch of {batch_size} images cannot hold {len(fitted)}")

@@ -24,7 +24,7 @@ class UnreadableImageError(InputError):
   """A file that holds no image that can be read.
 
   Attributes:
-    path: of the file, as it was given; "<bytes>" for contents without a path.
+    path: of the file, as it was given; `"<bytes>"` for contents without a path.
     reason: a few words on one line, without the path.
   """
 
@@ -54,7 +54,11 @@ def read_file(path: str | os.PathLike) -> bytes:
 
 @contextlib.contextmanager
 def open_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
-  """Opens a regular file. A pipe would block and a tape would rewind: they are refused by their status."""
+  """Opens a regular file. A pipe would block and a tape would rewind: they are refused by their status.
+
+  Raises:
+    UnreadableImageError: there is no such file, it is no regular one, or is larger than `MAX_BYTES`; reading it fails.
+  """
   try:
     _check_status(os.stat(path))
     # Not to block all the same, should a pipe have taken the file's place in between.
@@ -77,6 +81,7 @@ def _check_status(status: os.stat_result) -> None:
 
 
 def too_many_pixels(pixels: int) -> str:
+  """The reason why an image of so many pixels is refused."""
   return f"{math.ceil(pixels / 1e6)} million pixels, the limit is {MAX_PIXELS // 10**6} million"
 
 

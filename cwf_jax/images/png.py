@@ -25,6 +25,7 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
 
 
 def has_late_metadata(file: BinaryIO) -> bool:
+  """Whether EXIF or text stands behind a PNG's first pixels."""
   names = [name for name, _, _ in _chunks(file)]
   return b"IDAT" in names and not {b"eXIf", b"tEXt", b"zTXt", b"iTXt"}.isdisjoint(names[names.index(b"IDAT") :])
 
@@ -33,6 +34,9 @@ def check_is_whole(image: Image.Image, data: bytes) -> None:
   """Refuses a PNG whose stream of pixels ends early, properly closed: Pillow leaves the rest black and says nothing.
 
   The rows are counted only where one of the last two (of the last pass, if interlaced) is all zero, which is rare.
+
+  Raises:
+    RefusalError: it is truncated.
   """
   width, height = image.size
   last_rows = np.asarray(image.crop((0, height - 2, width, height)))

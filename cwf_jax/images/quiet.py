@@ -16,9 +16,11 @@ class Quiet(threading.local):
   depth = 0
 
   def match(self, _message: str) -> bool:
+    """As a message pattern of `warnings`: True on a thread that is decoding."""
     return self.depth > 0
 
   def filter(self, _record: logging.LogRecord) -> bool:
+    """As a filter of `logging`: False, which drops the line, on a thread that is decoding."""
     return self.depth == 0
 
   def __enter__(self):

@@ -91,7 +91,11 @@ def check_agreement(
 
 
 def parse_stored(text: str, classes: ClassList) -> StoredClasses:
-  """Reads `--store_classes`: a number, "all", or classes by name or id, separated by commas."""
+  """Reads `--store_classes`: a number, "all", or classes by name or id, separated by commas.
+
+  Raises:
+    InputError: the number is negative, or there is no such class.
+  """
   text = text.strip()
   if text == "all":
     return StoredClasses("all", len(classes))

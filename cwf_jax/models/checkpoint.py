@@ -1,13 +1,13 @@
 """Checkpoints: a network's weights in a folder, with everything that it takes to use them, and nothing that runs.
 
-  save_checkpoint("out/mine", network, network_name="vgg16_cam_quarter", classes=ClassList.imagenet())
-  loaded = load_weights("out/mine")          # or "default", "random:vgg16_cam", a name under $CWF_JAX_HOME
+    save_checkpoint("out/mine", network, network_name="vgg16_cam_quarter", classes=ClassList.imagenet())
+    loaded = load_weights("out/mine")          # or "default", "random:vgg16_cam", a name under $CWF_JAX_HOME
 
 The folder:
 
-  checkpoint.json   network, settings with preprocessing, classes, sha256, the table of parameters
-  arrays/           the parameters, by orbax
-  whitening.npz     optional: mean, projection
+    checkpoint.json   network, settings with preprocessing, classes, sha256, the table of parameters
+    arrays/           the parameters, by orbax
+    whitening.npz     optional: mean, projection
 """
 
 import dataclasses

@@ -139,17 +139,21 @@ class MobileNetV2(nnx.Module):
     maps = jnp.where(masked()[..., None], images, jnp.zeros((), images.dtype))
     stride = 2
     mask = masked()
-    maps = kept["conv1"] = self.conv1(maps, mask)
+    with jax.named_scope("conv1"):
+      maps = kept["conv1"] = self.conv1(maps, mask)
     for number, (channels, wide, out, block_stride) in enumerate(self.config.blocks):
-      inside = maps
-      if wide != channels:
-        inside = kept[f"block{number}_expand"] = getattr(self, f"block{number}_expand")(maps, mask)
-      if block_stride != 1:
-        stride *= block_stride
-        mask = masked()
-      inside = kept[f"block{number}_depthwise"] = getattr(self, f"block{number}_depthwise")(inside, mask)
-      projected = getattr(self, f"block{number}_project")(inside, mask)
-      maps = maps + projected if block_stride == 1 and channels == out else projected
-    kept["cam"] = self.cam(maps, mask)
-    logits = self.classifier(layers.average_valid(kept["cam"], mask))
+      with jax.named_scope(f"block{number}"):
+        inside = maps
+        if wide != channels:
+          inside = kept[f"block{number}_expand"] = getattr(self, f"block{number}_expand")(maps, mask)
+        if block_stride != 1:
+          stride *= block_stride
+          mask = masked()
+        inside = kept[f"block{number}_depthwise"] = getattr(self, f"block{number}_depthwise")(inside, mask)
+        projected = getattr(self, f"block{number}_project")(inside, mask)
+        maps = maps + projected if block_stride == 1 and channels == out else projected
+    with jax.named_scope("cam"):
+      kept["cam"] = self.cam(maps, mask)
+    with jax.named_scope("classifier"):
+      logits = self.classifier(layers.average_valid(kept["cam"], mask))
     return NetworkOutput(logits=logits, cam_features=kept["cam"], mask=mask, taps={name: kept[name] for name in taps})

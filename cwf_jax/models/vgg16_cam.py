@@ -6,6 +6,7 @@ network of Jimenez et al. 2017. Parameters carry the names of the published file
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
@@ -123,8 +124,9 @@ class VGG16CAM(nnx.Module):
     last = len(self.config.depths)
     for block, depth in enumerate(self.config.depths, 1):
       for layer in range(1, depth + 1):
-        maps = getattr(self, f"conv{block}_{layer}")(maps, mask)
-        kept[f"conv{block}_{layer}"] = maps
+        name = f"conv{block}_{layer}"
+        with jax.named_scope(name):
+          maps = kept[name] = getattr(self, name)(maps, mask)
       if block < last or f"pool{block}" in taps:
         sizes_pooled = sizes // 2**block
         pooled = layers.max_pool_2x2(maps)
@@ -132,8 +134,10 @@ class VGG16CAM(nnx.Module):
         kept[f"pool{block}"] = jnp.where(mask_pooled[..., None], pooled, jnp.zeros((), pooled.dtype))
       if block < last:
         maps, mask = kept[f"pool{block}"], mask_pooled
-    cam_features = self.cam(maps, mask)
-    logits = self.classifier(layers.average_valid(cam_features, mask))
+    with jax.named_scope("cam"):
+      cam_features = self.cam(maps, mask)
+    with jax.named_scope("classifier"):
+      logits = self.classifier(layers.average_valid(cam_features, mask))
     return NetworkOutput(
       logits=logits, cam_features=cam_features, mask=mask, taps={name: kept[name] for name in taps}
     )

@@ -50,9 +50,11 @@ def pays_off(images_shape: tuple[int, ...], kernel_shape: tuple[int, ...]) -> bo
   """Whether `convolve` is worth it against XLA's own float32 convolution on a CPU, by layers timed one by one.
 
   With fewer channels its gain is small for the memory that it takes, nearly four times the image's. With few tiles the kernel's
-  transform costs more than it saves. A layer of fewer multiplications gains milliseconds, and compiling takes seconds.
+  transform costs more than it saves. A layer of fewer multiplications gains milliseconds, and compiling takes seconds. A batch
+  of a size that is not known yet, in an exported program, is judged by one image.
   """
   batch, height, width, _ = images_shape
+  batch = batch if isinstance(batch, int) else 1
   channels_in, channels_out = kernel_shape[2:]
   tiles = batch * -(-height // 4) * -(-width // 4)
   products = 9 * batch * height * width * channels_in * channels_out

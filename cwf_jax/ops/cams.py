@@ -5,8 +5,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
+from cwf_jax.ops.axes import check_axes
+
 
 @jax.named_scope("compute_cams")
+@check_axes(empty="c")
 def compute_cams(
   cam_features: Float[Array, "b i j d"],
   class_weights: Float[Array, "d c"] | Float[Array, "b d c"],
@@ -24,6 +27,13 @@ def compute_cams(
 
   Returns:
     Maps in [0, 1]; the maximum of each is 1, except that a map without a positive value is all zeros.
+
+  Example:
+    >>> cam_features = jnp.array([[[[1.0, 0.0], [0.0, 2.0]]]])
+    >>> maps = compute_cams(cam_features, jnp.array([[1.0, 1.0], [1.0, -1.0]]))
+    >>> print(maps[0, 0].T)  # a row for each class
+    [[0.5 1. ]
+     [1.  0. ]]
   """
   subscripts = "bijd,dc->bijc" if class_weights.ndim == 2 else "bijd,bdc->bijc"
   maps = jax.nn.relu(jnp.einsum(subscripts, cam_features, class_weights, precision=lax.Precision.HIGHEST))

@@ -1,18 +1,21 @@
-"""Exact cosine ranking, whole or in blocks, with equal scores in the order of the rows; query expansion; shares.
+"""Exact cosine ranking, with equal scores in the order of the rows: whole, in blocks, over shards on many devices; expansion.
 
     ranking = rank(queries, database, k=10)
     ranking.rows[0]    # the database rows of the first query's answers, the best first
 """
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int
 
+from cwf_jax.ops.axes import check_axes
 from cwf_jax.ops.normalize import l2_normalize
 
 BLOCK = 16_384
@@ -33,17 +36,36 @@ class Ranking(NamedTuple):
 
 @jax.jit  # compiled as a whole, equal rows score equally; apart from its transpose, the product rounds the last rows otherwise
 @jax.named_scope("score")
+@check_axes(empty="q n")
 def score(queries: Float[Array, "q k"], database: Float[Array, "n k"]) -> Float[Array, "q n"]:
-  """Inner products; cosines where rows are of unit length."""
+  """Inner products; cosines where rows are of unit length.
+
+  Args:
+    queries: unit rows for cosines.
+    database: unit rows for cosines, on the device.
+
+  Example:
+    >>> print(score(jnp.array([[1.0, 0.0]]), jnp.array([[0.6, 0.8], [1.0, 0.0]])))
+    [[0.6 1. ]]
+  """
   return jnp.matmul(queries, database.T, precision=lax.Precision.HIGHEST)
 
 
 @jax.named_scope("rank_scores")
+@check_axes(empty="q n")
 def rank_scores(scores: Float[Array, "q n"], k: int) -> Ranking:
   """Orders rows by score, the first of equal ones first; a score that is NaN comes last.
 
+  Args:
+    scores: any values.
+    k: answers wanted, 1 to n.
+
   Raises:
     ValueError: k is not in 1 to n.
+
+  Example:
+    >>> rank_scores(jnp.array([[0.2, 0.9, 0.2]]), k=3).rows.tolist()
+    [[1, 0, 2]]
   """
   if not 1 <= k <= scores.shape[1]:
     raise ValueError(f"k is 1 to {scores.shape[1]}, the rows there are; found {k}")
@@ -59,14 +81,39 @@ def rank(queries: Float[Array, "q k"], database: Float[Array, "n k"], k: int) ->
     queries: unit rows.
     database: unit rows, on the device.
     k: answers wanted, 1 to n.
+
+  Raises:
+    ValueError: k is not in 1 to n.
+
+  Example:
+    >>> database = jnp.array([[0.6, 0.8], [1.0, 0.0]])
+    >>> ranking = rank(jnp.array([[1.0, 0.0]]), database, k=2)
+    >>> print(ranking.rows, ranking.scores)
+    [[1 0]] [[1.  0.6]]
   """
   return rank_scores(score(queries, database), k)
 
 
-def merge(first: Ranking, second: Ranking, k: int) -> Ranking:
-  """The best k of two rankings over different rows; of equal scores the first ranking's come first."""
-  scores = jnp.concatenate([first.scores, second.scores], axis=1)
-  rows = jnp.concatenate([first.rows, second.rows], axis=1)
+@jax.named_scope("merge")
+def merge(rankings: Sequence[Ranking], k: int) -> Ranking:
+  """The best k of rankings over different rows; of equal scores those of earlier rankings come first.
+
+  Args:
+    rankings: of the same queries, over blocks or shards of a database in the order of their rows.
+    k: answers wanted; all there are, if they are fewer.
+
+  Raises:
+    ValueError: there is no ranking, or k is under 1.
+
+  Example:
+    >>> first = Ranking(jnp.array([[1, 0]]), jnp.array([[0.9, 0.2]]))
+    >>> second = Ranking(jnp.array([[2]]), jnp.array([[0.5]]))
+    >>> merge([first, second], k=2).rows.tolist()
+    [[1, 2]]
+  """
+  if not rankings:
+    raise ValueError("there is no ranking to merge")
+  rows, scores = (jnp.concatenate(parts, axis=1) for parts in zip(*rankings, strict=True))
   best = rank_scores(scores, min(k, scores.shape[1]))
   return Ranking(jnp.take_along_axis(rows, best.rows, axis=1), best.scores)
 
@@ -86,6 +133,11 @@ def rank_blocks(
 
   Raises:
     ValueError: k is under 1.
+
+  Example:
+    >>> database = np.array([[0.6, 0.8], [1.0, 0.0], [0.0, 1.0]], np.float32)
+    >>> rank_blocks(jnp.array([[1.0, 0.0]]), database, k=2, block=2).rows.tolist()
+    [[1, 0]]
   """
   if k < 1:
     raise ValueError(f"k is at least 1; found {k}")
@@ -97,7 +149,7 @@ def rank_blocks(
     rows = np.ascontiguousarray(database[start : start + block], np.float32)
     padded = np.pad(rows, ((0, block - len(rows)), (0, 0)))
     best = _rank_block(queries, padded, start, len(rows), min(k, block))
-    found = best if found is None else _merge(found, best, k)
+    found = best if found is None else _merge((found, best), k)
   return found
 
 
@@ -111,6 +163,65 @@ def _rank_block(queries, padded, start, valid, k) -> Ranking:
 _merge = jax.jit(merge, static_argnames="k")
 
 
+@check_axes(empty="q")
+def rank_shards(
+  queries: Float[Array, "q k"],
+  database: Float[Array, "n k"],
+  k: int,
+  mesh: Mesh,
+  axis: str = "data",
+  count: int | None = None,
+) -> Ranking:
+  """As `rank`, over a database whose rows are cut among devices: each ranks its own, and only the best are exchanged.
+
+  Args:
+    queries: unit rows, on every device.
+    database: unit rows, cut along an axis of the mesh.
+    k: answers wanted, 1 to the rows that count.
+    mesh: of the devices.
+    axis: of the mesh, along which the rows are cut.
+    count: rows that count, those after them are padding; all if None.
+
+  Raises:
+    ValueError: k is out of range, or the rows cannot be cut evenly.
+
+  Example:
+    >>> mesh = Mesh(np.array(jax.devices()[:1]), ("data",))
+    >>> database = jnp.array([[0.6, 0.8], [1.0, 0.0]])
+    >>> rank_shards(jnp.array([[1.0, 0.0]]), database, k=2, mesh=mesh).rows.tolist()
+    [[1, 0]]
+  """
+  rows, devices = len(database), mesh.shape[axis]
+  count = rows if count is None else count
+  if rows % devices:
+    raise ValueError(f"{rows} rows cannot be cut evenly among {devices} devices: pad them, and give their count")
+  if not 1 <= k <= count <= rows:
+    raise ValueError(f"k is 1 to the {count} of {rows} rows that count; found {k}")
+  return _rank_shards(queries, database, k, mesh, axis, count)
+
+
+@functools.partial(jax.jit, static_argnames=("k", "mesh", "axis", "count"))
+@jax.named_scope("rank_shards")
+def _rank_shards(
+  queries: Float[Array, "q k"], database: Float[Array, "n k"], k: int, mesh: Mesh, axis: str, count: int
+) -> Ranking:
+  devices = mesh.shape[axis]
+  own = len(database) // devices
+
+  def rank_own(queries: Float[Array, "q k"], rows: Float[Array, "m k"]) -> Ranking:
+    first = lax.axis_index(axis) * own
+    scores = jnp.where(first + jnp.arange(own) < count, score(queries, rows), -jnp.inf)
+    best = rank_scores(scores, min(k, own))
+    found = lax.all_gather(Ranking(best.rows + first, best.scores), axis)
+    return merge([Ranking(found.rows[place], found.scores[place]) for place in range(devices)], k)
+
+  cut = PartitionSpec(axis)
+  return jax.shard_map(rank_own, mesh=mesh, in_specs=(PartitionSpec(), cut), out_specs=PartitionSpec(), check_vma=False)(
+    queries, database
+  )
+
+
+@check_axes(empty="q m")
 def expand_query(
   descriptors: Float[Array, "n k"],
   rows: Int[Array, "q m"],
@@ -127,6 +238,11 @@ def expand_query(
 
   Raises:
     ValueError: n is not in 1 to m.
+
+  Example:
+    >>> descriptors = jnp.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+    >>> print(expand_query(descriptors, jnp.array([[0, 1, 2]]), n=2))
+    [[0.707 0.707]]
   """
   if not 1 <= n <= rows.shape[1]:
     raise ValueError(f"n is 1 to {rows.shape[1]}, the answers there are; found {n}")
@@ -134,18 +250,99 @@ def expand_query(
   return l2_normalize(total if queries is None else total + queries)
 
 
-def share_classes(
-  class_vectors: Float[Array, "q m k"], answers: Float[Array, "q r k"]
-) -> Float[Array, "q r m"]:
-  """Splits each answer's score into what each class of the query gave; the shares add up to the score.
+@jax.named_scope("expand_query_by_scores")
+@check_axes(empty="q m")
+def expand_query_by_scores(
+  queries: Float[Array, "q k"],
+  descriptors: Float[Array, "n k"],
+  rows: Int[Array, "q m"],
+  scores: Float[Array, "q m"],
+  n: int = 10,
+  alpha: float = 3.0,
+) -> Float[Array, "q k"]:
+  """Alpha query expansion: `l2(q + sum of the first n answers, each times max(score, 0)^alpha)` (METHOD section 2b).
 
-  With the query's descriptor `sum_c q_c / |sum_c q_c|`, class c's share is `q_c . d / |sum_c q_c|`.
+  Radenovic, Tolias and Chum 2019. With alpha = 0 each answer counts alike, one of a negative score not at all.
 
   Args:
-    class_vectors: q_c, of each query, whitened; zero where a class has none.
-    answers: d, unit descriptors of each query's answers.
+    queries: unit rows.
+    descriptors: of the database, unit rows.
+    rows: of a ranking, the best first.
+    scores: of it; -inf and NaN count as no answer.
+    n: answers summed, 1 to m.
+    alpha: >= 0.
+
+  Raises:
+    ValueError: n is not in 1 to m, or alpha is negative.
+
+  Example:
+    >>> queries, descriptors = jnp.array([[1.0, 0.0]]), jnp.array([[0.6, 0.8]])
+    >>> rows, scores = jnp.array([[0]]), jnp.array([[0.6]])
+    >>> print(expand_query_by_scores(queries, descriptors, rows, scores, 1, alpha=0.0))
+    [[0.894 0.447]]
   """
-  squared = jnp.square(class_vectors.sum(1)).sum(-1)
-  length = jnp.sqrt(jnp.where(squared > 0, squared, 1.0))  # the derivative of a root is infinite at 0
-  shares = jnp.einsum("qmk,qrk->qrm", class_vectors, answers, precision=lax.Precision.HIGHEST)
-  return shares / length[:, None, None]
+  if not 1 <= n <= rows.shape[1]:
+    raise ValueError(f"n is 1 to {rows.shape[1]}, the answers there are; found {n}")
+  if alpha < 0:
+    raise ValueError(f"alpha is at least 0; found {alpha}")
+  return _add_answers(queries, descriptors[rows[:, :n]], _weigh(scores[:, :n], alpha))
+
+
+def augment_database(
+  database: Float[np.ndarray, "n k"], neighbors: int = 10, alpha: float = 3.0, block: int = BLOCK
+) -> Float[np.ndarray, "n k"]:
+  """Database-side augmentation: each row expanded by its own nearest rows, itself left out (METHOD section 2b).
+
+  As `expand_query_by_scores` of every row. A row that is all zero stays zero.
+
+  Args:
+    database: unit rows, on the host.
+    neighbors: of each row that are summed, 1 to n - 1; all there are, if they are fewer.
+    alpha: >= 0.
+    block: rows on the device at a time, as queries a sixteenth of it.
+
+  Raises:
+    ValueError: neighbors is under 1, or alpha is negative.
+
+  Example:
+    >>> database = np.array([[1.0, 0.0], [0.6, 0.8]], np.float32)
+    >>> print(augment_database(database, neighbors=1, alpha=0.0, block=16))
+    [[0.894 0.447]
+     [0.894 0.447]]
+  """
+  if neighbors < 1:
+    raise ValueError(f"neighbors are at least 1; found {neighbors}")
+  if alpha < 0:
+    raise ValueError(f"alpha is at least 0; found {alpha}")
+  database = np.ascontiguousarray(database, np.float32)
+  augmented, step = database.copy(), max(block // 16, 1)
+  if len(database) < 2:
+    return augmented
+  for start in range(0, len(database), step):
+    own = np.arange(start, start + step)
+    queries = jnp.asarray(database[own % len(database)])  # the last block is filled up, so that it is no new program
+    found = rank_blocks(queries, database, neighbors + 1, block)
+    rows = np.asarray(found.rows)
+    expanded = _augment(queries, database[rows], found.scores, rows != own[:, None], neighbors, alpha)
+    augmented[start : start + step] = expanded[: len(database) - start]
+  return augmented
+
+
+@functools.partial(jax.jit, static_argnames=("neighbors", "alpha"))
+def _augment(queries, answers, scores, others, neighbors, alpha):
+  counted = others & (jnp.cumsum(others, axis=1) <= neighbors)  # a row is not the first of its answers where others equal it
+  weights = jnp.where(counted, _weigh(scores, alpha), 0.0)
+  there = (queries != 0).any(1, keepdims=True)
+  return jnp.where(there, _add_answers(queries, answers, weights), 0.0)
+
+
+def _weigh(scores: Float[Array, "q m"], alpha: float) -> Float[Array, "q m"]:
+  return jnp.where(scores > 0, jnp.where(scores > 0, scores, 1.0) ** alpha, 0.0)
+
+
+def _add_answers(
+  queries: Float[Array, "q k"], answers: Float[Array, "q m k"], weights: Float[Array, "q m"]
+) -> Float[Array, "q k"]:
+  """The normalized weighted sum; an answer of no weight may hold anything, and zero times NaN would be NaN."""
+  answers = jnp.where(weights[..., None] > 0, answers, 0.0)
+  return l2_normalize(queries + jnp.einsum("qm,qmk->qk", weights, answers, precision=lax.Precision.HIGHEST))

@@ -36,6 +36,11 @@ def find_regions(
 
   Raises:
     ValueError: the rank or a threshold is wrong, or the maps have no cells.
+
+  Example:
+    >>> heatmaps = jnp.array([[[9.0, 0.0, 5.0], [0.0, 0.0, 5.0]]])
+    >>> find_regions(heatmaps, [0.5, 0.6]).tolist()
+    [[[2, 0, 3, 2], [0, 0, 1, 1]]]
   """
   if heatmaps.ndim != 3 or 0 in heatmaps.shape[1:]:
     raise ValueError(f"heatmaps are [b i j] of at least one cell; found the shape {heatmaps.shape}")
@@ -67,9 +72,19 @@ def label_components(masks: Bool[Array, "n i j"]) -> tuple[Int32[Array, "n i j"]
   Args:
     masks: the cells to connect.
 
+  Raises:
+    ValueError: when it is traced: 2^31 cells or more.
+
   Returns:
     The smallest index in row order, in 0 to i j - 1, of each cell's component, i j outside the mask; and the rounds it took.
+
+  Example:
+    >>> masks = jnp.array([[[True, False, True], [True, False, False]]])
+    >>> label_components(masks)[0].tolist()
+    [[[0, 6, 2], [0, 6, 6]]]
   """
+  if masks.size >= 2**31:
+    raise ValueError(f"label_components: masks [n i j] have the shape {masks.shape}: 2^31 cells are too many to count in int32")
   maps, rows, columns = masks.shape
   outside = jnp.int32(masks.size)
   indices = lax.iota(jnp.int32, masks.size)
@@ -123,6 +138,13 @@ def mask_boxes(boxes: Int[Array, "b 4"], shape: tuple[int, int]) -> Bool[Array, 
   Args:
     boxes: (left, top, right, bottom) in cells, right and bottom exclusive; may reach beyond the map.
     shape: (i, j), rows and columns of the map.
+
+  Returns:
+    True inside; a box of zeros marks nothing.
+
+  Example:
+    >>> mask_boxes(jnp.array([[1, 0, 3, 1]]), (2, 3)).astype(int).tolist()
+    [[[0, 1, 1], [0, 0, 0]]]
   """
   left, top, right, bottom = (boxes[:, side, None] for side in range(4))
   rows, columns = (jnp.arange(side) for side in shape)

@@ -3,7 +3,10 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from cwf_jax.ops.axes import check_axes
 
+
+@check_axes()
 def enlarge(maps: Float[Array, "b i j d"], mask: Bool[Array, "b i j"], factor: int) -> Float[Array, "b i2 j2 d"]:
   """Makes each cell `factor` x `factor` cells: bilinear, half-pixel centers, clamped at the valid edge, zero beyond it.
 
@@ -11,6 +14,12 @@ def enlarge(maps: Float[Array, "b i j d"], mask: Bool[Array, "b i j"], factor: i
     maps: any values.
     mask: the valid cells, at the upper left of each map.
     factor: at least 1.
+
+  Example:
+    >>> maps = enlarge(jnp.array([[[[0.0], [4.0]]]]), jnp.ones((1, 1, 2), bool), 2)
+    >>> print(maps[0, :, :, 0])
+    [[0. 1. 3. 4.]
+     [0. 1. 3. 4.]]
   """
   if factor == 1:
     return jnp.where(mask[..., None], maps, 0.0)
@@ -21,7 +30,16 @@ def enlarge(maps: Float[Array, "b i j d"], mask: Bool[Array, "b i j"], factor: i
 
 
 def enlarge_mask(mask: Bool[Array, "b i j"], factor: int) -> Bool[Array, "b i2 j2"]:
-  """The valid cells of the finer map."""
+  """The valid cells of the finer map.
+
+  Args:
+    mask: the valid cells.
+    factor: at least 1.
+
+  Example:
+    >>> enlarge_mask(jnp.array([[[True, False]]]), 2).astype(int).tolist()
+    [[[1, 1, 0, 0], [1, 1, 0, 0]]]
+  """
   return jnp.repeat(jnp.repeat(mask, factor, 1), factor, 2)
 
 
@@ -30,7 +48,7 @@ def _enlarge_axis(maps: Float[Array, "b i j d"], valid: Int[Array, "b"], factor:
   places = (jnp.arange(maps.shape[axis] * factor) + 0.5) / factor - 0.5
   lower = jnp.floor(places).astype(jnp.int32)
   last = jnp.maximum(valid, 1)[:, None] - 1
-  shape = (len(maps), *(-1 if at == axis else 1 for at in (1, 2)), 1)
+  shape = (maps.shape[0], *(-1 if at == axis else 1 for at in (1, 2)), 1)
 
   def take(cells: Int[Array, "i2"]) -> Array:
     return jnp.take_along_axis(maps, jnp.clip(cells[None], 0, last).reshape(shape), axis)

@@ -17,7 +17,7 @@ from cwf_jax.encoder import Encoder, load_recorded_encoder
 from cwf_jax.errors import InputError
 from cwf_jax.index.store import Index, open_index
 from cwf_jax.ops.aggregation import aggregate
-from cwf_jax.ops.ranking import share_classes
+from cwf_jax.ops.attribution import share_classes
 from cwf_jax.ops.whitening import Whitening
 from cwf_jax.protocol import Box
 from cwf_jax.retrieval.answers import Result, Share, largest_shares
@@ -179,7 +179,11 @@ _share = jax.jit(share_classes)
 
 
 def check_arguments(aggregation: str, top: int, expand: int, partial: bool, shares: int) -> None:
-  """Refuses values that a search cannot have, before anything is computed."""
+  """Refuses values that a search cannot have, before anything is computed.
+
+  Raises:
+    InputError: one is out of range, or two do not go together.
+  """
   if aggregation not in AGGREGATIONS:
     raise InputError(f"an aggregation is one of {', '.join(AGGREGATIONS)}; found {aggregation!r}")
   for name, value, least in (("top", top, 1), ("expand", expand, 0), ("shares", shares, 0)):
@@ -222,7 +226,11 @@ def search(
 
 
 def check_classes(aggregation: str, classes: str | Iterable[str | int] | None) -> None:
-  """A list of classes belongs to the fixed aggregation, and only to it."""
+  """A list of classes belongs to the fixed aggregation, and only to it.
+
+  Raises:
+    InputError: a fixed search has none, or another one has.
+  """
   if aggregation == "fixed" and classes is None:
     raise InputError("a fixed search needs the list of its classes: --classes=vault,dome,12")
   if aggregation != "fixed" and classes is not None:

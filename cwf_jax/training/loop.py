@@ -2,9 +2,9 @@
 
 A run is a folder:
 
-  run.json        what the run depends on; a resumed one is the same or refused
-  metrics.jsonl   one line for every few steps, and one for every validation
-  steps/          the last state, by orbax
+    run.json        what the run depends on; a resumed one is the same or refused
+    metrics.jsonl   one line for every few steps, and one for every validation
+    steps/          the last state, by orbax
 
 Step n sees batch n and the random numbers of step n, whenever it is taken: what follows a restored state is, bit for bit, what
 would have followed it.

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from cwf_jax.ops.aggregation import aggregate
-from cwf_jax.ops.attribution import share_cells
+from cwf_jax.ops.attribution import share_cells, share_classes
 from cwf_jax.ops.pooling import pool_class_vectors
-from cwf_jax.ops.ranking import share_classes
 from cwf_jax.ops.whitening import apply_whitening, fit_whitening
 from tests.ops.activations import draw, draw_mask
 from tests.oracle import attribution
@@ -91,6 +90,16 @@ def test_nothing_gives_zero(empty, whitened):
   arrays[empty] = np.zeros_like(arrays[empty])
   *inputs, mask = to_device(*arrays.values())
   assert not np.asarray(share(*inputs, fit(8, 5) if whitened else None, mask)).any()
+
+
+@pytest.mark.parametrize("whitened", [False, True])
+def test_answers_of_other_dimensions_are_refused(whitened):
+  """One number would be spread over all of them, unnoticed."""
+  features, cams, weights, _ = to_device(*draw_with_answers((2, 3, 4, 8, 2)))
+  expected = "d is 5 in the whitening" if whitened else r"d is 8 in features \[b i j k\], and nothing is whitened"
+  for size in (1, 7):
+    with pytest.raises(ValueError, match=rf"^share_cells: answers \[b d\] has the shape \(2, {size}\): {expected}$"):
+      share_cells(features, cams, weights, jnp.ones((2, size)), fit(8, 5) if whitened else None)
 
 
 def test_classes_that_cancel_give_numbers():

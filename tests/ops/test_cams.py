@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import hypothesis
 import hypothesis.strategies as st
 import jax
@@ -7,6 +9,7 @@ import pytest
 from jax.test_util import check_grads
 
 from cwf_jax.ops.cams import compute_cams
+from cwf_jax.ops.regions import find_regions
 from tests.oracle import encoding
 from tests.oracle.deviation import assert_close
 
@@ -25,6 +28,16 @@ SHAPES = [  # b i j d c
   (1, 9, 12, 64, 10),
   (1, 45, 64, 1024, 3),
 ]
+
+SHARED = Path(__file__).parents[3] / "shared" / "data" / "cam_googlenet" / "cup.npz"
+
+needs_googlenet = pytest.mark.skipif(not SHARED.is_file(), reason="the activations of GoogLeNet-CAM are not here")
+
+CUP = (123, 105, 175, 138)
+"""Where the cup is in the picture of 256x256 pixels: left, top, right, bottom, read off by eye."""
+
+CROPS = [(0, 0), (32, 0), (0, 32), (32, 32), (16, 16)]
+"""Left and top of Caffe's five crops of 224x224 pixels; five more are their mirrors."""
 
 jitted = jax.jit(compute_cams)
 
@@ -127,3 +140,79 @@ def test_the_scale_of_the_weights_does_not_matter(seed, scale):
   features, weights = draw((2, 3, 4, 8, 5), seed)
   result = jitted(jnp.asarray(features), jnp.asarray(weights * np.float32(scale)))
   np.testing.assert_allclose(result, jitted(jnp.asarray(features), jnp.asarray(weights)), atol=1e-5)  # rounding of the scaling
+
+
+@pytest.fixture(scope="module")
+def googlenet():
+  """What GoogLeNet-CAM, trained on ImageNet, made of ten crops of a cup on a table, and what Caffe said of them."""
+  with np.load(SHARED) as arrays:
+    return {name: arrays[name] for name in arrays.files}
+
+
+def compute_own_cams(googlenet, class_ids):
+  """Maps [10 14 14 c] of each crop's own classes [10 c]."""
+  weights = np.moveaxis(googlenet["class_weights"][:, class_ids], 0, 1)
+  return np.asarray(jitted(jnp.asarray(googlenet["cam_features"]), jnp.asarray(weights))), weights
+
+
+def to_picture(heatmap, crop):
+  """The map of a crop as the picture has it, and the pixels of its left and upper edges; a cell is 16 pixels."""
+  return (heatmap[:, ::-1] if crop >= 5 else heatmap), np.array(CROPS[crop % 5])
+
+
+def find_peak(heatmap, crop):
+  """The center of the largest cell, x and y in pixels of the picture."""
+  heatmap, corner = to_picture(heatmap, crop)
+  row, column = np.unravel_index(heatmap.argmax(), heatmap.shape)
+  return tuple(corner + 16 * np.array([column + 0.5, row + 0.5]))
+
+
+@needs_googlenet
+def test_the_weights_of_a_real_network_give_the_predictions_it_was_seen_to_make(googlenet):
+  """The mean of the CAM features over the cells, times the classifier, is what its probabilities come from."""
+  logits = googlenet["cam_features"].astype(np.float64).mean((1, 2)) @ googlenet["class_weights"].astype(np.float64)
+  powers = np.exp(logits - logits.max(1, keepdims=True))
+  found = powers / powers.sum(1, keepdims=True)
+  # 9e-4 was seen: Caffe's run was another, with its own rounding and resizing
+  assert_close("probabilities: Caffe", found, googlenet["probabilities"], 1e-3 / googlenet["probabilities"].max())
+  np.testing.assert_array_equal(found.argmax(1), googlenet["probabilities"].argmax(1))
+
+
+@needs_googlenet
+def test_maps_of_a_real_network_equal_the_oracle(googlenet):
+  """Of the five most probable classes and the least probable one, and over the cells of a mask."""
+  order = np.argsort(-googlenet["probabilities"], axis=1, kind="stable")
+  maps, weights = compute_own_cams(googlenet, order[:, [0, 1, 2, 3, 4, -1]])
+  assert_close("class activation maps: GoogLeNet", maps, encoding.compute_cams(googlenet["cam_features"], weights), TOLERANCE)
+  mask = np.zeros((10, 14, 14), bool)
+  mask[:, 3:11, 5:] = True
+  found = jitted(*(jnp.asarray(array) for array in (googlenet["cam_features"], weights, mask)))
+  expected = encoding.compute_cams(googlenet["cam_features"], weights, mask)
+  assert_close("class activation maps: GoogLeNet", found, expected, TOLERANCE)
+
+
+@needs_googlenet
+def test_the_map_of_the_cup_lies_on_the_cup(googlenet):
+  """In all ten crops the largest cell is the same place of the picture, and it is inside the cup."""
+  cup = next(place for place, name in enumerate(googlenet["categories"]) if name.split()[1:] == ["cup"])
+  maps = compute_own_cams(googlenet, np.full((10, 1), cup))[0][..., 0]
+  peaks = {find_peak(heatmap, crop) for crop, heatmap in enumerate(maps)}
+  assert len(peaks) == 1
+  x, y = peaks.pop()
+  assert CUP[0] < x < CUP[2] and CUP[1] < y < CUP[3]
+
+
+@needs_googlenet
+def test_the_map_of_the_most_probable_class_lies_on_the_cup(googlenet):
+  """Cup in six crops, and soup bowl, espresso, espresso maker and consomme in the others: all for what the cup looks like."""
+  maps = compute_own_cams(googlenet, googlenet["probabilities"].argmax(1)[:, None])[0][..., 0]
+  for crop, heatmap in enumerate(maps):
+    x, y = find_peak(heatmap, crop)
+    assert CUP[0] < x < CUP[2] and CUP[1] < y < CUP[3]
+    heatmap, corner = to_picture(heatmap, crop)
+    places = [corner[at] + 16 * (np.arange(14) + 0.5) for at in (0, 1)]
+    across, down = ((CUP[at] - 8 < places[at]) & (places[at] < CUP[at + 2] + 8) for at in (0, 1))  # cells that touch the cup
+    assert heatmap[down][:, across].mean() > 3.5 * heatmap.mean()  # 3.9 to 6.2 was seen; the glass has a part of it, too
+    left, top, right, bottom = 16 * np.asarray(find_regions(jnp.asarray(heatmap[None]), (0.4,)))[0, 0] + np.tile(corner, 2)
+    center = (CUP[0] + CUP[2]) / 2, (CUP[1] + CUP[3]) / 2
+    assert left < center[0] < right and top < center[1] < bottom

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from cwf_jax.ops.ranking import Ranking, expand_query, merge, rank, rank_blocks, rank_scores, score, share_classes
+from cwf_jax.ops.attribution import share_classes
+from cwf_jax.ops.ranking import Ranking, expand_query, merge, rank, rank_blocks, rank_scores, score
 from tests.oracle import ranking
 from tests.oracle.deviation import assert_close
 
@@ -144,7 +145,7 @@ def test_merge():
   first = Ranking(jnp.asarray([[4, 1, 0]]), jnp.asarray([[0.9, 0.5, -jnp.inf]]))
   second = Ranking(jnp.asarray([[12, 11]]), jnp.asarray([[0.9, 0.6]]))
   for k, rows in ((1, [4]), (3, [4, 12, 11]), (5, [4, 12, 11, 1, 0]), (9, [4, 12, 11, 1, 0])):
-    found = merge(first, second, k)
+    found = merge([first, second], k)
     np.testing.assert_array_equal(found.rows, [rows])
     assert (np.diff(found.scores) <= 0).all()
 

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from cwf_jax.ops.weighting import compute_channel_weights, compute_spatial_weights
+from cwf_jax.ops.pooling import pool_sum
+from cwf_jax.ops.weighting import compute_center_weights, compute_channel_weights, compute_spatial_weights
+from tests.ops.activations import draw_rectangles
 from tests.oracle import encoding
 from tests.oracle.deviation import assert_close
 
@@ -14,7 +16,8 @@ TOLERANCE = 1e-5
 
 SHAPES = [(1, 1, 1, 1), (1, 1, 1, 6), (3, 1, 1, 3), (2, 1, 6, 3), (1, 5, 4, 1), (3, 4, 5, 8), (1, 9, 12, 64), (1, 45, 64, 32)]
 
-channels = jax.jit(compute_channel_weights)
+channels = jax.jit(compute_channel_weights, static_argnames="epsilon")
+center = jax.jit(compute_center_weights)
 spatial = jax.jit(compute_spatial_weights)
 
 
@@ -45,6 +48,47 @@ def test_channel_weights_equal_the_oracle(shape, masked):
   fires = (features > 0).any((1, 2)) if mask is None else ((features > 0) & mask[..., None]).any((1, 2))
   assert not result[~fires].any()
   assert result.min() >= 0
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("shape", SHAPES[1:6], ids=str)
+def test_channel_weights_with_an_epsilon_equal_the_oracle(shape, masked):
+  """A channel that never fires weighs most: CroW's paper leaves it so, and nothing is summed there."""
+  features, mask = draw(shape), draw_mask(shape[:3]) if masked else np.ones(shape[:3], bool)
+  for epsilon in (1e-6, 0.5):
+    result = np.asarray(channels(jnp.asarray(features), jnp.asarray(mask), epsilon=epsilon))
+    assert_close("channel weights: epsilon", result, encoding.compute_channel_weights(features, mask, epsilon), TOLERANCE)
+    if shape[3] > 1:
+      assert (result[:, -1] == result.max(1)).all()
+  whole = channels(jnp.asarray(features), epsilon=0.5)
+  assert_close("channel weights: epsilon", whole, encoding.compute_channel_weights(features, epsilon=0.5), TOLERANCE)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_center_weights_equal_the_oracle(shape, masked):
+  """The center is that of the rectangle of cells that count, wherever it lies."""
+  features, mask = draw(shape), draw_rectangles(shape[:3]) if masked else None
+  result = np.asarray(center(jnp.asarray(features), None if mask is None else jnp.asarray(mask)))
+  assert_close("center weights", result, encoding.compute_center_weights(shape[:3], mask), TOLERANCE)
+  assert result.min() >= 0 and result.max() <= 1
+  assert mask is None or not result[~mask].any()
+
+
+def test_center_weights_by_hand():
+  """s is 1/2 on a map of 3 x 5: the center weighs 1, its neighbors e^-2, those across e^-4."""
+  found = np.asarray(center(jnp.zeros((1, 3, 5, 1))))[0]
+  np.testing.assert_allclose(found[:, 1:4], np.exp([[-4, -2, -4], [-2, 0, -2], [-4, -2, -4]]), rtol=1e-6)
+  even = np.asarray(center(jnp.zeros((1, 6, 6, 1))))[0]  # no cell is the center of an even map; s is 1
+  np.testing.assert_allclose(even[2:4, 2:4], np.exp(-0.25), rtol=1e-6)
+  np.testing.assert_array_equal(center(jnp.zeros((1, 1, 1, 1))), [[[1.0]]])
+
+
+def test_center_weights_are_symmetric_and_turn_with_the_map():
+  features = jnp.zeros((1, 6, 9, 2))
+  found = np.asarray(center(features))
+  np.testing.assert_allclose(found, found[:, ::-1, ::-1], rtol=1e-6)  # the same squares
+  np.testing.assert_array_equal(center(features.swapaxes(1, 2)), found.swapaxes(1, 2))
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -93,6 +137,9 @@ def test_padding_does_not_count_whatever_it_holds(garbage):
   result = np.asarray(spatial(jnp.asarray(padded), jnp.asarray(mask)))
   np.testing.assert_allclose(result[:, :3, :4], spatial(jnp.asarray(features)), rtol=1e-6)  # the same sums in another order
   assert not result[~mask].any()
+  with_epsilon = channels(jnp.asarray(padded), jnp.asarray(mask), epsilon=0.1)
+  np.testing.assert_allclose(with_epsilon, channels(jnp.asarray(features), epsilon=0.1), rtol=1e-6)
+  np.testing.assert_array_equal(np.asarray(center(jnp.asarray(padded), jnp.asarray(mask)))[:, :3, :4], center(features))
 
 
 @pytest.mark.parametrize("function", [channels, spatial], ids=["channels", "spatial"])
@@ -115,3 +162,15 @@ def test_gradients_at_zeros_are_finite(function, first):
   assert np.isfinite(jax.jit(jax.grad(lambda features: function(features).sum()))(features)).all()
   mask = jnp.zeros((1, 2, 2), bool)
   assert np.isfinite(jax.jit(jax.grad(lambda features: function(features, mask).sum()))(features)).all()
+
+
+def test_gradient_of_center_weighted_sums():
+  """SPoC's sums are linear in the features, and no gradient goes through the weights."""
+  features, mask = jnp.asarray(draw((2, 3, 4, 2))), jnp.ones((2, 3, 4), bool).at[:, :, 3].set(False)
+  pool = jax.jit(lambda features: pool_sum(features, mask, compute_center_weights(features, mask)))
+  check_grads(pool, (features,), order=1, modes=["rev"], atol=2e-3, rtol=2e-3, eps=1e-2)
+  gradient = jax.jit(jax.grad(lambda features: pool(features)[:, 0].sum()))(features)
+  np.testing.assert_array_equal(gradient[..., 0], center(features, mask))
+  assert not np.asarray(gradient[..., 1]).any()
+  expected = encoding.pool_sum(features, mask, encoding.compute_center_weights((2, 3, 4), mask))
+  assert_close("sums over cells: center weights", pool(features), expected, TOLERANCE)

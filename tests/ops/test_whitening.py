@@ -163,3 +163,13 @@ def test_gradients():
   check_grads(lambda rows: jitted(ours, jnp.asarray(rows)), (vectors[:2],), 1, modes=["rev"], atol=2e-2, rtol=2e-2, eps=1e-3)
   gradient = jax.jit(jax.grad(lambda rows: apply_whitening(ours, rows).sum()))(jnp.zeros((2, 6)))
   assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("shape", [(5,), (2, 7), (2, 3, 5)], ids=str)
+def test_vectors_of_other_channels_are_refused(shape):
+  ours = fit_whitening(draw(24, 6), 4)
+  for call in (lambda: apply_whitening(ours, jnp.ones(shape)), lambda: jax.eval_shape(apply_whitening, ours, jnp.ones(shape))):
+    with pytest.raises(ValueError) as caught:
+      call()
+    message = f"apply_whitening: vectors [... k] has the shape {shape}, and the whitening's k is 6"
+    assert str(caught.value) == message

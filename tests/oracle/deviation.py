@@ -20,7 +20,7 @@ def assert_close(name: str, ours, oracle, tolerance: float) -> None:
   assert np.isfinite(ours).all(), f"{name}: {np.count_nonzero(~np.isfinite(ours))} values are not finite"
   scale = np.abs(oracle).max(initial=0.0) or 1.0
   deviation = float(np.abs(ours - oracle).max(initial=0.0) / scale)
-  merge({name: (deviation, tolerance, 1)})
+  merge({name: (deviation, float(tolerance), 1)})
   assert deviation <= tolerance, f"{name}: the largest deviation is {deviation:.2e}, the tolerance {tolerance:.0e}"
 
 

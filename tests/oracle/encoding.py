@@ -1,4 +1,4 @@
-"""METHOD section 2, steps 1 to 5, and CroW's spatial weights of section 2b: from activations to descriptors."""
+"""METHOD section 2, steps 1 to 5, and the weights and the multi-scale mean of section 2b: from activations to descriptors."""
 
 import math
 
@@ -38,15 +38,20 @@ def compute_cams(cam_features, class_weights, mask=None) -> np.ndarray:
   return result
 
 
-def compute_channel_weights(features, mask=None) -> np.ndarray:
-  """Step 2: with Q_k the share of cells where X_k > 0, `CW_k = log(sum_n Q_n / Q_k)`; 0 where Q_k = 0."""
+def compute_channel_weights(features, mask=None, epsilon=0.0) -> np.ndarray:
+  """Step 2: with Q_k the share of cells where X_k > 0, `CW_k = log(sum_n Q_n / Q_k)`; 0 where Q_k = 0.
+
+  Section 2b, with an epsilon e: `log((K e + sum Q)/(e + Q_k))`.
+  """
   features = np.asarray(features, np.float64)
   images, channels = features.shape[0], features.shape[3]
   result = np.zeros((images, channels))
   for b, cells in enumerate(list_cells(mask, features.shape[:3])):
     shares = [sum(features[b][cell][k] > 0 for cell in cells) / max(len(cells), 1) for k in range(channels)]
     for k in range(channels):
-      if shares[k] > 0:
+      if epsilon > 0:
+        result[b, k] = math.log((channels * epsilon + sum(shares)) / (epsilon + shares[k]))
+      elif shares[k] > 0:
         result[b, k] = math.log(sum(shares) / shares[k])
   return result
 
@@ -61,6 +66,24 @@ def compute_spatial_weights(features, mask=None, a=2.0, b=2.0) -> np.ndarray:
     for cell, value in sums.items():
       if value > 0:
         result[image][cell] = (value / norm) ** (1 / b)
+  return result
+
+
+def compute_center_weights(shape, mask=None) -> np.ndarray:
+  """Section 2b, SPoC: `exp(-((y-cy)^2+(x-cx)^2) / (2 s^2))`, `s = min(h, w)/6`, center `((h-1)/2, (w-1)/2)`.
+
+  Where there is a mask, h, w and the places are those of the rectangle of cells that count; zero outside it.
+  """
+  result = np.zeros(shape)
+  for image, cells in enumerate(list_cells(mask, shape)):
+    if not cells:
+      continue
+    top, left = min(i for i, _ in cells), min(j for _, j in cells)
+    h, w = max(i for i, _ in cells) - top + 1, max(j for _, j in cells) - left + 1
+    s = min(h, w) / 6
+    for i, j in cells:
+      y, x = i - top - (h - 1) / 2, j - left - (w - 1) / 2
+      result[image, i, j] = math.exp(-(y**2 + x**2) / (2 * s**2))
   return result
 
 
@@ -95,6 +118,21 @@ def aggregate(class_vectors) -> np.ndarray:
   for b in range(class_vectors.shape[0]):
     for c in range(class_vectors.shape[1]):
       result[b] += class_vectors[b, c]
+  return normalize(result)
+
+
+def combine_scales(descriptors, exponent=1.0) -> np.ndarray:
+  """Section 2b, multi-scale: the generalized mean over scales, then l2; what is below zero counts as zero if p is not 1."""
+  descriptors = np.asarray(descriptors, np.float64)
+  scales, images, channels = descriptors.shape
+  result = np.zeros((images, channels))
+  for b in range(images):
+    for k in range(channels):
+      values = [float(descriptors[s, b, k]) for s in range(scales)]
+      if exponent == 1:
+        result[b, k] = sum(values) / scales
+      else:
+        result[b, k] = (sum(max(value, 0.0) ** exponent for value in values) / scales) ** (1 / exponent)
   return normalize(result)
 
 

@@ -1,4 +1,4 @@
-"""METHOD section 2, step 6, and query expansion of section 4."""
+"""METHOD section 2, step 6, query expansion of section 4, and alpha-QE and DBA of section 2b."""
 
 import math
 
@@ -36,6 +36,31 @@ def expand_query(descriptors, rows, n: int, queries=None) -> np.ndarray:
     if queries is not None:
       result[q] += np.asarray(queries[q], np.float64)
   return normalize(result)
+
+
+def expand_query_by_scores(queries, descriptors, rows, scores, n: int, alpha: float) -> np.ndarray:
+  """`l2(q + sum over the top n of max(s_j, 0)^alpha x_j)`; what does not score above zero is left out, also if alpha is 0."""
+  queries, descriptors = np.asarray(queries, np.float64), np.asarray(descriptors, np.float64)
+  result = queries.copy()
+  for q in range(len(queries)):
+    for row, found in list(zip(rows[q], scores[q], strict=True))[:n]:
+      if found > 0:
+        result[q] += float(found) ** alpha * descriptors[row]
+  return normalize(result)
+
+
+def augment_database(database, neighbors: int, alpha: float) -> np.ndarray:
+  """The same for every row with its own neighbors, itself excluded (weight 1); a zero row stays zero."""
+  database = np.asarray(database, np.float64)
+  scores = score(database, database)
+  result = np.zeros_like(database)
+  for n in range(len(database)):
+    if any(database[n]):
+      others = [row for row in range(len(database)) if row != n]
+      others = [others[place] for place in order(scores[n : n + 1, others], neighbors)[0]] if others else []
+      own = scores[n : n + 1, others]
+      result[n] = expand_query_by_scores(database[n : n + 1], database, [others], own, neighbors, alpha)[0]
+  return result
 
 
 def share_classes(class_vectors, answers) -> np.ndarray:
