@@ -172,7 +172,8 @@ def test_too_little_memory_is_one_line(cli, where, monkeypatch):
 
   monkeypatch.setattr("cwf_jax.indexing.build.build_index", fail)
   found = cli(*where)
-  assert (found.code, found.err) == (1, "cwf_jax: not enough memory; a smaller --batch_size or --image_size needs less\n")
+  told = "cwf_jax: not enough memory; a smaller --batch_size, --image_size or (for training) --schedule needs less\n"
+  assert (found.code, found.err) == (1, told)
 
 
 def test_an_error_of_our_own_is_not_hidden(cli, where, monkeypatch):

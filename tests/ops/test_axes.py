@@ -144,6 +144,16 @@ def test_a_message_by_hand():
   assert str(caught.value) == "pool_sum: channel_weights [b k] has the shape (2, 6): k is 5 in features [b i j k]"
 
 
+def test_a_size_that_an_exported_program_leaves_open_is_like_any_other():
+  images, others = jax.export.symbolic_shape("images, others")
+  features = jax.ShapeDtypeStruct((images, 3, 4, 5), jnp.float32)
+  weights = [jax.ShapeDtypeStruct((size, 5), jnp.float32) for size in (images, others)]
+  export = jax.export.export(jax.jit(lambda *arrays: pool_sum(arrays[0], channel_weights=arrays[1])))
+  assert export(features, weights[0]).out_avals[0].shape == (images, 5)
+  with pytest.raises(ValueError, match=r"^pool_sum: channel_weights .*: b is images in features"):
+    export(features, weights[1])
+
+
 def test_an_exponent_that_is_learned_is_one_number():
   assert pool_gem(jnp.ones((1, 2, 2, 3)), exponent=jnp.float32(2.0)).shape == (1, 3)
   with pytest.raises(ValueError, match=r"^pool_gem: exponent is \[\]; found the shape \(3,\)$"):

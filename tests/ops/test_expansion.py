@@ -145,6 +145,16 @@ def test_a_row_that_others_equal_is_left_out_all_the_same():
     assert_close("augmented database", found, ranking.augment_database(database, neighbors, 1.0), TOLERANCE)
 
 
+def test_as_many_others_are_summed_where_a_row_is_not_among_its_own_answers():
+  """As where some rows are longer than others: of rows of one length that are not equal, each is its own first answer."""
+  database = np.random.default_rng(0).integers(-2, 3, (20, 8)).astype(np.float32)
+  database[:8] *= 5
+  first = ranking.order(ranking.score(database, database), 3)
+  assert 5 < sum(n not in first[n] for n in range(20)) < 20
+  found = augment_database(database, 2, 1.0, block=48)
+  assert_close("augmented database", found, ranking.augment_database(database, 2, 1.0), TOLERANCE)
+
+
 @pytest.mark.parametrize("n", [0, 1])
 def test_a_database_without_neighbors_stays(n):
   np.testing.assert_array_equal(augment_database(draw(n, 4)), draw(n, 4))

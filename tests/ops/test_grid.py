@@ -105,9 +105,11 @@ def test_a_map_without_a_cell_has_no_region():
 
 
 def test_regions_are_pairs_of_spans():
-  masks = jnp.asarray(mark([(0, 2, 6, 14), (1, 0, 9, 4), (0, 0, 5, 5)], (12, 16)))
+  masks = jnp.asarray(mark([(0, 2, 6, 14), (1, 0, 9, 4), (0, 0, 5, 5), (3, 2, 1, 7)], (12, 16)))
   spans, boxes = jax.jit(place_spans)(masks), np.asarray(jax.jit(place_regions)(masks))
-  np.testing.assert_array_equal(spans.upright, [False, True, False])
+  np.testing.assert_array_equal(spans.upright, [False, True, False, False])
+  for lines in (np.asarray(spans.short), np.asarray(spans.long)):
+    assert not lines[lines[..., 0] >= lines[..., 1]].any()  # zeros where there is none, also where its side would be 0
   for b, upright in enumerate(spans.upright):
     for r in range(REGIONS):
       short, long = spans.short[b, SHORT_OF_REGION[r]], spans.long[b, LONG_OF_REGION[r]]

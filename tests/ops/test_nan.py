@@ -65,6 +65,7 @@ def leave_out_bad(array, place):
 
 def test_no_operation_is_missing():
   assert {OPERATIONS[label].name for label, _, _ in CASES} == list_functions() - set(NOT_HERE)
+  assert set(SWALLOWS) | set(NOT_HERE) <= list_functions()
 
 
 @pytest.mark.parametrize(("label", "axis", "argument"), CASES)
@@ -81,11 +82,9 @@ def test_another_row_keeps_its_bits(label, axis, argument):
         np.testing.assert_array_equal(leave_out_bad(ours, place), leave_out_bad(theirs, place))
 
 
-@pytest.mark.parametrize("label", [label for label in OPERATIONS if any(label == case[0] for case in CASES)])
+@pytest.mark.parametrize("label", dict.fromkeys(case[0] for case in CASES if OPERATIONS[case[0]].name not in SWALLOWS))
 def test_a_spoiled_row_does_not_pass_for_a_good_one(label):
   operation = OPERATIONS[label]
-  if operation.name in SWALLOWS:
-    return
   arrays = draw(operation)
   axis, argument = next(case[1:] for case in CASES if case[0] == label)
   spoiled = next(list_ways(arrays[argument], operation.arrays[argument].split().index(axis)))
