@@ -11,7 +11,13 @@ ROOT = Path(__file__).parent.parent
 SCRIPTS = sorted((ROOT / "benchmarks").glob("*.py"))
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+SLOW = {"contact_sheet", "indexing_memory", "training"}
+"""They take seconds at their tiny sizes, too."""
+
+
+@pytest.mark.parametrize(
+  "script", [pytest.param(path, id=path.stem, marks=[pytest.mark.long] if path.stem in SLOW else []) for path in SCRIPTS]
+)
 def test_a_benchmark_runs_at_a_tiny_size(script):
   environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
   done = subprocess.run(

@@ -113,6 +113,7 @@ def pool_gem(
   return jnp.where(there, largest * jnp.where(there, mean, 1.0) ** (1.0 / exponent), 0.0)
 
 
+@jax.jit  # run bare, its loops would be compiled in every call
 @jax.named_scope("pool_rmac")
 @check_axes()
 def pool_rmac(features: Float[Array, "b i j k"], mask: Bool[Array, "b i j"] | None = None) -> Float[Array, "b r k"]:
@@ -239,6 +240,7 @@ def _as_integer(exponent: float | Float[Array, ""]) -> Any:
   return int(exponent) if isinstance(exponent, float) and exponent.is_integer() else exponent
 
 
+@jax.jit  # run bare, the loop would be compiled in every call
 def _max_over_lines(values: Float[Array, "b n ..."]) -> Float[Array, "b ..."]:
   """The maximum along the second axis, a whole line at a time: on a CPU many times faster than `max`."""
 

@@ -332,8 +332,7 @@ def augment_database(
 def _augment(queries, answers, scores, others, neighbors, alpha):
   counted = others & (jnp.cumsum(others, axis=1) <= neighbors)  # a row is not the first of its answers where others equal it
   weights = jnp.where(counted, _weigh(scores, alpha), 0.0)
-  there = (queries != 0).any(1, keepdims=True)
-  return jnp.where(there, _add_answers(queries, answers, weights), 0.0)
+  return _add_answers(queries, answers, weights)
 
 
 def _weigh(scores: Float[Array, "q m"], alpha: float) -> Float[Array, "q m"]:
