@@ -19,6 +19,7 @@ def _run(tmp_path, *arguments):
   return done.stdout
 
 
+@pytest.mark.long
 def test_a_folder_is_indexed_searched_and_shown(photographs, tmp_path):
   printed = _run(tmp_path, photographs, tmp_path / "output")
   assert "12 photographs, 12 of them new, 0 skipped" in printed

@@ -138,6 +138,7 @@ def test_every_module_can_be_imported_without_the_extras(installed):
   assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.long
 def test_an_installed_command_indexes_and_searches(installed, photographs):
   from cwf_jax.version import __version__
 

@@ -122,6 +122,7 @@ def test_online_and_fixed(search, sheets, tmp_path, arguments, title):
     assert all(panel.notes[0].startswith(("class 3", "class 1")) for panel in panels)
 
 
+@pytest.mark.long
 def test_random_weights_are_told_in_the_sheet(cli, photographs, sheets, tmp_path):
   images, index = tmp_path / "images", tmp_path / "index"
   images.mkdir()

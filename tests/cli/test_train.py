@@ -172,6 +172,7 @@ def test_a_run_that_is_killed_and_interrupted_ends_with_the_same_weights(
   assert done.stdout.replace(str(output), "") == trained[1].stdout.replace(str(trained[0]), "")
 
 
+@pytest.mark.long
 def test_random_weights_are_trained_with_batch_norm_that_is_gone_at_the_end(cli, flowers, tmp_path):
   where = (f"--data={flowers}", f"--output={tmp_path / 'w'}", "--network=vgg16_cam_quarter", "--image_size=32")
   found = cli("--mode=train", *where, *QUICK, "--stored=float32")

@@ -62,7 +62,7 @@ def own():
   return Whitening(mean / 20, projection)
 
 
-@pytest.mark.parametrize("batch_size", [1, 5, None])
+@pytest.mark.parametrize("batch_size", [1, None])
 def test_descriptors_are_those_of_an_image_alone(tiny_encoder, source, alone, own, batch_size):
   encoder = tiny_encoder.replace(whitening=own)
   some = tuple(reversed(source.ids))  # rows come in the order that is asked for

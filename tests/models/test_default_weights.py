@@ -60,6 +60,7 @@ def empty_maps(encoder, pictures) -> tuple[int, int]:
   return empty, count
 
 
+@pytest.mark.long
 def test_no_more_than_one_map_in_a_hundred_is_empty_on_the_demos_photographs(encoder):
   names = [Path(file).stem for files in SOURCES.values() for file in files]
   empty, count = empty_maps(encoder, [np.asarray(open_photograph(name)) for name in names])

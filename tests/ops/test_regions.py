@@ -241,6 +241,7 @@ def test_a_batch_equals_batches_of_one(seed, strict):
 
 
 @hypothesis.given(st.integers(0, 99))
+@pytest.mark.long
 def test_thresholds_are_independent_of_each_other(seed):
   heatmaps = jnp.asarray(draw((2, 6, 8), seed))
   one_by_one = [find_regions(heatmaps, (threshold,)) for threshold in THRESHOLDS]
