@@ -264,6 +264,7 @@ class Encoder:
     return dataclasses.replace(self, **changes)
 
 
+@jax.named_scope("most_probable")
 def most_probable(activations: Activations, num_classes: int) -> Int[Array, "b n"]:
   """The most probable classes of each image, the most probable first.
 

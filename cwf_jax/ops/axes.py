@@ -12,13 +12,14 @@ A check costs nothing in a compiled program: shapes are known before there is on
 
 import functools
 import inspect
+import math
 import types
 import typing
 from collections.abc import Callable
 from typing import Any
 
 LARGEST_SIZE = 2**31 - 1
-"""Of an axis: cells and rows are counted in int32."""
+"""Of an axis, and of a map, `i` times `j`: cells and rows are counted in int32."""
 
 
 def check_axes(empty: str = "") -> Callable:
@@ -88,6 +89,10 @@ def _check_shape(
       raise ValueError(f"{found}: {axis} is 0, and there must be one at least")
     if isinstance(size, int) and size > LARGEST_SIZE:  # a size that an exported program leaves open cannot be compared
       raise ValueError(f"{found}: {axis} is {size}, and at most {LARGEST_SIZE} can be counted")
+  if {"i", "j"} <= set(axes):
+    cells = math.prod(shape[axes.index(axis) - len(axes)] for axis in "ij")
+    if isinstance(cells, int) and cells > LARGEST_SIZE:
+      raise ValueError(f"{found}: i j is {cells}, and at most {LARGEST_SIZE} can be counted")
 
 
 def _show(axes: tuple[str, ...]) -> str:

@@ -1,11 +1,13 @@
 """Maps made finer, exactly on images that are padded."""
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from cwf_jax.ops.axes import check_axes
 
 
+@jax.named_scope("enlarge")
 @check_axes()
 def enlarge(maps: Float[Array, "b i j d"], mask: Bool[Array, "b i j"], factor: int) -> Float[Array, "b i2 j2 d"]:
   """Makes each cell `factor` x `factor` cells: bilinear, half-pixel centers, clamped at the valid edge, zero beyond it.

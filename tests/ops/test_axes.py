@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from cwf_jax.ops import axes as axes_module
 from cwf_jax.ops.axes import LARGEST_SIZE, check_axes
-from cwf_jax.ops.pooling import pool_gem, pool_sum
+from cwf_jax.ops.pooling import pool_gem, pool_max, pool_sum
 from tests.ops.operations import OPERATIONS, SIZES, draw, list_functions
 
 CHECKED = {
@@ -196,3 +196,8 @@ def test_a_compiled_program_is_called_without_a_check(monkeypatch):
   np.testing.assert_array_equal(compiled(*arrays), first)
   with pytest.raises(TypeError):
     operation.call(*arrays)
+
+
+def test_a_map_has_no_more_cells_than_can_be_counted():
+  with pytest.raises(ValueError, match=r"pool_max: features \[b i j k\] .*: i j is 4294967296, and at most 2147483647 can"):
+    jax.eval_shape(pool_max, jax.ShapeDtypeStruct((1, 2**16, 2**16, 1), jnp.float32))
