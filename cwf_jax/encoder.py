@@ -65,6 +65,9 @@ class Activations(NamedTuple):
   logits: Float[Array, "b c"]
 
 
+CHANGED = "changed"
+"""The name of weights that were loaded and then replaced; there is no checkpoint of them."""
+
 Images = Real[Array | np.ndarray, "b h w 3"]
 Sizes = Int[Array | np.ndarray, "b 2"]
 
@@ -142,7 +145,13 @@ class Encoder:
       sizes: as in a call.
       num_classes: 0 or more; all there are, if they are fewer.
       listed: ids of classes, the same for every image; one that is among the most probable comes twice.
+
+    Raises:
+      ValueError: as a call; and when it is traced, a negative number of classes or a class that the network has not.
     """
+    known = len(self.settings.classes)
+    if num_classes < 0 or any(not 0 <= class_id < known for class_id in listed):
+      raise ValueError(f"classes are counted from 0 and listed from 0 to {known - 1}; found {num_classes} and {listed}")
     activations = self.activate(images, sizes)
     class_ids = most_probable(activations, num_classes)
     if listed:
@@ -260,7 +269,14 @@ class Encoder:
     return aggregation.aggregate(self.whiten(class_vectors, whitening))
 
   def replace(self, **changes) -> "Encoder":
-    """A copy with other `network` or `whitening`; see `dataclasses.replace`."""
+    """A copy with other `network` or `whitening`; see `dataclasses.replace`.
+
+    With another network its weights are called `CHANGED`, and so is its fingerprint: what it indexes is found by it alone.
+    Saved as a checkpoint (`models.checkpoint.save_checkpoint`) and loaded, it has a name of its own.
+    """
+    if "network" in changes and "settings" not in changes:
+      names = dict.fromkeys(("weights", "weights_sha256", "fingerprint"), CHANGED)
+      changes["settings"] = dataclasses.replace(self.settings, weights_folder=None, **names)
     return dataclasses.replace(self, **changes)
 
 

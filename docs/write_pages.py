@@ -23,7 +23,9 @@ MODULES = ("cwf_jax", r"!cwf_jax\.index\.(?!store$)", r"!cwf_jax\.indexing\.(?!b
 
 
 def main(folder: str) -> None:
-  """Writes all pages anew."""
+  """Writes all pages anew; a folder that holds anything else is left alone."""
+  if os.path.isdir(folder) and os.listdir(folder) and not os.path.exists(os.path.join(folder, "search.js")):
+    sys.exit(f"{folder} holds files that are no pages; name another folder")
   os.environ.setdefault("JAX_PLATFORMS", "cpu")
   os.environ["PDOC_ALLOW_EXEC"] = "1"
   warnings.simplefilter("error")
@@ -61,4 +63,6 @@ def main(folder: str) -> None:
 
 
 if __name__ == "__main__":
-  main(*sys.argv[1:])
+  if len(sys.argv) != 2:
+    sys.exit(__doc__)
+  main(sys.argv[1])

@@ -138,3 +138,17 @@ def test_images_have_a_gradient_as_floats(tiny_encoder):
 
   gradient = np.asarray(jax.jit(jax.grad(measure))(images))
   assert np.isfinite(gradient).all() and gradient[:, :, :40].any() and not gradient[:, :, 40:].any()
+
+
+def test_another_network_is_not_taken_for_the_one_that_was_loaded(tiny_encoder):
+  changed = tiny_encoder.replace(network=tiny_encoder.network)
+  assert changed.settings.fingerprint == changed.settings.weights == "changed" != tiny_encoder.settings.fingerprint
+  assert tiny_encoder.replace(whitening=None).settings == tiny_encoder.settings
+  again = changed.replace(network=tiny_encoder.network)
+  assert again.settings == changed.settings  # a loop over steps is traced once more only
+
+
+@pytest.mark.parametrize(("count", "listed"), [(-1, ()), (2, (10,)), (2, (-1,))])
+def test_classes_that_are_none_are_refused(tiny_encoder, count, listed):
+  with pytest.raises(ValueError, match="classes are counted from 0 and listed from 0 to 9"):
+    tiny_encoder.encode(IMAGES, np.array([[32, 48]] * 2), count, listed)

@@ -64,7 +64,7 @@ def share_cells(
   lengths = _length(pooled)
   present = lengths > 0
   if whitening is None:
-    toward, mean_part = answers, jnp.zeros(len(answers))
+    toward, mean_part = answers, jnp.zeros(answers.shape[:1], answers.dtype)
     vectors = jnp.where(present[..., None], pooled / _safe(lengths)[..., None], 0.0)
     whitened_lengths = jnp.ones_like(lengths)
   else:

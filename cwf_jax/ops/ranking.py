@@ -262,7 +262,7 @@ def expand_query_by_scores(
 ) -> Float[Array, "q k"]:
   """Alpha query expansion: `l2(q + sum of the first n answers, each times max(score, 0)^alpha)` (METHOD section 2b).
 
-  Radenovic, Tolias and Chum 2019. With alpha = 0 each answer counts alike, one of a negative score not at all.
+  Radenovic, Tolias and Chum 2019. With alpha = 0 each answer counts alike, one whose score is not above 0 not at all.
 
   Args:
     queries: unit rows.

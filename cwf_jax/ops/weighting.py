@@ -24,7 +24,7 @@ def compute_channel_weights(
   Args:
     features: post-ReLU activations, >= 0.
     mask: the cells that count; all if None.
-    epsilon: CroW's e, >= 0.
+    epsilon: CroW's e, >= 0; static.
 
   Returns:
     Natural logarithms, >= 0; without an epsilon 0 for a channel that never fires.
@@ -35,13 +35,15 @@ def compute_channel_weights(
     [[0.405 1.099 0.   ]]
   """
   fires = (features > 0) if mask is None else (features > 0) & mask[..., None]
-  counts = fires.sum((1, 2)).astype(features.dtype)  # shares times the number of cells, which cancels
+  exact = jnp.promote_types(features.dtype, jnp.float32)  # half precision cannot count so far
+  counts = fires.sum((1, 2)).astype(exact)  # shares times the number of cells, which cancels
   total = counts.sum(-1, keepdims=True)
   if epsilon:
     cells = features.shape[1] * features.shape[2] if mask is None else jnp.maximum(mask.sum((1, 2)), 1)[:, None]
-    least = epsilon * jnp.asarray(cells, features.dtype)
-    return jnp.log((features.shape[-1] * least + total) / (least + counts))
-  return jnp.where(counts > 0, jnp.log(jnp.maximum(total, 1.0) / jnp.maximum(counts, 1.0)), 0.0)
+    least = epsilon * jnp.asarray(cells, exact)
+    return jnp.log((features.shape[-1] * least + total) / (least + counts)).astype(features.dtype)
+  weights = jnp.where(counts > 0, jnp.log(jnp.maximum(total, 1.0) / jnp.maximum(counts, 1.0)), 0.0)
+  return weights.astype(features.dtype)
 
 
 @jax.named_scope("compute_spatial_weights")

@@ -174,3 +174,9 @@ def test_gradient_of_center_weighted_sums():
   assert not np.asarray(gradient[..., 1]).any()
   expected = encoding.pool_sum(features, mask, encoding.compute_center_weights((2, 3, 4), mask))
   assert_close("sums over cells: center weights", pool(features), expected, TOLERANCE)
+
+
+def test_half_precision_counts_in_single():
+  weights = compute_channel_weights(jnp.ones((1, 45, 64, 512), jnp.float16))
+  assert weights.dtype == jnp.float16
+  np.testing.assert_allclose(weights, np.full((1, 512), np.log(512)), rtol=1e-3)
