@@ -41,8 +41,8 @@ def megabytes() -> float:
 
 def measure(arguments: argparse.Namespace) -> None:
   """Runs in a process of its own: one line of numbers."""
-  from cwf_jax.encoder import load_encoder
   from cwf_jax.indexing.build import build_index
+  from cwf_jax.load import load_encoder
 
   encoder = load_encoder(arguments.weights, image_size=arguments.image_size)
   starts = []

@@ -93,12 +93,12 @@ def parse_sizes(parser: argparse.ArgumentParser, text: str | None, sets: list[st
 def run(options: argparse.Namespace) -> None:
   """Measures and prints; the JSON is written anew after each set."""
   from cwf_jax.cli import allocator
-  from cwf_jax.encoder import load_encoder
   from cwf_jax.errors import InputError
   from cwf_jax.evaluation.collection import open_collection
   from cwf_jax.evaluation.image_source import open_images
   from cwf_jax.evaluation.pooling import PLAIN, WHITENED
   from cwf_jax.evaluation.quality_table import format_oddities, format_table
+  from cwf_jax.load import load_encoder
 
   allocator.keep_freed_memory()
   settings = {name: str(value) if isinstance(value, pathlib.Path) else value for name, value in vars(options).items()}

@@ -28,7 +28,7 @@ _HOMES = {
   "draw_answers": "cwf_jax.figures.contact_sheet",
   "explain": "cwf_jax.explanation",
   "export_encoder": "cwf_jax.export",
-  "load_encoder": "cwf_jax.encoder",
+  "load_encoder": "cwf_jax.load",
   "open_index": "cwf_jax.index.store",
   "save_figure": "cwf_jax.figures.files",
   "search": "cwf_jax.retrieval.searcher",

@@ -14,7 +14,7 @@ import warnings
 from pathlib import Path
 
 ROOMS = (
-  *("encoder", "export", "protocol", "explanation", "ops", "models", "training", "evaluation", "index", "indexing"),
+  *("encoder", "load", "export", "protocol", "explanation", "ops", "models", "training", "evaluation", "index", "indexing"),
   *("retrieval", "images", "datasets", "conversion"),
 )
 """The modules and folders of the package that have pages, besides its face; of two only the public entrance."""

@@ -21,7 +21,7 @@ from tests.oracle import deviation
 jax.config.update("jax_default_matmul_precision", "highest")
 jax.config.update("jax_numpy_dtype_promotion", "standard")
 
-jaxtyping.install_import_hook(["cwf_jax.ops", "cwf_jax.encoder"], "beartype.beartype")
+jaxtyping.install_import_hook(["cwf_jax.ops", "cwf_jax.encoder", "cwf_jax.load"], "beartype.beartype")
 
 hypothesis.settings.register_profile("house", deadline=None, derandomize=True, max_examples=10, print_blob=False)
 hypothesis.settings.load_profile("house")

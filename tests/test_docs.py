@@ -91,7 +91,7 @@ def test_parameters_are_described_under_their_own_names(name):
       continue
     described, parameters = _read_section(node, "Args"), _list_parameters(node)
     assert described <= set(parameters), f"{name}.{public} describes what it does not take: {described - set(parameters)}"
-    if name == "cwf_jax.encoder" or name.startswith("cwf_jax.ops."):
+    if name in ("cwf_jax.encoder", "cwf_jax.load") or name.startswith("cwf_jax.ops."):
       missing = set(parameters) - described if len(parameters) > 1 else set()
       assert not missing, f"{name}.{public} does not describe {', '.join(sorted(missing))}"
 

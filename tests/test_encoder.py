@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from cwf_jax import encoder as encoders
-from cwf_jax.encoder import Encoder, load_encoder
+from cwf_jax.encoder import Encoder
 from cwf_jax.errors import InputError
+from cwf_jax.load import load_encoder
 from cwf_jax.models.checkpoint import save_checkpoint
 from cwf_jax.models.class_names import ClassList
 from cwf_jax.ops import pooling

@@ -9,12 +9,13 @@ import pytest
 from PIL import Image
 
 from cwf_jax import explanation
-from cwf_jax.encoder import Encoder, load_encoder
+from cwf_jax.encoder import Encoder
 from cwf_jax.errors import InputError
 from cwf_jax.explanation import compare, compute_maps, explain, map_box
 from cwf_jax.images.canvases import fit_image
 from cwf_jax.images.queries import fit_query
 from cwf_jax.indexing.build import build_index
+from cwf_jax.load import load_encoder
 from cwf_jax.ops.regions import THRESHOLDS
 from cwf_jax.ops.whitening import fit_whitening
 from cwf_jax.protocol import BoxError

@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "cwf_jax"
 
 GROUND = {"ops", "models", "images", "datasets", "index"}
-ENCODED = {"encoder", *GROUND}
+ENCODED = {"encoder", "load", *GROUND}
 ALLOWED = {
   "version": set(),
   "errors": set(),
@@ -23,6 +23,7 @@ ALLOWED = {
   "encoder": {"ops", "models"},
   "conversion": {"models"},
   "explanation": ENCODED,
+  "load": ENCODED,
   "export": ENCODED,
   "indexing": ENCODED,
   "retrieval": ENCODED,
@@ -36,7 +37,7 @@ ALLOWED = {
 BELOW = {"errors", "version", "protocol", "writing", "home"}
 
 _HEAVY = {"lance", "grain", "tensorflow_datasets", "absl"}
-WITHOUT = dict.fromkeys(("ops", "models", "encoder", "export", "training"), _HEAVY)
+WITHOUT = dict.fromkeys(("ops", "models", "encoder", "load", "export", "training"), _HEAVY)
 """Third-party packages that a JAX programmer who wants the encoder need not have."""
 
 

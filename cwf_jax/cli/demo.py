@@ -107,7 +107,7 @@ def _check_strays(folder: Path, landmarks) -> None:
 def _choose_encoder(values: flags.FlagValues, indexes: list):
   """The encoder of the indexes that are there, which the flags must not contradict; that of the flags if there are none."""
   from cwf_jax.cli.encoders import agreeing_encoder, make_encoder
-  from cwf_jax.encoder import load_recorded_encoder
+  from cwf_jax.load import load_recorded_encoder
 
   if not indexes:
     return make_encoder(values)

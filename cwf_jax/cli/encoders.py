@@ -7,7 +7,7 @@ from cwf_jax.cli.call import CallError
 
 def make_encoder(values: flags.FlagValues):
   """The encoder of a new index."""
-  from cwf_jax.encoder import load_encoder
+  from cwf_jax.load import load_encoder
 
   return load_encoder(
     values["weights"].value or "default",
@@ -30,7 +30,7 @@ def agreeing_encoder(values: flags.FlagValues, index, folder_flag: str = "index"
   Raises:
     CallError: flags disagree with the index; with every disagreement, both sides named.
   """
-  from cwf_jax.encoder import load_encoder
+  from cwf_jax.load import load_encoder
   from cwf_jax.protocol import Protocol
 
   settings = index.settings

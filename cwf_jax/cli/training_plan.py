@@ -13,10 +13,11 @@ from flax import nnx
 from cwf_jax.cli.call import CallError
 from cwf_jax.cli.training_data import CheckedPool, Mixture, check_pool, choose_classes, map_labels
 from cwf_jax.datasets.class_folders import Pool, open_pool
-from cwf_jax.encoder import Encoder, encoder_of
+from cwf_jax.encoder import Encoder
 from cwf_jax.errors import printable
 from cwf_jax.images.decoding import EXTENSIONS
 from cwf_jax.indexing.build import processors
+from cwf_jax.load import load_encoder
 from cwf_jax.models import parameters, registry
 from cwf_jax.models.checkpoint import LoadedNetwork, load_weights
 from cwf_jax.models.class_names import ClassList
@@ -81,7 +82,7 @@ class Plan:
   def make_encoder(self, network: nnx.Module) -> Encoder:
     """The encoder of the trained network."""
     loaded = LoadedNetwork(network, "trained", self.network_name, self.classes, parameters.hash_parameters(network))
-    return encoder_of(loaded)
+    return load_encoder(loaded)
 
 
 def make_plan(values: flags.FlagValues, console) -> Plan:

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import pyarrow as pa
 
-from cwf_jax.encoder import Encoder, encode, load_encoder, load_recorded_encoder
+from cwf_jax.encoder import Encoder, encode
 from cwf_jax.errors import InputError
 from cwf_jax.images.listing import list_images
 from cwf_jax.images.loading import Batch, SkippedImage, fill_batches, load_images
@@ -26,6 +26,7 @@ from cwf_jax.indexing.packing import describe_files, top_columns, vector_columns
 from cwf_jax.indexing.plan import make_plan
 from cwf_jax.indexing.settings import check_agreement, choose_settings, describe_making
 from cwf_jax.indexing.whitening import whiten_by_itself
+from cwf_jax.load import load_encoder, load_recorded_encoder
 from cwf_jax.ops.whitening import TooFewVectorsError, Whitening
 
 PIXELS_AT_ONCE = {"cpu": 2 * 320 * 480, "gpu": 64 * 720 * 960, "tpu": 64 * 720 * 960}

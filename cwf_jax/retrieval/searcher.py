@@ -13,9 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 
-from cwf_jax.encoder import Encoder, load_recorded_encoder
+from cwf_jax.encoder import Encoder
 from cwf_jax.errors import InputError
 from cwf_jax.index.store import Index, open_index
+from cwf_jax.load import load_recorded_encoder
 from cwf_jax.ops.aggregation import aggregate
 from cwf_jax.ops.attribution import share_classes
 from cwf_jax.ops.whitening import Whitening

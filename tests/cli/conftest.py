@@ -80,8 +80,8 @@ def process(environment):
 @pytest.fixture(scope="session")
 def tiny_index(photographs, tiny_checkpoint, tmp_path_factory):
   """An index of the photographs by the tiny checkpoint, which is not random, with the vectors of all classes."""
-  from cwf_jax.encoder import load_encoder
   from cwf_jax.indexing.build import build_index
+  from cwf_jax.load import load_encoder
 
   folder = tmp_path_factory.mktemp("indexes") / "tiny.index"
   build_index(photographs, folder, load_encoder(str(tiny_checkpoint), num_classes=4), store_classes="all")

@@ -72,8 +72,9 @@ def test_json_holds_the_same(explain, query):
 def test_it_tells_what_the_network_says(explain, query, tiny_checkpoint):
   import jax
 
-  from cwf_jax.encoder import Encoder, load_encoder
+  from cwf_jax.encoder import Encoder
   from cwf_jax.images.decoding import decode_image
+  from cwf_jax.load import load_encoder
   from tests.oracle import encoding as oracle
 
   encoder = load_encoder(str(tiny_checkpoint), num_classes=4)
@@ -162,8 +163,8 @@ def test_a_box_is_the_query_s_alone(explain, query):
 @pytest.fixture(scope="module")
 def whitened_index(photographs, tiny_checkpoint, tmp_path_factory):
   """An index of half of the photographs, whitened by themselves."""
-  from cwf_jax.encoder import load_encoder
   from cwf_jax.indexing.build import build_index
+  from cwf_jax.load import load_encoder
 
   folder = tmp_path_factory.mktemp("indexes") / "whitened.index"
   encoder = load_encoder(str(tiny_checkpoint), num_classes=4)

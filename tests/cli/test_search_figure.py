@@ -145,9 +145,9 @@ def test_a_query_s_name_of_odd_characters(cli, tiny_index, query, tmp_path):
 
 
 def test_maps_of_all_shapes_are_computed_by_a_program_a_canvas(search, photographs, tiny_checkpoint, tmp_path):
-  from cwf_jax.encoder import load_encoder
   from cwf_jax.images.canvases import fit_image
   from cwf_jax.images.decoding import decode_image
+  from cwf_jax.load import load_encoder
 
   protocol, files = load_encoder(str(tiny_checkpoint), num_classes=4).settings.protocol, sorted(photographs.rglob("*.png"))
   canvases = {fit_image(decode_image(file), protocol).canvas for file in files}

@@ -24,7 +24,7 @@ build_index = functools.partial(build.build_index, batch_size=2)
 
 _SCRIPT = """
 import signal, sys
-from cwf_jax.encoder import load_encoder
+from cwf_jax.load import load_encoder
 from cwf_jax.indexing import build, committer, whitening
 images, index, weights, seconds = sys.argv[1:]
 committer.COMMIT_SECONDS = (float(seconds),) * 2

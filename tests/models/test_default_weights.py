@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from cwf_jax.datasets.photographs import SOURCES, open_photograph
-from cwf_jax.encoder import load_encoder, most_probable
+from cwf_jax.encoder import most_probable
 from cwf_jax.images.canvases import fit_image, stack
 from cwf_jax.images.decoding import decode_image
+from cwf_jax.load import load_encoder
 from cwf_jax.models.checkpoint import load_weights
 from cwf_jax.models.class_names import ClassList
 

@@ -3,8 +3,8 @@
 import pytest
 from PIL import Image
 
-from cwf_jax.encoder import load_encoder
 from cwf_jax.indexing.build import build_index
+from cwf_jax.load import load_encoder
 from cwf_jax.retrieval.searcher import Searcher
 
 

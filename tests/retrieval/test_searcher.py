@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cwf_jax.encoder import load_encoder
 from cwf_jax.errors import InputError
 from cwf_jax.images.decoding import decode_image
 from cwf_jax.index.store import open_index
 from cwf_jax.indexing.build import build_index
+from cwf_jax.load import load_encoder
 from cwf_jax.ops.whitening import Whitening
 from cwf_jax.retrieval import searcher as searcher_module
 from cwf_jax.retrieval.query import encode_query

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cwf_jax.encoder import encode, encoder_of
+from cwf_jax.encoder import encode
 from cwf_jax.images.canvases import fit_image, stack
+from cwf_jax.load import load_encoder
 from cwf_jax.models import parameters, registry
 from cwf_jax.models.checkpoint import LoadedNetwork
 from cwf_jax.models.class_names import ClassList
@@ -129,7 +130,7 @@ def encoder():
   network = draw_student(seed=1)
   classes = ClassList.numbered(5)
   loaded = LoadedNetwork(network, "trained", NAME, classes, parameters.hash_parameters(network))
-  return encoder_of(loaded, image_size=32)
+  return load_encoder(loaded, image_size=32)
 
 
 @pytest.fixture(scope="module")
