@@ -28,6 +28,9 @@ Box = tuple[float, float, float, float]
 """(left, top, right, bottom) in pixels of the upright image, right and bottom exclusive."""
 
 
+SIZE_RULES = ("shorter_side", "fixed_frame", "longer_side", "square")
+
+
 class BoxError(InputError):
   """A query box that lies outside its image, is empty, or is under 16 pixels a side."""
 
@@ -40,8 +43,9 @@ class Protocol:
     name: the preset that the settings started from.
     size_rule: "shorter_side": the shorter side becomes `image_size`, the aspect is kept, a longer side of more than twice
       `image_size` shrinks the image. "fixed_frame": every image is stretched to the frame of 1024x720 (in proportion to
-      `image_size`), turned for portraits; a square counts as landscape (rows 2 and 8).
-    image_size: the shorter side, in pixels.
+      `image_size`), turned for portraits; a square counts as landscape (rows 2 and 8). "longer_side": the longer side is at
+      most `image_size`, the aspect is kept, nothing is enlarged but sides under 32 pixels. "square": stretched to a square.
+    image_size: the shorter side, in pixels; under "longer_side" the most that the longer one has.
     num_classes: the classes summed into a descriptor.
     box_rule: how a query's box is laid on the cells. "scaled": scaled with the image; left and top down, right and bottom
       up. "unscaled": all four divided by 16 and floored as they are (row 3).
@@ -60,7 +64,7 @@ class Protocol:
   size_multiple: int = 1
 
   def __post_init__(self):
-    for field, choices in (("size_rule", ("shorter_side", "fixed_frame")), ("box_rule", ("scaled", "unscaled"))):
+    for field, choices in (("size_rule", SIZE_RULES), ("box_rule", ("scaled", "unscaled"))):
       if getattr(self, field) not in choices:
         raise InputError(f"{field} is one of {', '.join(choices)}; found {getattr(self, field)!r}")
     for field in ("image_size", "num_classes", "size_multiple"):
@@ -118,8 +122,18 @@ class Protocol:
     """
     if self.size_rule == "fixed_frame":
       return self._frame if width >= height else self._frame[::-1]
+    if self.size_rule == "square":
+      return _scaled(self.image_size, self.image_size, 1.0, self.size_multiple)
+    if self.size_rule == "longer_side":
+      height, width = (max(side, 2 * CELL) for side in self.shrunk(height, width))
+      return _scaled(height, width, 1.0, self.size_multiple)
     scale = min(self.image_size / min(height, width), 2 * self.image_size / max(height, width))
     return _scaled(height, width, scale, self.size_multiple)
+
+  def shrunk(self, height: float, width: float, whole: Size | None = None) -> tuple[float, float]:
+    """The (height, width) of an image, or of a crop of the `whole` one, under "longer_side", before it is rounded."""
+    scale = min(1.0, self.image_size / max(whole or (height, width)))
+    return height * scale, width * scale
 
   def resized_crop(self, height: int, width: int) -> Size:
     """The size at which a query's crop is classified: its own, floored to whole cells, never enlarged (row 4).
@@ -137,9 +151,19 @@ class Protocol:
 
   @property
   def canvases(self) -> tuple[Size, ...]:
-    """The declared canvases of indexed images, smallest first: squares, 4:3, 3:2 and 2:1 in both orientations, or the frame."""
+    """The declared canvases of indexed images, smallest first.
+
+    The frame, the square, or squares, 4:3, 3:2 and 2:1 in both orientations; under "longer_side" of half the size, too.
+    """
     if self.size_rule == "fixed_frame":
       return (self._frame, self._frame[::-1])
+    if self.size_rule == "square":
+      side = _ceil_to(self.resized(1, 1)[0], self._unit)
+      return ((side, side),)
+    if self.size_rule == "longer_side":
+      longest = [_ceil_to(math.ceil(self.image_size * part), self._unit) for part in (1 / 2, 1)]
+      pairs = [(_ceil_to(math.ceil(side * aspect), self._unit), side) for side in longest for aspect in (1 / 2, 3 / 4, 1)]
+      return tuple(dict.fromkeys(pair for short, long in pairs for pair in ((short, long), (long, short))))
     shorter = _ceil_to(self.image_size, self._unit)
     longer = [_ceil_to(math.ceil(self.image_size * aspect), self._unit) for aspect in (4 / 3, 3 / 2, 2)]
     return ((shorter, shorter), *(pair for side in longer for pair in ((shorter, side), (side, shorter))))

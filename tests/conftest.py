@@ -1,4 +1,4 @@
-"""Strict numbers and checked shapes for every test; a tiny network; counted compilations; deviations from the oracle."""
+"""Strict numbers and checked shapes for every test; programs compiled once; a tiny network; deviations from the oracle."""
 
 import atexit
 import os
@@ -10,11 +10,15 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")  # most
 if "PYTEST_XDIST_WORKER" not in os.environ:  # workers and the processes that tests start inherit it
   os.environ["CWF_JAX_HOME"] = tempfile.mkdtemp(prefix="cwf_jax-tests-")
   atexit.register(shutil.rmtree, os.environ["CWF_JAX_HOME"], ignore_errors=True)
+  # A program is compiled once for them all. XLA_FLAGS are part of its key.
+  os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(os.environ["CWF_JAX_HOME"], "programs"))
+  os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import hypothesis
 import jax
 import jaxtyping
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from tests.oracle import deviation
 
@@ -25,6 +29,11 @@ jaxtyping.install_import_hook(["cwf_jax.ops", "cwf_jax.encoder", "cwf_jax.load"]
 
 hypothesis.settings.register_profile("house", deadline=None, derandomize=True, max_examples=10, print_blob=False)
 hypothesis.settings.load_profile("house")
+
+
+def pytest_configure(config):
+  """A program that another worker is just writing is compiled again, and not a warning, which would be an error."""
+  config.addinivalue_line("filterwarnings", "ignore:Error (reading|writing) persistent compilation cache")
 
 
 @pytest.fixture(scope="session")
@@ -119,7 +128,19 @@ def photographs(tmp_path_factory):
 
 
 @pytest.fixture
-def compilations():
+def compiled_anew():
+  """Programs that other tests or processes compiled are not there for a test, nor its own for them."""
+  name = "jax_enable_compilation_cache"
+  before = getattr(jax.config, name)
+  jax.config.update(name, False)
+  compilation_cache.reset_cache()  # JAX looks at its settings once
+  yield
+  jax.config.update(name, before)
+  compilation_cache.reset_cache()
+
+
+@pytest.fixture
+def compilations(compiled_anew):
   """The names of the functions that are compiled while a test runs."""
   names = []
 

@@ -39,7 +39,7 @@ FILES = _list_files()
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
   """Of a process that knows nothing of the checkout or of the tests' own cache."""
-  kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
+  kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV", "JAX_"))}
   return {**kept, "CWF_JAX_HOME": str(tmp_path_factory.mktemp("home")), "JAX_PLATFORMS": "cpu"}
 
 

@@ -16,6 +16,7 @@ MODES = {
   "index": "encode the photographs of a folder into an index, or bring one up to date",
   "search": "rank the images of an index for a photograph, or for a box in one",
   "explain": "tell which classes are where in a photograph, or what made the score of two",
+  "evaluate": "rank a benchmark by the systems that the paper compares: a table, measured beside published",
   "train": "train a network on class folders, or let a small one learn from a large one",
   "convert": "turn a weight file of Keras into a checkpoint that --weights takes",
   "fetch": "download published weights, verify and convert them",
@@ -172,8 +173,9 @@ def _mode_help(name: str, mode: ModuleType, values: flags.FlagValues) -> str:
     for flag_name in (name for name in names if name != "h"):
       flag = values[flag_name]
       form = f"--{flag_name}" if flag.boolean else f"--{flag_name}={_placeholder(flag)}"
-      default = "" if flag.default in (None, False, "") else f" (default: {flag.default})"
-      what = flag.help.rpartition(">: ")[2]  # absl puts the choices before it
+      default = "" if flag.default in (None, False, "", []) else f" (default: {flag.default})"
+      # absl puts choices before it, and after it that it can be repeated
+      what = flag.help.rpartition(">: ")[2].partition(";\n")[0]
       lines += textwrap.wrap(f"{what}{default}", 98, initial_indent=f"  {form:<35} ", subsequent_indent=" " * 38)
   return "\n".join(lines)
 

@@ -27,7 +27,7 @@ _WHITENED_WITH = 64
 _SYSTEMS = {
   "raw": "raw sum pooling",
   "raw+pca": "the same, whitened",
-  "crow+pca": "CroW: spatial and channel weights, whitened",
+  "raw_cw+pca": "weighted by channels (the paper's CroW), whitened",
   "ofa": "class-weighted, offline: each image by its own classes, whitened",
   "ona": "class-weighted, online: each image by the query's classes, whitened",
 }
@@ -45,7 +45,8 @@ def run(values: flags.FlagValues, console) -> int:
   from cwf_jax.cli.demo_page import PICTURES, write_page
   from cwf_jax.datasets.landmarks import TOY_OXFORD, TOY_PARIS
   from cwf_jax.datasets.photographs import check_installed
-  from cwf_jax.evaluation.experiment import Benchmark, rank_by_classes, rank_by_pooling
+  from cwf_jax.evaluation.benchmark import open_oxford
+  from cwf_jax.evaluation.index_ranking import score_index
   from cwf_jax.figures.files import check_figure_path
   from cwf_jax.index.store import is_index, open_index
   from cwf_jax.retrieval.searcher import Searcher
@@ -68,15 +69,13 @@ def run(values: flags.FlagValues, console) -> int:
   settings = {"whitening": "self", "n_pca": classes, "store_classes": 0}
   _index(values, console, encoder, paris, indexes[paris], settings)
   _index(values, console, encoder, oxford, indexes[oxford], {"whitening": str(indexes[paris]), "store_classes": "all"})
-  benchmark, searcher = Benchmark.open(oxford), Searcher(indexes[oxford], encoder)
-  with console.progress("images pooled") as progress:
-    ranked = rank_by_pooling(searcher.encoder, benchmark, Benchmark.open(paris).listing, values["batch_size"].value, progress)
+  benchmark, searcher = open_oxford(oxford), Searcher(indexes[oxford], encoder)
+  precisions, dimensions = _pool(values, console, searcher.encoder, benchmark, paris)
   with console.progress("queries") as progress:
-    ranked["ofa"] = rank_by_classes(searcher, benchmark, "offline", progress)
-  ranked["ona"] = rank_by_classes(searcher, benchmark, "online")
-  precisions = {name: benchmark.average_precisions(ranked[name].rows) for name in _SYSTEMS}
+    precisions["ofa"] = score_index(searcher, benchmark, "offline", progress)["mAP"]
+  precisions["ona"] = score_index(searcher, benchmark, "online")["mAP"]
+  dimensions |= dict.fromkeys(("ofa", "ona"), searcher.index.settings.dimensions)
   _tell(precisions)
-  dimensions = {name: ranked[name].dimensions for name in _SYSTEMS}
   write_page(output, benchmark, searcher, precisions, _SYSTEMS, dimensions)
   _tell_more(benchmark, output, indexes[oxford])
   console.say(f"{time.monotonic() - started:.1f} s in all")
@@ -138,11 +137,40 @@ def _index(values: flags.FlagValues, console, encoder, folder: Path, index: Path
   tell(summary, console)
 
 
+def _pool(values: flags.FlagValues, console, encoder, benchmark, paris: Path) -> tuple[dict, dict]:
+  """The average precisions of the systems that pool into one vector, and the dimensions of their descriptors."""
+  import numpy as np
+
+  from cwf_jax.evaluation.experiment import Experiment
+  from cwf_jax.evaluation.images import ImageSet
+  from cwf_jax.evaluation.settings import Settings
+  from cwf_jax.images.listing import list_images
+
+  own = encoder.settings.protocol
+  pool = list_images(paris / "images")
+  experiment = Experiment(
+    benchmark,
+    encoder,
+    Settings.preset(own.name, {"num_classes": own.num_classes}),
+    paris.parent / "evaluation",
+    whitened_by=ImageSet(paris.name, pool, pool.ids),
+    batch_size=values["batch_size"].value,
+    progress=console.progress,
+  )
+  rows = list(experiment.make_rows(("raw", "raw_cw")))
+  names = [row.name.partition("@")[0] for row in rows]
+  return (
+    {name: np.asarray(row.values["mAP"]) for name, row in zip(names, rows, strict=True)},
+    {name: row.dimensions for name, row in zip(names, rows, strict=True)},
+  )
+
+
 def _tell(precisions: dict) -> None:
   from cwf_jax.evaluation.average_precision import mean_average_precision
 
   means = {name: mean_average_precision(values) for name, values in precisions.items()}
-  shown = {"raw sum pooling": "raw", "CroW": "crow+pca", "class-weighted offline": "ofa", "class-weighted online": "ona"}
+  shown = {"raw sum pooling": "raw", "channel weights": "raw_cw+pca"}
+  shown |= {"class-weighted offline": "ofa", "class-weighted online": "ona"}
   told = ", ".join(f"{words} {means[name]:.3f}" for words, name in shown.items())
   print(f"mAP on toy Oxford, {len(precisions['raw'])} queries: {told}", flush=True)
 
@@ -150,6 +178,7 @@ def _tell(precisions: dict) -> None:
 def _tell_more(benchmark, output: Path, index: Path) -> None:
   query = benchmark.queries[0]
   box = ",".join(f"{side:g}" for side in query.box)
-  call = f"--mode=search --index={shlex.quote(str(index))} --query={shlex.quote(benchmark.query_path(query))} --box={box}"
+  path = shlex.quote(benchmark.listing.path(query.image))
+  call = f"--mode=search --index={shlex.quote(str(index))} --query={path} --box={box}"
   print(f"see how and why: {output / 'index.html'}")
   print(f"search it yourself: {program()} {call} --figure={shlex.quote(str(output / 'answers.png'))}")

@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from cwf_jax.cli.notes import RANDOM_NOTE, program
-from cwf_jax.datasets.groundtruth import Query
 from cwf_jax.datasets.landmarks import KINDS, QUERIES
 from cwf_jax.evaluation.average_precision import mean_average_precision
-from cwf_jax.evaluation.experiment import Benchmark
+from cwf_jax.evaluation.benchmark import Benchmark, Query
 from cwf_jax.explanation import compare, explain
 from cwf_jax.figures import page
 from cwf_jax.figures.contact_sheet import draw_answers
@@ -129,12 +128,13 @@ def _table(
 
 def _draw_sheet(path: Path, query: Query, benchmark: Benchmark, searcher: Searcher, is_random: bool) -> str:
   """The sheet of an offline search; gives the best answer besides the query's own picture."""
-  file = benchmark.query_path(query)
+  file = benchmark.listing.path(query.image)
   encoded = searcher.encode(file, query.box)
   results = searcher.search([encoded], top=_ANSWERS)[0]
   ids = benchmark.listing.ids
-  relevance = {ids[benchmark.rows[name]]: "relevant" for name in query.positives}
-  relevance |= {ids[benchmark.rows[name]]: "junk" for name in query.junk}
+  metric, place = benchmark.metrics[0], benchmark.queries.index(query)
+  relevance = {ids[row]: "relevant" for row in metric.positive[place] if row >= 0}
+  relevance |= {ids[row]: "junk" for row in metric.junk[place] if row >= 0}
   sheet = draw_answers(
     searcher.encoder,
     file,
@@ -150,7 +150,7 @@ def _draw_sheet(path: Path, query: Query, benchmark: Benchmark, searcher: Search
 
 
 def _draw_reasons(output: Path, query: Query, other: str, benchmark: Benchmark, searcher: Searcher, is_random: bool) -> None:
-  file, notes = benchmark.query_path(query), (f"Note: {RANDOM_NOTE}.",) if is_random else ()
+  file, notes = benchmark.listing.path(query.image), (f"Note: {RANDOM_NOTE}.",) if is_random else ()
   explanation = explain(searcher.encoder, file, query.box, top=7)
   save_figure(draw_explanation(explanation, f"the box of {query.name}", notes), output / "explain.jpg")
   pair = compare(searcher.encoder, file, other, query.box)
@@ -161,6 +161,6 @@ def _draw_reasons(output: Path, query: Query, other: str, benchmark: Benchmark, 
 def _draw_views(path: Path, benchmark: Benchmark, scene: str) -> None:
   panels = []
   for number, kind in enumerate(KINDS):
-    image_id = benchmark.listing.ids[benchmark.rows[f"{scene}_{number:03d}"]]
+    image_id = f"{scene}_{number:03d}.jpg"
     panels.append(Panel(decode_image(benchmark.listing.path(image_id)), kind, image_id))
   save_figure(draw_panels(panels, 6, f"{scene}: the {len(panels)} views of one landmark"), path)

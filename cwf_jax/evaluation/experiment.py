@@ -1,177 +1,337 @@
-"""A collection with known answers, ranked by each system.
+"""An evaluation: forward passes, whitening on other images, rankings, scores; each part kept, so that none is made twice.
 
-    benchmark = Benchmark.open("demo-output/toy_oxford")
-    ranked = rank_by_classes(Searcher("oxford.index"), benchmark, "offline")
-    mean_average_precision(benchmark.average_precisions(ranked.rows))
+    experiment = Experiment(benchmark, encoder, settings, "results", whitened_by=paris)
+    for row in experiment.make_rows(["raw", "ofa"]):
+      print(row.name, np.nanmean(row.values["mAP"]))
+
+Vectors are kept by image and by what they depend on, a finished row by all that it depends on. A run that was interrupted goes
+on where it was; one with another whitening or another order of ties makes no pass anew.
 """
 
-import dataclasses
+import collections
+import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from cwf_jax.datasets.groundtruth import Query, read_groundtruth
 from cwf_jax.encoder import Encoder
-from cwf_jax.errors import InputError
-from cwf_jax.evaluation.average_precision import average_precision
-from cwf_jax.evaluation.pooling import PLAIN, Fit, Key, describe, describe_images, fit_whitenings, pool_images, pool_systems
-from cwf_jax.evaluation.systems import POOLED
-from cwf_jax.images.canvases import stack
-from cwf_jax.images.listing import Listing, list_images
-from cwf_jax.images.queries import fit_query
-from cwf_jax.ops.ranking import rank_blocks
-from cwf_jax.ops.whitening import TooFewVectorsError
-from cwf_jax.retrieval.searcher import Searcher
+from cwf_jax.evaluation.benchmark import Benchmark
+from cwf_jax.evaluation.cells import CellStore, Row
+from cwf_jax.evaluation.descriptors import Fit, describe, fit_whitening, score, score_online
+from cwf_jax.evaluation.images import ImageSet
+from cwf_jax.evaluation.passes import IDS, Column
+from cwf_jax.evaluation.places import find_places, shuffled_order
+from cwf_jax.evaluation.seeing import (
+  SeenImages,
+  SeenQueries,
+  digest_of,
+  listed_classes,
+  own_classes,
+  pooled_column,
+  protocol_of,
+  vector_key,
+)
+from cwf_jax.evaluation.settings import Settings
+from cwf_jax.evaluation.systems import SYSTEMS
+from cwf_jax.evaluation.vectors import ALL, Chosen
+from cwf_jax.models.parameters import hash_arrays
+from cwf_jax.models.registry import name_network
 
-Rows = Int[np.ndarray, "q n"]
-"""For each query the rows of the database, that is places in the sorted list of its images, the best first."""
+BUNDLED = "bundled"
+"""In place of images to whiten by: the checkpoint's own whitening, which is one of class vectors."""
+
+Progress = Callable[[str], contextlib.AbstractContextManager[Callable[[int, int], Any]]]
+"""Opens a bar of that unit; what it gives is called with (done, to do)."""
 
 
-class Ranked(NamedTuple):
-  """A system's ranking.
+class NotRunError(Exception):
+  """A row that cannot be computed here, and why."""
+
+
+class Described(NamedTuple):
+  """A system's queries against the database.
 
   Attributes:
-    rows: of each query.
-    dimensions: of the descriptors that were compared.
+    scores: of each query and image; distractors come after the database.
+    own_scores: of each query's descriptor with itself: 1, or 0 where it is zero.
+    dimensions: of the descriptors.
+    zero, not_finite: descriptors of the database; online, of a query and an image each.
+    odd_queries: those that are zero or not finite.
   """
 
-  rows: Rows
+  scores: Float[np.ndarray, "q n"]
+  own_scores: Float[np.ndarray, "q"]
   dimensions: int
+  zero: int
+  not_finite: int
+  odd_queries: int
 
 
-Progress = Callable[[int, int], Any] | None
-"""Called with (done, to do)."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Benchmark:
-  """A folder of `images/` and `groundtruth/` in Oxford's format.
+class Experiment:
+  """A benchmark, an encoder and settings.
 
   Attributes:
-    listing: the database.
-    queries: their images are in the database, and count.
-    rows: of the database, by a name of the ground truth.
+    benchmark: what is ranked.
+    seconds: spent by part.
   """
 
-  listing: Listing
-  queries: tuple[Query, ...]
-  rows: Mapping[str, int]
+  def __init__(
+    self,
+    benchmark: Benchmark,
+    encoder: Encoder,
+    settings: Settings,
+    folder: str | os.PathLike,
+    *,
+    whitened_by: ImageSet | str | None = None,
+    no_whitening: str = "",
+    distractors: ImageSet | None = None,
+    classes: tuple[int, ...] | None = None,
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+  ):
+    """Nothing is computed yet.
 
-  @classmethod
-  def open(cls, folder: str | os.PathLike) -> "Benchmark":
-    """Reads the list of images and the ground truth.
+    Args:
+      benchmark: what is ranked.
+      encoder: whose passes feed all systems; its protocol's `image_size` is the paper's shorter side here.
+      settings: of the evaluation.
+      folder: keeps vectors and finished rows.
+      whitened_by: other images, `BUNDLED`, or None: nothing is whitened.
+      no_whitening: why there is nothing to whiten by: rows that are whitened are not run. Empty where `whitened_by` is None
+        on purpose: then they are run without whitening.
+      distractors: images that are ranked with the database, and never right.
+      classes: of the fixed list; None: the most frequent among the queries' own.
+      batch_size: images on the device at a time; None means what indexing takes.
+      progress: of passes and rows.
+    """
+    self.benchmark, self.seconds = benchmark, collections.defaultdict(float)
+    self._encoder, self._settings = encoder, settings
+    self._network = name_network(encoder.network)
+    self._whitened_by, self._no_whitening = whitened_by, no_whitening
+    self._distractors, self._classes = distractors, classes
+    self._progress = progress or (lambda _: contextlib.nullcontext(lambda done, total: None))
+    boxed = {query.image for query in benchmark.queries if query.box is not None}
+    stretched = boxed & set(benchmark.database) if settings.query_images == "stretched" else set()
+    images = ImageSet(benchmark.name, benchmark.listing, benchmark.images, frozenset(stretched))
+    folder = Path(folder)
+    self._cells, vectors = CellStore(folder / "rows"), folder / "vectors"
+    self._images = SeenImages(images, encoder, settings, vectors, batch_size)
+    self._queries = SeenQueries(benchmark, encoder, settings, vectors)
+    self._pool = None
+    if isinstance(whitened_by, ImageSet):
+      self._pool = SeenImages(whitened_by, encoder, settings, vectors, batch_size)
+    self._others = None if distractors is None else SeenImages(distractors, encoder, settings, vectors, batch_size)
+    self._own = own_classes(encoder, settings)
+    self._fits: dict[str, Fit] = {}
+
+  def make_rows(self, names: Sequence[str]) -> Iterator[Row]:
+    """Makes the rows of systems in order: `NAME`, and `NAME+pca` where whitening is optional.
 
     Raises:
-      InputError: either cannot be read, or the ground truth names images that are not there or that are there twice.
+      OSError: there is no room for what is kept.
+      InputError: an image cannot be read.
     """
-    listing = list_images(Path(folder) / "images")
-    queries = read_groundtruth(Path(folder) / "groundtruth")
-    named = {name for query in queries for name in (query.image, *query.positives, *query.junk)}
-    return cls(listing, queries, match_names(named, listing.ids, os.fspath(folder)))
+    wanted = [(name, whitened) for name in names for whitened in ((False, True) if SYSTEMS[name].plain else (True,))]
+    kept = {pair: self._cells.find(self._key(*pair)) for pair in wanted}
+    able = [name for name, whitened in wanted if kept[name, whitened] is None and not self._why_not(name, whitened)]
+    self._make_passes(tuple(dict.fromkeys(able)))
+    with self._progress("rows") as progress:
+      for done, (name, whitened) in enumerate(wanted, 1):
+        yield kept[name, whitened] or self._make_row(name, whitened)
+        progress(done, len(wanted))
 
-  def average_precisions(self, ranked: Rows) -> Float[np.ndarray, "q"]:
-    """Of each query, in float64; NaN where a query has no positive."""
-    values = []
-    for query, rows in zip(self.queries, ranked, strict=True):
-      positive, junk = ([self.rows[name] for name in names] for names in (query.positives, query.junk))
-      values.append(average_precision(rows, positive, junk))
-    return np.asarray(values)
+  def _make_row(self, name: str, whitened: bool) -> Row:
+    reason = self._why_not(name, whitened)
+    if reason:
+      return self._describe_row(name, whitened)._replace(reason=reason)
+    started = time.monotonic()
+    try:
+      row = self._measure(name, whitened)
+    except NotRunError as error:
+      return self._describe_row(name, whitened)._replace(reason=str(error))
+    row = row._replace(seconds=time.monotonic() - started)
+    self.seconds["rows"] += row.seconds
+    self._cells.keep(self._key(name, whitened), row)
+    return row
 
-  def query_path(self, query: Query) -> str:
-    """The file of a query's image."""
-    return self.listing.path(self.listing.ids[self.rows[query.image]])
+  def _why_not(self, name: str, whitened: bool) -> str:
+    """The reason for which a row cannot be run; empty where it can."""
+    if whitened and self._whitened_by is None and (self._no_whitening or SYSTEMS[name].plain):
+      return self._no_whitening or "nothing is whitened"
+    if whitened and self._whitened_by == BUNDLED and SYSTEMS[name].classes is None:
+      return "the checkpoint's whitening is one of class vectors"
+    if whitened and self._whitened_by == BUNDLED and self._encoder.whitening is None:
+      return "the checkpoint has no whitening"
+    if self._distractors is not None and SYSTEMS[name].classes in ("query", "listed"):
+      return "the distractors' vectors of all classes are not kept"
+    return ""
 
+  def _describe_row(self, name: str, whitened: bool) -> Row:
+    system, config = SYSTEMS[name], self._encoder.network.config
+    label = f"{name}+pca" if system.plain and whitened else name
+    if system.network not in ("any", self._network):
+      label += f"@{self._encoder.settings.weights}"
+    taps = {"features": config.feature_tap, "last": config.last_tap, "pooled": config.pooled_tap}
+    protocol = protocol_of(name, self._encoder, self._settings)
+    sizes = f"{protocol.size_rule.replace('_', ' ')} {protocol.image_size}"
+    return Row(label, name, network=self._network, map=taps[system.map], sizes=sizes, query=system.query_rule(self._settings))
 
-def match_names(names: set[str], ids: Sequence[str], where: str) -> dict[str, int]:
-  """The row of each name of a ground truth: an id, with or without its ending.
+  def _key(self, name: str, whitened: bool) -> str:
+    """Of everything that a row depends on."""
+    protocol = protocol_of(name, self._encoder, self._settings)
+    whitening = self._whitened_by if whitened else None
+    if isinstance(whitening, ImageSet):
+      whitening = whitening.digest
+    elif whitening == BUNDLED and self._encoder.whitening is not None:
+      whitening = hash_arrays(vars(self._encoder.whitening))
+    return digest_of(
+      *(name, whitened, vector_key(self._encoder, protocol, self._settings.to_json())),
+      *(self.benchmark.digest, self._images.images.digest, self._queries.signatures),
+      whitening,
+      self._distractors and self._distractors.digest,
+      self._classes,
+    )
 
-  Raises:
-    InputError: names that no image has, or that several have; all of them are counted, and the first are named.
-  """
-  whole = {image_id: row for row, image_id in enumerate(ids)}
-  without: dict[str, list[int]] = {}
-  for row, image_id in enumerate(ids):
-    without.setdefault(os.path.splitext(image_id)[0], []).append(row)
-  found = {name: [whole[name]] if name in whole else without.get(name, []) for name in names}
-  for problem, wrong in (
-    ("which are not there", sorted(name for name, rows in found.items() if not rows)),
-    ("which several files have", sorted(name for name, rows in found.items() if len(rows) > 1)),
-  ):
-    if wrong:
-      raise InputError(f"the ground truth of {where} names {len(wrong)} images {problem}: {', '.join(wrong[:5])}")
-  return {name: rows[0] for name, rows in found.items()}
+  # Passes: of the queries first, since online systems need the vectors of their classes.
 
+  def _make_passes(self, names: tuple[str, ...]) -> None:
+    if not names:
+      return
+    by_class = [SYSTEMS[name].classes for name in names]
+    everything = listed_classes(self._encoder, self._settings, None)
+    own = (self._own,) if any(by_class) else ()
+    self._pass("queries", self._queries, names, (*own, everything) if "listed" in by_class else own)
+    listed = (self._listed(),) if "query" in by_class or "listed" in by_class else ()
+    self._pass(f"images of {self.benchmark.name}", self._images, names, (*own, *listed))
+    if self._pool is not None:
+      self._pass(f"images of {self._pool.images.name}", self._pool, names, own)
+    if self._others is not None:
+      self._pass(f"images of {self._others.images.name}", self._others, names, own)
 
-def rank_by_classes(searcher: Searcher, benchmark: Benchmark, aggregation: str, progress: Progress = None) -> Ranked:
-  """Ranks the whole database by class-weighted descriptors: `ofa` is "offline", `ona` is "online".
+  def _pass(self, unit: str, seen: SeenImages | SeenQueries, names: tuple[str, ...], classes: tuple[Column, ...]) -> None:
+    total, done, started = seen.count_missing(names, classes), 0, time.monotonic()
+    if not total:
+      return
+    with self._progress(unit) as progress:
 
-  The searcher's index holds the benchmark's images.
-  """
-  queries = []
-  for place, query in enumerate(benchmark.queries, 1):
-    queries.append(searcher.encode(benchmark.query_path(query), query.box))
-    if progress is not None:
-      progress(place, len(benchmark.queries))
-  rows = {image_id: row for row, image_id in enumerate(benchmark.listing.ids)}
-  found = searcher.search(queries, aggregation, top=len(rows), shares=0)
-  ranked = np.asarray([[rows[result.id] for result in results] for results in found])
-  return Ranked(ranked, searcher.index.settings.dimensions)
+      def count(more: int) -> None:
+        nonlocal done
+        done += more
+        progress(done, total)
 
+      try:
+        seen.compute(names, classes, count)
+      finally:
+        self.seconds[unit] += time.monotonic() - started
 
-def rank_by_pooling(
-  encoder: Encoder, benchmark: Benchmark, whitened_by: Listing, batch_size: int | None = None, progress: Progress = None
-) -> dict[str, Ranked]:
-  """Ranks by each system of `POOLED`: as it is, and under `NAME+pca` whitened by another collection's images.
+  def _listed(self) -> Column:
+    """The classes whose vectors the database holds: those of all queries with a box, or all."""
+    if len(self._queries) < len(self.benchmark.queries):
+      return listed_classes(self._encoder, self._settings, None)
+    return listed_classes(self._encoder, self._settings, [*np.unique(self._query_classes()), *(self._classes or ())])
 
-  One forward pass of an image feeds all of them. A whitening keeps at most one dimension for every three images that it is
-  fitted on: the least eigenvalues of fewer are noise, which whitening would blow up.
+  def _query_classes(self) -> Int[np.ndarray, "q c"]:
+    """Each query's most probable classes, as many as are summed."""
+    return self._of_queries("ofa", self._own.name + IDS)[:, : self._settings.num_classes]
 
-  Args:
-    encoder: whose features are pooled.
-    benchmark: what is ranked; a query's features are those of its image, cut to the box (METHOD section 3).
-    whitened_by: the images that the whitening is fitted on.
-    batch_size: images on the device at a time; None means what indexing takes.
-    progress: called with (images done, images).
+  def _of_queries(self, name: str, column: str) -> np.ndarray:
+    """A column of every query: of its box, or of its image where it has none."""
+    boxed = iter(self._queries.read(name, column) if len(self._queries) else ())
+    plain = [query.image for query in self.benchmark.queries if query.box is None]
+    found = {}
+    if plain:
+      images = self._images.images.ids
+      for places, rows in self._images.read(name, column):
+        found.update(zip((images[place] for place in places), rows, strict=True))
+    return np.stack([found[query.image] if query.box is None else next(boxed) for query in self.benchmark.queries])
 
-  Raises:
-    InputError: an image cannot be read, or those to whiten by are too few or all alike.
-  """
-  total = len(benchmark.listing.ids) + len(whitened_by.ids) + len(benchmark.queries)
-  done = 0
+  # Rows.
 
-  def count(more: int) -> None:
-    nonlocal done
-    done += more
-    if progress is not None:
-      progress(done, total)
+  def _measure(self, name: str, whitened: bool) -> Row:
+    row, whitening = self._describe_row(name, whitened), None
+    if whitened and self._whitened_by is not None:
+      fit = self._fit(name)
+      whitening = fit.whitening
+      if whitening is None:
+        raise NotRunError(f"{fit.vectors} vectors are too few, or all alike, to whiten by")
+      origin = self._whitened_by if self._pool is None else self._pool.images.name
+      row = row._replace(whitened_by=origin, vectors=fit.vectors, left_out=fit.left_out)
+    found = self._describe(name, whitening)
+    scores = found.scores
+    if self._settings.query_row == "replaced":
+      own = np.flatnonzero(self.benchmark.own_rows >= 0)
+      scores[own, self.benchmark.own_rows[own]] = found.own_scores[own]
+    values = self.benchmark.score(find_places(scores, self.benchmark.listed, self._order(scores.shape[1])))
+    listed = SYSTEMS[name].classes == "listed"
+    return row._replace(
+      dimensions=found.dimensions,
+      zero=found.zero,
+      not_finite=found.not_finite,
+      odd_queries=found.odd_queries,
+      values={metric: row_values.tolist() for metric, row_values in values.items()},
+      classes=tuple(self._encoder.settings.classes.names[one] for one in self._fixed_list()) if listed else (),
+    )
 
-  fits = fit_whitenings(pool_images(encoder, whitened_by, whitened_by.ids, 0, batch_size, count))
-  without = [name for name in POOLED if fits[name].whitening is None]
-  if without:
-    found = f"the {len(whitened_by.ids)} images of {whitened_by.root}"
-    raise TooFewVectorsError(f"{found} are too few or too much alike to whiten {', '.join(without)} by")
-  database = describe_images(encoder, benchmark.listing, benchmark.listing.ids, fits, (), batch_size, count)
-  queries = _describe_queries(encoder, benchmark, fits, count)
-  ranked = {}
-  for (name, variant), rows in database.items():
-    order = np.asarray(rank_blocks(jnp.asarray(queries[name, variant]), rows, len(rows)).rows)
-    ranked[name if variant == PLAIN else f"{name}+pca"] = Ranked(order, rows.shape[1])
-  return ranked
+  def _order(self, count: int) -> Int[np.ndarray, "n"]:
+    """Where each row comes among rows of the same score."""
+    orders = {"shuffled": lambda: shuffled_order(count, self._settings.seed), "by_row": lambda: np.arange(count)}
+    return orders.get(self._settings.ties, lambda: np.arange(count)[::-1])()
 
+  def _fit(self, name: str) -> Fit:
+    if self._pool is None:
+      return Fit(self._encoder.whitening, 0, 0)
+    key = name if SYSTEMS[name].classes is None else "ofa"
+    if key not in self._fits:
+      column, chosen = pooled_column(name, self._settings), ALL
+      if key == "ofa":
+        column, chosen = self._own, slice(self._settings.n_pca)
+      parts = self._pool.read(name, column.name, chosen)
+      floor = self._settings.eigenvalue_floor
+      self._fits[key] = fit_whitening(parts, SYSTEMS[name].dimensions, floor, zeros_are_odd=not SYSTEMS[name].regions)
+    return self._fits[key]
 
-def _describe_queries(
-  encoder: Encoder, benchmark: Benchmark, fits: Mapping[str, Fit], count: Callable[[int], None]
-) -> dict[Key, Float[np.ndarray, "q d"]]:
-  found = []
-  for query in benchmark.queries:
-    fitted = fit_query(benchmark.query_path(query), query.box, encoder.settings.protocol)
-    images, sizes = stack([fitted.whole], fitted.whole.canvas, 1)
-    pooled = pool_systems(encoder, images, sizes, 0, np.asarray([fitted.cells], np.int32))
-    found.append(describe(pooled, fits, None, ()))
-    count(1)
-  return {key: np.concatenate([one[key] for one in found]) for key in found[0]}
+  def _describe(self, name: str, whitening) -> Described:
+    classes, fill = SYSTEMS[name].classes, self._settings.empty_maps == "divided"
+    chosen: Chosen = slice(self._settings.num_classes)
+    if classes is None:
+      column, chosen = pooled_column(name, self._settings), ALL
+      vectors = self._of_queries(name, column.name)
+    elif classes == "listed":
+      ids, column = list(self._fixed_list()), self._listed()
+      chosen = [column.listed.index(one) for one in ids]
+      vectors = self._of_queries(name, listed_classes(self._encoder, self._settings, None).name)[:, ids]
+    else:
+      column = self._own
+      vectors = self._of_queries(name, column.name)[:, chosen]
+    queries = describe([(np.arange(len(vectors)), vectors)], len(vectors), whitening, fill)
+    odd = int(((queries == 0).all(1) | ~np.isfinite(queries).all(1)).sum())
+    own_scores, rows, count = (queries * queries).sum(1), self._rows_of_images(), len(self._images.images.ids)
+    if classes == "query":
+      listed = self._listed()
+      parts = self._images.read(name, listed.name)
+      found = score_online(queries, self._query_classes(), parts, listed.listed, count, whitening, fill)
+      return Described(found.scores[:, rows], own_scores, queries.shape[1], found.zero, found.not_finite, odd)
+    databases = [describe(self._images.read(name, column.name, chosen), count, whitening, fill)[rows]]
+    if self._others is not None:
+      others = self._others.read(name, column.name, chosen)
+      databases.append(describe(others, len(self._others.images.ids), whitening, fill))
+    zero = sum(int((rows == 0).all(1).sum()) for rows in databases)
+    not_finite = sum(int((~np.isfinite(rows)).any(1).sum()) for rows in databases)
+    return Described(score(queries, databases), own_scores, queries.shape[1], zero, not_finite, odd)
+
+  def _rows_of_images(self) -> Int[np.ndarray, "n"]:
+    """Of each image of the database its place among those that are encoded."""
+    place = {image_id: row for row, image_id in enumerate(self._images.images.ids)}
+    return np.asarray([place[image_id] for image_id in self.benchmark.database])
+
+  def _fixed_list(self) -> tuple[int, ...]:
+    """The classes given, or those that most queries have among their most probable ones; the first of equals by number."""
+    if self._classes is not None:
+      return self._classes
+    counts = np.bincount(self._query_classes().ravel(), minlength=len(self._encoder.settings.classes))
+    return tuple(np.argsort(-counts, kind="stable")[: self._settings.fixed_classes].tolist())

@@ -10,11 +10,13 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
+
 from cwf_jax.datasets.tar_images import list_tar
 from cwf_jax.errors import InputError, printable, reason_of
 from cwf_jax.images.decoding import EXTENSIONS
 from cwf_jax.images.listing import Listing, list_images
-from cwf_jax.images.loading import LoadedImage, SkippedImage, load_content, load_images, map_on_threads
+from cwf_jax.images.loading import LoadedImage, SkippedImage, load_content, load_image, map_on_threads
 from cwf_jax.protocol import Protocol
 
 
@@ -64,13 +66,21 @@ def open_images(source: str | os.PathLike) -> ImageSource:
 
 
 def load_source(
-  source: ImageSource, ids: Iterable[str], protocol: Protocol, threads: int, ahead: int
+  source: ImageSource,
+  ids: Iterable[str],
+  protocol: Protocol,
+  threads: int,
+  ahead: int,
+  change: Callable[[str], Callable[[np.ndarray], np.ndarray] | None] = lambda _: None,
 ) -> Iterator[LoadedImage | SkippedImage]:
-  """As `load_images`, from either kind of source; a tar's images have 0 as their time of change."""
-  if isinstance(source, Listing):
-    return load_images(source, ids, protocol, threads, ahead)
+  """As `load_images`, from either kind of source; a tar's images have 0 as their time of change.
+
+  `change` gives, for an id, what is done to its upright pixels before they are resized.
+  """
 
   def load(name: str) -> LoadedImage | SkippedImage:
-    return load_content(name, os.path.join(source.root, name), lambda: (source.read(name), 0), protocol)
+    if isinstance(source, Listing):
+      return load_image(source, name, protocol, change(name))
+    return load_content(name, os.path.join(source.root, name), lambda: (source.read(name), 0), protocol, change(name))
 
   return map_on_threads(load, ids, threads, ahead)

@@ -7,12 +7,15 @@ nothing else has 1; the mean over the queries is called N-S.
     >>> objects = np.array([0, 0, 0, 0, 1, 1, 1, 1])
     >>> ns_scores(np.array([[0, 1, 5, 3, 2], [4, 0, 1, 2, 5]]), objects[[0, 4]], objects)
     array([3., 1.])
+    >>> ns_scores_of_places(np.array([[0, 1, 4, 3], [0, 5, 6, 7]]))  # of the four views of each query
+    array([3., 1.])
 """
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float64, Int
 
 from cwf_jax.errors import InputError
+from cwf_jax.evaluation.places import sort_places
 
 ANSWERS = 4
 """Answers that count, as many as an object has views."""
@@ -53,4 +56,20 @@ def ns_scores(
   if (ordered[:, 1:] == ordered[:, :-1]).any():
     query = int(np.flatnonzero((ordered[:, 1:] == ordered[:, :-1]).any(1))[0])
     raise InputError(f"query {query} has a row twice among its first {ANSWERS} answers: {first[query].tolist()}")
-  return (objects[first] == query_objects[:, None]).sum(1).astype(np.float64)
+  return ns_scores_of_places(np.where(objects[first] == query_objects[:, None], np.arange(ANSWERS), -1))
+
+
+def ns_scores_of_places(positive: Int[np.ndarray, "q p"]) -> Float64[np.ndarray, "q"]:
+  """The score of each query from where the views of its object came.
+
+  Args:
+    positive: places from 0 of the object's views, the query's own image among them, in any order, padded with -1.
+
+  Returns:
+    Whole numbers from 0 to 4; 0 where there is no positive.
+
+  Raises:
+    InputError: `positive` holds something else than places.
+  """
+  places, _ = sort_places("positive", positive)
+  return (places < ANSWERS).sum(1).astype(np.float64)

@@ -18,6 +18,9 @@ from cwf_jax.images.files import describe
 from cwf_jax.images.listing import Listing
 from cwf_jax.protocol import Protocol, Size
 
+Change = Callable[[np.ndarray], np.ndarray]
+"""From RGB pixels [h w 3] uint8 to pixels of the same kind."""
+
 
 class LoadedImage(NamedTuple):
   """An image and what its file was when it was read.
@@ -62,8 +65,13 @@ class Batch(NamedTuple):
   sizes: np.ndarray
 
 
-def load_image(listing: Listing, image_id: str, protocol: Protocol) -> LoadedImage | SkippedImage:
-  """Reads, decodes and resizes one image; what is wrong with it is returned, not raised."""
+def load_image(
+  listing: Listing, image_id: str, protocol: Protocol, change: Change | None = None
+) -> LoadedImage | SkippedImage:
+  """Reads, decodes and resizes one image; what is wrong with it is returned, not raised.
+
+  `change` is done to the upright pixels before they are resized.
+  """
   path = listing.path(image_id)
 
   def read() -> tuple[bytes, int]:
@@ -71,16 +79,22 @@ def load_image(listing: Listing, image_id: str, protocol: Protocol) -> LoadedIma
     mtime_ns = os.stat(path).st_mtime_ns
     return read_file(path), mtime_ns
 
-  return load_content(image_id, path, read, protocol)
+  return load_content(image_id, path, read, protocol, change)
 
 
 def load_content(
-  image_id: str, path: str, read: Callable[[], tuple[bytes, int]], protocol: Protocol
+  image_id: str,
+  path: str,
+  read: Callable[[], tuple[bytes, int]],
+  protocol: Protocol,
+  change: Change | None = None,
 ) -> LoadedImage | SkippedImage:
   """As `load_image`, from whatever `read` reads: the file's bytes, and when they were last changed in ns."""
   try:
     content, mtime_ns = read()
     image = decode_image(content)
+    if change is not None:
+      image = change(image)
     return LoadedImage(
       id=image_id,
       path=path,

@@ -47,6 +47,8 @@ class MobileNetV2Config:
   cam_stride = 32
   size_multiple = 32
   feature_tap = "block13_expand"
+  last_tap = "cam"
+  pooled_tap = "cam"
 
   def __post_init__(self):
     groups = (self.widths, self.depths, self.strides, self.expansions)

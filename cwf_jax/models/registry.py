@@ -55,6 +55,15 @@ def find_network(name: str) -> Entry:
   return NETWORKS[name]
 
 
+def name_network(network: nnx.Module) -> str:
+  """The name of a network of such a shape, whatever its sizes of images, classes and preprocessing; else its class's name."""
+  free = {field: getattr(network.config, field) for field in ("image_size", "num_classes", "preprocessing")}
+  for name, entry in NETWORKS.items():
+    if type(network) is entry.network and dataclasses.replace(entry.config, **free) == network.config:
+      return name
+  return type(network).__name__
+
+
 def build(name: str, seed: int = 0) -> nnx.Module:
   """Builds a network with random weights that are the same, to the bit, on every machine and device.
 

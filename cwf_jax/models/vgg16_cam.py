@@ -73,6 +73,16 @@ class VGG16CAMConfig:
     return self.widths[-1]
 
   @property
+  def last_tap(self) -> str:
+    """The last map of VGG-16 itself, before its last pool."""
+    return f"conv{len(self.depths)}_{self.depths[-1]}"
+
+  @property
+  def pooled_tap(self) -> str:
+    """The last map of VGG-16 after its last pool, of stride 32."""
+    return f"pool{len(self.depths)}"
+
+  @property
   def tap_names(self) -> tuple[str, ...]:
     """Every map that a pass can return: each convolution after its ReLU, and each pooled map."""
     names = []

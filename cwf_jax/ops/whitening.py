@@ -22,6 +22,8 @@ EIGENVALUE_FLOOR = 1e-8
 LEAST_VARIANCE = 1e-12
 """Unit rows whose largest eigenvalue is no more than this are all the same: it is the rounding of float32 and of the sums."""
 
+_LEAST_EIGENVALUE = float(np.finfo(np.float32).eps) ** 2  # of a root that scikit-learn's PCA still divides by
+
 
 VECTORS_PER_DIMENSION = 3
 """Vectors that a whitening is fitted on for each dimension that it keeps, at least, where it may keep fewer than all. With as
@@ -85,21 +87,29 @@ class Moments:
     self.total += vectors.sum(0)
     self.products += vectors.T @ vectors
 
-  def fit_supported(self) -> Whitening:
+  def fit_supported(self, most: int | None = None, floor: float = EIGENVALUE_FLOOR) -> Whitening:
     """The whitening of as many dimensions as the vectors bear: one for every `VECTORS_PER_DIMENSION`, at most the channels.
+
+    Args:
+      most: dimensions wanted, where they bear more.
+      floor: see `fit`.
 
     Raises:
       TooFewVectorsError: they bear fewer than two (unit vectors of one dimension are all the same or opposite), or are all
         the same.
     """
-    dimensions = min(len(self.total), self.count // VECTORS_PER_DIMENSION)
-    if dimensions < 2:
+    dimensions = min(len(self.total), self.count // VECTORS_PER_DIMENSION, len(self.total) if most is None else most)
+    if self.count < 2 * VECTORS_PER_DIMENSION:
       least = 2 * VECTORS_PER_DIMENSION
       raise TooFewVectorsError(f"{self.count} vectors are too few to fit a whitening on; {least} are the least")
-    return self.fit(dimensions)
+    return self.fit(dimensions, floor)
 
-  def fit(self, dimensions: int) -> Whitening:
+  def fit(self, dimensions: int, floor: float = EIGENVALUE_FLOOR) -> Whitening:
     """The whitening of what was seen, reduced to `dimensions`; see `fit_whitening`.
+
+    Args:
+      dimensions: of the result, 1 to k.
+      floor: no eigenvalue counts as less than this part of the largest.
 
     Raises:
       InputError: the dimensions are not in 1 to the channels.
@@ -121,7 +131,7 @@ class Moments:
     if largest <= LEAST_VARIANCE:
       raise TooFewVectorsError(f"the {self.count} vectors to fit a whitening on are all the same")
     signs = np.sign(eigenvectors[np.abs(eigenvectors).argmax(0), np.arange(dimensions)])
-    projection = eigenvectors * signs / np.sqrt(np.maximum(eigenvalues, EIGENVALUE_FLOOR * largest))
+    projection = eigenvectors * signs / np.sqrt(np.maximum(eigenvalues, max(floor * largest, _LEAST_EIGENVALUE)))
     return Whitening(jnp.asarray(mean, jnp.float32), jnp.asarray(projection, jnp.float32))
 
 

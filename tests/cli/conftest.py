@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import pytest
 
 from cwf_jax.cli import entry
@@ -22,8 +23,12 @@ class Outcome(NamedTuple):
 
 
 @pytest.fixture(autouse=True)
-def no_cache_in_this_process(monkeypatch):
-  monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "unused: JAX has read its environment already")
+def small_programs_are_kept():
+  """A call in this process keeps those only that took long to compile; other tests keep them all."""
+  name = "jax_persistent_cache_min_compile_time_secs"
+  before = getattr(jax.config, name)
+  yield
+  jax.config.update(name, before)
 
 
 @pytest.fixture
@@ -58,19 +63,20 @@ def refused(cli):
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory):
-  """Of a process: its own cache, on the processor."""
+  """Of a process: its own home, on the processor."""
   home = tmp_path_factory.mktemp("home")
   return {**os.environ, "CWF_JAX_HOME": str(home), "JAX_PLATFORMS": "cpu", "PYTHONWARNINGS": "error"}
 
 
 @pytest.fixture
 def process(environment):
-  """Runs `python main.py` as a process of its own."""
+  """Runs `python main.py` as a user does, whose programs are kept in the home."""
+  own = {name: value for name, value in environment.items() if name != "JAX_COMPILATION_CACHE_DIR"}
 
   def run(*arguments, cwd=ROOT, **options):
     command = [sys.executable, str(ROOT / "main.py"), *map(str, arguments)]
     done = subprocess.run(
-      command, cwd=cwd, env=environment, capture_output=True, text=True, errors="surrogateescape", timeout=300, **options
+      command, cwd=cwd, env=own, capture_output=True, text=True, errors="surrogateescape", timeout=300, **options
     )
     return Outcome(done.returncode, done.stdout, done.stderr)
 

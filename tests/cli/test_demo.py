@@ -65,7 +65,7 @@ class _Demo:
       landmarks, "_draw_all", lambda some, seed: drawn.get(some) or drawn.setdefault(some, list(draw(some, seed)))
     )
     with monkeypatch.context() as patch:
-      patch.setattr("cwf_jax.evaluation.experiment.rank_by_pooling", _stop)
+      patch.setattr("cwf_jax.evaluation.experiment.Experiment.make_rows", _stop)
       self.stopped_late = _run(output, *FLAGS)
     self.indexes = {name: _contents(output / f"{name}.index") for name in ("toy_oxford", "toy_paris")}
     with monkeypatch.context() as patch:
@@ -180,12 +180,12 @@ def test_the_page_shows_the_numbers_and_every_picture(demo):
 def test_the_table_has_each_system_s_dimensions(demo):
   head, *rows = _Page(demo.page).rows
   assert head == ["system", "dimensions", "all", *landmarks.KINDS[: landmarks.QUERIES]]
-  assert [row[0].partition(":")[0] for row in rows] == ["raw", "raw+pca", "crow+pca", "ofa", "ona"]
+  assert [row[0].partition(":")[0] for row in rows] == ["raw", "raw+pca", "raw_cw+pca", "ofa", "ona"]
   dimensions = {row[0].partition(":")[0]: int(row[1]) for row in rows}
   index = open_index(demo.output / "toy_oxford.index")
   # A quarter of VGG-16's 512 channels; a whitening keeps one dimension for every three of toy Paris's 172 pictures.
-  assert dimensions == {"raw": 128, "raw+pca": 57, "crow+pca": 57, **dict.fromkeys(("ofa", "ona"), index.settings.dimensions)}
-  for name, number in zip(("raw", "crow+pca", "ofa", "ona"), _numbers(demo), strict=True):
+  assert dimensions == {"raw": 128, "raw+pca": 57, "raw_cw+pca": 57, **dict.fromkeys(("ofa", "ona"), index.settings.dimensions)}
+  for name, number in zip(("raw", "raw_cw+pca", "ofa", "ona"), _numbers(demo), strict=True):
     assert next(row for row in rows if row[0].startswith(f"{name}:"))[2] == number
 
 

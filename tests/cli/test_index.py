@@ -236,7 +236,7 @@ def test_an_interrupt_while_it_starts_leaves_no_traceback(many, environment, tmp
     assert err.splitlines()[-1] == "cwf_jax: interrupted" and "Traceback" not in err
 
 
-def test_as_processes_of_their_own(process, where, images, tmp_path):
+def test_as_processes_of_their_own(process, environment, where, images, tmp_path):
   """The two commands of the README, their streams and their codes; a warning anywhere would be an error."""
   for path in [*images.rglob("*.png")]:
     if "picture_00" not in path.name:
@@ -244,6 +244,7 @@ def test_as_processes_of_their_own(process, where, images, tmp_path):
   made = process(*where)
   assert made.code == 0, made.err
   assert made.out == f"1 indexed, 0 unchanged, 0 removed, 0 skipped; 1 image in {tmp_path / 'i'}\n"
+  assert any((Path(environment["CWF_JAX_HOME"]) / "compiled").iterdir())
   search = ("--mode=search", f"--index={tmp_path / 'i'}", f"--query={images}", "--format=json")
   found = process(*search, "--quiet")
   assert (found.code, len(found.out.splitlines()), found.err) == (0, 1, "")

@@ -144,7 +144,7 @@ def test_a_query_s_name_of_odd_characters(cli, tiny_index, query, tmp_path):
   assert found.err == f"figure: {tmp_path}/answers \u65e5\\n$.svg\n"
 
 
-def test_maps_of_all_shapes_are_computed_by_a_program_a_canvas(search, photographs, tiny_checkpoint, tmp_path):
+def test_maps_of_all_shapes_are_computed_by_a_program_a_canvas(search, photographs, tiny_checkpoint, tmp_path, compilations):
   from cwf_jax.images.canvases import fit_image
   from cwf_jax.images.decoding import decode_image
   from cwf_jax.load import load_encoder
@@ -152,22 +152,13 @@ def test_maps_of_all_shapes_are_computed_by_a_program_a_canvas(search, photograp
   protocol, files = load_encoder(str(tiny_checkpoint), num_classes=4).settings.protocol, sorted(photographs.rglob("*.png"))
   canvases = {fit_image(decode_image(file), protocol).canvas for file in files}
   assert len(files) == 12 and 1 < len(canvases) < 12
-  compiled = []
-
-  def note(event, seconds, fun_name="", **_):
-    if event == "/jax/core/compile/backend_compile_duration":
-      compiled.append(fun_name)
-
   jax.clear_caches()
-  jax.monitoring.register_event_duration_secs_listener(note)
-  try:
-    search("--top=12", f"--figure={tmp_path / 'first.png'}")  # 13 pictures
-    assert sum("_map" in name for name in compiled) == len(canvases), compiled
-    compiled.clear()
-    search("--top=12", f"--figure={tmp_path / 'second.png'}")
-    assert compiled == []
-  finally:
-    jax.monitoring.unregister_event_duration_listener(note)
+  compilations.clear()
+  search("--top=12", f"--figure={tmp_path / 'first.png'}")  # 13 pictures
+  assert sum("_map" in name for name in compilations) == len(canvases), compilations
+  compilations.clear()
+  search("--top=12", f"--figure={tmp_path / 'second.png'}")
+  assert compilations == []
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from cwf_jax.errors import InputError
-from cwf_jax.evaluation.ns_score import ns_scores
+from cwf_jax.evaluation.ns_score import ns_scores, ns_scores_of_places
+from cwf_jax.evaluation.places import UNRANKED, find_places
 
 OBJECTS = np.repeat([7, 3, 9], 4)
 """Of twelve images in file order; numbers need not begin at 0."""
@@ -58,3 +59,38 @@ def test_no_query_has_no_score():
 def test_what_is_refused(ranked, queries, objects, message):
   with pytest.raises(InputError, match=message):
     ns_scores(np.asarray(ranked), np.asarray(queries), np.asarray(objects))
+
+
+@pytest.mark.parametrize(
+  ("places", "expected"),
+  [
+    ([0, 1, 2, 3], 4),
+    ([3, 9, 0, 1], 3),  # 0, 1 and 3 are below 4
+    ([0, 4, 5, 6], 1),  # the query alone: the fifth answer has the place 4
+    ([4, 5, 6, 7], 0),
+    ([0, 0, 1, 1], 2),  # named twice
+    ([-1, 2, -1, UNRANKED], 1),
+    ([-1, -1], 0),
+    ([], 0),
+  ],
+)
+def test_by_hand_from_places(places, expected):
+  found = ns_scores_of_places(np.array([places], int))
+  assert found.dtype == np.float64 and found.tolist() == [expected]
+
+
+def test_places_score_as_rankings_do():
+  generator = np.random.default_rng(1)
+  objects = generator.permutation(np.repeat(np.arange(10), 4))
+  scores = generator.integers(0, 4, (40, 40)).astype(np.float32)
+  order = generator.permutation(40)
+  ranked = np.stack([np.lexsort((order, -row)) for row in scores])
+  views = np.stack([np.flatnonzero(objects == one) for one in objects])
+  found = ns_scores_of_places(find_places(scores, views, order))
+  assert found.tolist() == ns_scores(ranked, objects, objects).tolist()
+  assert len(set(found.tolist())) > 2
+
+
+def test_what_is_no_place_is_refused():
+  with pytest.raises(InputError, match=r"positive holds places in a ranking, whole numbers \[q m\]; found int64 \[4\]"):
+    ns_scores_of_places(np.arange(4))

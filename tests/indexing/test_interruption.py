@@ -23,12 +23,13 @@ from cwf_jax.indexing import build, committer, whitening
 build_index = functools.partial(build.build_index, batch_size=2)
 
 _SCRIPT = """
-import signal, sys
+import signal, sys, warnings
 from cwf_jax.load import load_encoder
 from cwf_jax.indexing import build, committer, whitening
 images, index, weights, seconds = sys.argv[1:]
 committer.COMMIT_SECONDS = (float(seconds),) * 2
 whitening.ROWS = 5
+warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")  # as in tests/conftest.py
 encoder = load_encoder(weights, num_classes=4)
 def tell(*state):
   print(*state, flush=True)
@@ -46,10 +47,10 @@ tell("done", summary.indexed, summary.unchanged)
 class Run:
   """A process that indexes, tells how far it is, and can be stopped anywhere."""
 
-  def __init__(self, images, index, weights, environment, seconds=0.0):
+  def __init__(self, images, index, weights, seconds=0.0):
     self.process = subprocess.Popen(
       [sys.executable, "-c", _SCRIPT, images, index, weights, str(seconds)],
-      env={**os.environ, **environment, "PYTHONPATH": os.getcwd(), "JAX_PLATFORMS": "cpu"},
+      env={**os.environ, "PYTHONPATH": os.getcwd(), "JAX_PLATFORMS": "cpu"},
       stdout=subprocess.PIPE,
       stderr=subprocess.PIPE,
       text=True,
@@ -69,8 +70,8 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def start(tiny_checkpoint, compiled_programs):
-  return lambda images, index, **named: Run(images, index, tiny_checkpoint, compiled_programs, **named)
+def start(tiny_checkpoint):
+  return lambda images, index, **named: Run(images, index, tiny_checkpoint, **named)
 
 
 def _whole(index):

@@ -1,0 +1,195 @@
+"""The benchmarks by name: how many images and queries they have, which images those are, and what they are used with.
+
+    known = find_known("paris6k")
+    compare_names(known, ["paris_louvre_000136.jpg", ...], {"paris_defense_000605", ...})
+    # ["20 files are the known corrupted ones of Paris6k: remove them: paris_louvre_000136.jpg, ..."]
+
+METHOD.md, section 5.
+"""
+
+import collections
+import dataclasses
+import hashlib
+import os
+from collections.abc import Collection, Iterable, Mapping
+
+from cwf_jax.errors import InputError, printable
+
+_SHOWN = 5
+"""Names that a sentence lists."""
+
+_BAD_PARIS = frozenset(
+  f"paris_{place}_{number:06d}"
+  for place, numbers in (
+    ("louvre", (136, 146)),
+    ("moulinrouge", (422,)),
+    ("museedorsay", (1059,)),
+    ("notredame", (188,)),
+    ("pantheon", (284, 960, 974)),
+    ("pompidou", (195, 196, 201, 467, 640)),
+    ("sacrecoeur", (299, 330, 353)),
+    ("triomphe", (662, 833, 863, 867)),
+  )
+  for number in numbers
+)
+"""What its authors list as corrupted: www.robots.ox.ac.uk/~vgg/data/parisbuildings/corrupt.txt."""
+
+_OXFORD_NAMES = "c80b7faf64e36e51a6c92864cc811d8d68adb97213837706d54138e477e1e0bd"
+_PARIS_NAMES = "e2b37212a8dc5f6271028a8200ed2cd060ee87d3f8792182d1f7e6825a151b15"
+_UKBENCH_NAMES = "f850c056f542f502a54499026ccc823b0e48d465bb8aba44c9b2200966cda983"
+
+
+@dataclasses.dataclass(frozen=True)
+class KnownSet:
+  """What is known of a benchmark.
+
+  Attributes:
+    name: of its folder.
+    title: as tables call it.
+    groundtruth: how its answers are told: "oxford", four text files a query; "revisited", a pickle; "holidays" and "ukbench",
+      by the files' names; "none", it has no queries and is added to other sets.
+    images: in its folder, queries that are not ranked among them; None: any number.
+    queries: None for a set that has none.
+    names_sha256: `digest_names` of all its images; None where the names are not known.
+    bad_images: files that come with it, cannot be decoded and do not count, without ending.
+    whitened_by: the set on whose images its whitening is fitted.
+    distractors: the set that makes it large.
+    with_distractors: its title with them.
+  """
+
+  name: str
+  title: str
+  groundtruth: str
+  images: int | None
+  queries: int | None = None
+  names_sha256: str | None = None
+  bad_images: frozenset[str] = frozenset()
+  whitened_by: str | None = None
+  distractors: str | None = None
+  with_distractors: str | None = None
+
+
+_NONE: frozenset[str] = frozenset()
+
+KNOWN: Mapping[str, KnownSet] = {
+  known.name: known
+  for known in (
+    KnownSet("oxford5k", "Oxford5k", "oxford", 5_063, 55, _OXFORD_NAMES, _NONE, "paris6k", "flickr100k", "Oxford105k"),
+    KnownSet("paris6k", "Paris6k", "oxford", 6_392, 55, _PARIS_NAMES, _BAD_PARIS, "oxford5k", "flickr100k", "Paris106k"),
+    KnownSet(
+      *("roxford5k", "ROxford5k", "revisited", 4_993 + 70, 70, _OXFORD_NAMES, _NONE),
+      *("rparis6k", "revisited1m", "ROxford5k+1M"),
+    ),
+    KnownSet(
+      *("rparis6k", "RParis6k", "revisited", 6_322 + 70, 70, _PARIS_NAMES, _BAD_PARIS),
+      *("roxford5k", "revisited1m", "RParis6k+1M"),
+    ),
+    KnownSet("flickr100k", "Flickr100k", "none", 100_070),
+    KnownSet("revisited1m", "R1M", "none", 1_001_001),
+    KnownSet("holidays", "Holidays", "holidays", 1_491, 500),
+    KnownSet("ukbench", "UKBench", "ukbench", 10_200, 10_200, _UKBENCH_NAMES),
+    KnownSet("toy_oxford", "toy Oxford", "oxford", None, 50, whitened_by="toy_paris"),
+    KnownSet("toy_paris", "toy Paris", "oxford", None, 30, whitened_by="toy_oxford"),
+  )
+}
+"""By name."""
+
+
+def find_known(name: str) -> KnownSet:
+  """The set of that name.
+
+  Raises:
+    InputError: there is none; the message lists those that there are.
+  """
+  if name not in KNOWN:
+    raise InputError(f"no data set is named {printable(name)}; there are {', '.join(KNOWN)}")
+  return KNOWN[name]
+
+
+def digest_names(names: Iterable[str]) -> str:
+  """SHA-256, in hexadecimal, of names without ending, each once, sorted and joined by newlines."""
+  return hashlib.sha256("\n".join(sorted(set(names))).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def compare_names(
+  known: KnownSet,
+  found_names: Iterable[str],
+  named_by_groundtruth: Collection[str],
+  listed: Collection[str] | None = None,
+) -> list[str]:
+  """What is wrong with the files of a set's folder, by their names alone.
+
+  A file's name counts without its folder and ending, as the ground truth has it. The files of a set without ground truth may
+  have one name in several folders.
+
+  Args:
+    known: the set.
+    found_names: the files, as paths below the folder.
+    named_by_groundtruth: images that have to be there, without ending.
+    listed: all images of the set, without ending, from a list that came with it; None: there is none.
+
+  Returns:
+    Sentences; none where nothing is wrong.
+  """
+  files = collections.defaultdict(list)
+  for path in found_names:
+    files[_name_of(path, known.groundtruth != "none")].append(path)
+  bad = sorted(path for name in known.bad_images & files.keys() for path in files[name])
+  found = files.keys() - known.bad_images
+  named = set(named_by_groundtruth)
+  problems = []
+  if bad:
+    what, them = ("a known corrupted one", "it") if len(bad) == 1 else ("the known corrupted ones", "them")
+    problems.append(f"{_count(bad, 'file')} {what} of {known.title}: remove {them}: {_list(bad, len(bad))}")
+  missing = named - found
+  if missing:
+    problems.append(f"{len(missing):,} of the {len(named):,} images that its ground truth names are not there: {_list(missing)}")
+  if listed is None:
+    problems += _compare_count(known, found, is_complete=not missing)
+  else:
+    problems += _compare_list(known, found, missing, set(listed) - known.bad_images)
+  twice = {name: paths for name, paths in files.items() if len(paths) > 1 and name in found}
+  if twice:
+    pairs = [" and ".join(sorted(twice[name])) for name in sorted(twice)]
+    problems.append(f"{_count(twice, 'name')} those of several files, in other folders or with other endings: {_list(pairs)}")
+  return problems
+
+
+def _compare_count(known: KnownSet, found: Collection[str], is_complete: bool) -> list[str]:
+  """Whether there are as many as should be and, as far as that can be told without a list, those."""
+  if known.images is None:
+    return []
+  if len(found) != known.images:
+    differ = abs(len(found) - known.images)
+    verb = f"{differ:,} {'is' if differ == 1 else 'are'} {'missing' if len(found) < known.images else 'too many'}"
+    return [f"{known.title} has {known.images:,} images; found {len(found):,}: {verb}"]
+  if known.names_sha256 is not None and is_complete and digest_names(found) != known.names_sha256:
+    return [f"there are {len(found):,} images, as many as {known.title} has, but their names are not all its own"]
+  return []
+
+
+def _compare_list(known: KnownSet, found: Collection[str], missing: Collection[str], listed: Collection[str]) -> list[str]:
+  """Whether the list is the set's own, and the images are those of the list; `missing` were told already."""
+  problems = []
+  if known.names_sha256 is not None and digest_names(listed) != known.names_sha256:
+    problems.append(f"the list of its images, {len(listed):,} names, is not that of {known.title}, which has {known.images:,}")
+  lacking, other = listed - found - missing, found - listed
+  if lacking:
+    problems.append(f"{len(lacking):,} of the {len(listed):,} images of its list are not there: {_list(lacking)}")
+  if other:
+    problems.append(f"{_count(other, 'image')} not of {known.title}: {_list(other)}")
+  return problems
+
+
+def _name_of(path: str, is_alone: bool) -> str:
+  """Without ending and, of a name that stands alone, without folders."""
+  return os.path.splitext(path.rpartition("/")[2] if is_alone else path)[0]
+
+
+def _count(things: Collection, noun: str) -> str:
+  return f"1 {noun} is" if len(things) == 1 else f"{len(things):,} {noun}s are"
+
+
+def _list(names: Iterable[str], most: int = _SHOWN) -> str:
+  names = sorted(names)
+  return ", ".join(printable(name)[:200] for name in names[:most]) + (" and more" if len(names) > most else "")

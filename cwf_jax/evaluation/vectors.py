@@ -1,0 +1,138 @@
+"""The vectors that forward passes gave, kept as they come: whatever stops a run, the next one takes up where it was.
+
+    store = VectorStore("results/vectors/toy_oxford-0f3a")
+    for names in missing(store.missing(signatures, ["raw", "rmac"])):
+      store.add(names, signatures, {"raw": ..., "rmac": ...})
+    for rows, vectors in store.read("rmac", names):
+      ...
+
+A part holds some images, and the columns that were computed of them; it is written in one step. An image counts as there
+while its file is what it was: of the same length, last changed at the same time.
+"""
+
+import os
+import time
+import uuid
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from cwf_jax.errors import InputError, printable
+from cwf_jax.writing import write_whole
+
+IMAGES_A_PART, SECONDS_A_PART = 64, 30.0
+"""A part is written when it holds so many images, or when the last one was written so long ago."""
+
+Signature = tuple[int, int]
+"""What tells that a file is what it was: its bytes, and when it was last changed in ns."""
+
+Chosen = slice | Sequence[int]
+ALL = slice(None)
+
+_IDS, _SIGNATURES = "ids", "signatures"
+_DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+
+
+class _Part(NamedTuple):
+  path: Path
+  ids: tuple[str, ...]
+  signatures: tuple[Signature, ...]
+  columns: frozenset[str]
+
+
+class VectorStore:
+  """A folder of parts."""
+
+  def __init__(self, folder: str | os.PathLike):
+    """Opens it, or makes it; a part that is damaged is left aside, and its images are computed again."""
+    self._folder = Path(folder)
+    self._folder.mkdir(parents=True, exist_ok=True)
+    found = [_open_part(path) for path in sorted(self._folder.glob("part-*.npz"))]
+    self._parts = [part for part in found if part is not None]
+    self._waiting: list[tuple[Sequence[str], Sequence[Signature], dict[str, np.ndarray]]] = []
+    self._written = time.monotonic()
+
+  def missing(self, signatures: Mapping[str, Signature], columns: Iterable[str]) -> tuple[str, ...]:
+    """The images of which a column is not there, in the order given."""
+    there = [self._find(column, signatures) for column in columns]
+    return tuple(name for name in signatures if not all(name in found for found in there))
+
+  def add(self, ids: Sequence[str], signatures: Sequence[Signature], columns: Mapping[str, np.ndarray]) -> None:
+    """Takes the vectors of some images, [n ...] of each column; they are written with others, at last by `flush`."""
+    self._waiting.append((tuple(ids), tuple(signatures), dict(columns)))
+    waiting = sum(len(names) for names, _, _ in self._waiting)
+    if waiting >= IMAGES_A_PART or time.monotonic() - self._written > SECONDS_A_PART:
+      self.flush()
+
+  def flush(self) -> None:
+    """Writes what waits.
+
+    Raises:
+      OSError: there is no room for it; what was written before is there.
+    """
+    if not self._waiting:
+      return
+    waiting, self._waiting = self._waiting, []
+    ids = tuple(name for names, _, _ in waiting for name in names)
+    signatures = tuple(one for _, some, _ in waiting for one in some)
+    columns = {name: np.concatenate([columns[name] for _, _, columns in waiting]) for name in waiting[0][2]}
+    content = BytesIO()
+    np.savez(content, allow_pickle=False, **{_IDS: np.asarray(ids), _SIGNATURES: np.asarray(signatures, np.int64)}, **columns)
+    path = self._folder / f"part-{uuid.uuid4().hex}.npz"
+    write_whole(path, content.getbuffer())
+    self._parts.append(_Part(path, ids, signatures, frozenset(columns)))
+    self._written = time.monotonic()
+
+  def read(
+    self, column: str, signatures: Mapping[str, Signature], chosen: Chosen = ALL
+  ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """A column part by part: rows, places in the order of `signatures`, and their vectors [n ...].
+
+    Args:
+      column: which.
+      signatures: of the images wanted, all of which are there.
+      chosen: which of the vectors that an image has.
+
+    Raises:
+      InputError: a part is damaged.
+    """
+    place = {name: row for row, name in enumerate(signatures)}
+    by_part: dict[int, list[tuple[int, int]]] = {}
+    for name, (part, row) in self._find(column, signatures).items():
+      by_part.setdefault(part, []).append((place[name], row))
+    for part, pairs in sorted(by_part.items()):
+      vectors = _read_part(self._parts[part].path, column)
+      places, rows = (np.asarray(numbers) for numbers in zip(*pairs, strict=True))
+      yield places, vectors[rows] if chosen == ALL else vectors[rows][:, chosen]
+
+  def _find(self, column: str, signatures: Mapping[str, Signature]) -> dict[str, tuple[int, int]]:
+    """Where each image is, (part, row); the newest part counts."""
+    found = {}
+    for number, part in enumerate(self._parts):
+      if column in part.columns:
+        pairs = zip(part.ids, part.signatures, strict=True)
+        found.update((name, (number, row)) for row, (name, one) in enumerate(pairs) if signatures.get(name) == one)
+    return found
+
+
+def _read_part(path: Path, column: str) -> np.ndarray:
+  try:
+    with np.load(path, allow_pickle=False) as arrays:
+      return arrays[column]
+  except _DAMAGED:
+    raise InputError(f"{printable(path)} is damaged; remove it, and its images are computed again") from None
+
+
+def _open_part(path: Path) -> _Part | None:
+  try:
+    with np.load(path, allow_pickle=False) as arrays:
+      ids, signatures = arrays[_IDS], arrays[_SIGNATURES]
+      columns = frozenset(arrays.files) - {_IDS, _SIGNATURES}
+      return _Part(path, tuple(ids.tolist()), tuple(map(tuple, signatures.tolist())), columns)
+  except _DAMAGED:
+    return None
