@@ -173,6 +173,8 @@ class Protocol:
     """The declared canvases of query crops."""
     if self.size_rule == "fixed_frame":
       return ((self._frame[1], self._frame[1]),)
+    if self.size_rule == "longer_side":  # crops have any shape, and are few: compiling costs more than padding
+      return tuple(canvas for canvas in self.canvases if canvas[0] == canvas[1])
     return self.canvases
 
   def canvas(self, height: int, width: int) -> Size:

@@ -4,6 +4,7 @@ import atexit
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")  # most of a test is compiling
@@ -31,9 +32,22 @@ hypothesis.settings.register_profile("house", deadline=None, derandomize=True, m
 hypothesis.settings.load_profile("house")
 
 
+FIRST = (
+  *("cli/test_train.py", "cli/test_index.py", "cli/test_demo.py", "test_readme.py", "ops/test_regions.py"),
+  *("training/test_step.py", "cli/test_explain.py", "indexing/test_interruption.py", "test_encoder.py", "test_benchmarks.py"),
+)
+"""The files that take longest, so that no worker is left alone with one of them at the end."""
+
+
 def pytest_configure(config):
   """A program that another worker is just writing is compiled again, and not a warning, which would be an error."""
   config.addinivalue_line("filterwarnings", "ignore:Error (reading|writing) persistent compilation cache")
+  config.option.loadscopereorder = False  # xdist would begin with the files of many tests, which are short
+
+
+def pytest_collection_modifyitems(items):
+  places = {Path(__file__).parent / name: place for place, name in enumerate(FIRST)}
+  items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture(scope="session")

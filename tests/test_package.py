@@ -36,6 +36,11 @@ def _list_files() -> list[str]:
 FILES = _list_files()
 
 
+def _list_modules() -> list[str]:
+  names = [name.removesuffix(".py").replace("/", ".") for name in FILES if re.match(r"cwf_jax/.*\.py$", name)]
+  return [name.removesuffix(".__init__") for name in names]
+
+
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
   """Of a process that knows nothing of the checkout or of the tests' own cache."""
@@ -125,6 +130,37 @@ def installed(wheel, environment, tmp_path_factory):
   shutil.rmtree(away)  # a gigabyte
 
 
+@pytest.fixture(scope="module")
+def unpacked(wheel, environment, tmp_path_factory):
+  """Runs code with the wheel's files, away from the checkout, among the packages that the tests have: fast, and offline."""
+  away = tmp_path_factory.mktemp("unpacked")
+  with zipfile.ZipFile(wheel) as archive:
+    archive.extractall(away / "files")
+
+  def run(code):
+    command = [sys.executable, "-c", code]
+    given = environment | {"PYTHONPATH": str(away / "files")}
+    return subprocess.run(command, cwd=away, env=given, capture_output=True, text=True, timeout=600)
+
+  return away / "files", run
+
+
+def test_an_unpacked_wheel_imports_itself_and_lazily(unpacked):
+  folder, run = unpacked
+  done = run("import sys, cwf_jax; print(cwf_jax.__file__, 'jax' in sys.modules, sep='\\n')")
+  assert done.stdout.splitlines() == [str(folder / "cwf_jax" / "__init__.py"), "False"], done.stderr
+
+
+_EXTRAS = ("skimage", "sklearn", "pillow_heif", "faiss", "flatbuffers", "hypothesis", "beartype", "keras", "torch", "pdoc")
+
+
+def test_every_module_of_an_unpacked_wheel_can_be_imported_without_the_extras(unpacked):
+  hidden = f"import sys; sys.modules |= dict.fromkeys({_EXTRAS})"
+  done = unpacked[1]("\n".join([hidden, *(f"import {name}" for name in _list_modules())]))
+  assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.long
 def test_an_installed_wheel_imports_itself_and_lazily(installed):
   said = "import sys, cwf_jax; print(cwf_jax.__file__, sys.prefix, 'jax' in sys.modules, sep='\\n')"
   file, prefix, imports_jax = installed("python", "-c", said).stdout.splitlines()
@@ -132,9 +168,9 @@ def test_an_installed_wheel_imports_itself_and_lazily(installed):
   assert Path(prefix).name == "venv" and imports_jax == "False"
 
 
+@pytest.mark.long
 def test_every_module_can_be_imported_without_the_extras(installed):
-  names = [name.removesuffix(".py").replace("/", ".") for name in FILES if re.match(r"cwf_jax/.*\.py$", name)]
-  done = installed("python", "-c", "\n".join(f"import {name.removesuffix('.__init__')}" for name in names))
+  done = installed("python", "-c", "\n".join(f"import {name}" for name in _list_modules()))
   assert done.returncode == 0, done.stderr
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from absl import flags
 
 from cwf_jax.cli.call import CallError
+from cwf_jax.cli.evaluation_data import FOLDER, TOYS, choose_distractors, choose_whitening, find_data, open_set
 from cwf_jax.cli.notes import RANDOM_NOTE, program
 from cwf_jax.errors import printable
 
@@ -31,9 +32,6 @@ A run that is interrupted goes on where it was; with other settings it computes 
 
 WITHOUT = ("index",)
 
-FOLDER = "folder"
-_TOYS = ("toy_oxford", "toy_paris")
-_PROBLEMS = "problems.txt"
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -48,6 +46,7 @@ def define_flags(values: flags.FlagValues) -> None:
   text("images", None, "for --dataset=folder: its images")
   text("groundtruth", None, "for --dataset=folder: its JSON file")
   text("output", None, "the folder for report and results, and for what is kept between runs")
+  text("vectors", None, "the folder that keeps what passes give, which evaluations can share; default: in --output")
   text("systems", "all", "separated by commas: raw, raw_cw, spoc, ucrow, crow, mac, rmac, gem, ofa, ona, fixed")
   text(
     "whitening",
@@ -56,6 +55,7 @@ def define_flags(values: flags.FlagValues) -> None:
     "list or tar of images, bundled (the checkpoint's own), or none",
   )
   text("classes", None, "for the system fixed: names or ids of classes, separated by commas; default: those of most queries")
+  text("against", None, "the output folder of another evaluation of the same set, to tell the differences to it")
   flags.DEFINE_multi_string(
     "set", [], "NAME=VALUE, a setting other than the preset's, as often as wanted; report.md lists all", flag_values=values
   )
@@ -75,7 +75,7 @@ def run(values: flags.FlagValues, console) -> int:
   names = _choose_systems(values)
   settings = _choose_settings(values)
   from cwf_jax.evaluation.experiment import Experiment
-  from cwf_jax.evaluation.report import Measured, Report, compare
+  from cwf_jax.evaluation.report import Measured, Report, compare, compare_runs, read_results
   from cwf_jax.load import load_encoder
   from cwf_jax.models.checkpoint import load_weights
   from cwf_jax.protocol import Protocol
@@ -87,15 +87,17 @@ def run(values: flags.FlagValues, console) -> int:
   classes = None
   if values["classes"].value is not None:
     classes = tuple(encoder.settings.classes.resolve_all(values["classes"].value))
-  data_dir = _find_data(values, output, console)
-  benchmark = _open(values, data_dir, output, console)
-  whitened_by, no_whitening = _choose_whitening(values, data_dir, output, console)
-  distractors, no_distractors, more_title = _choose_distractors(values, data_dir)
+  data_dir = find_data(values, output, console)
+  benchmark = open_set(values, data_dir, output, console)
+  queries = tuple(query.name for query in benchmark.queries)
+  against = values["against"].value and read_results(values["against"].value, benchmark.name, queries)
+  whitened_by, no_whitening = choose_whitening(values, data_dir, output, console)
+  distractors, no_distractors, more_title = choose_distractors(values, data_dir)
   output.mkdir(parents=True, exist_ok=True)
   if encoder.settings.is_random:
     console.say(RANDOM_NOTE)
   seconds = {"check": time.monotonic() - started}
-  measured, queries = [], tuple(query.name for query in benchmark.queries)
+  measured = []
   for name, title, others in _list_runs(benchmark, distractors, no_distractors, more_title):
     if isinstance(others, str):
       measured.append(Measured(name, title, (), queries, others))
@@ -108,6 +110,7 @@ def run(values: flags.FlagValues, console) -> int:
       whitened_by=whitened_by,
       no_whitening=no_whitening,
       distractors=others,
+      vectors=values["vectors"].value,
       classes=classes,
       batch_size=values["batch_size"].value,
       progress=console.progress,
@@ -117,6 +120,9 @@ def run(values: flags.FlagValues, console) -> int:
     measured.append(Measured(name, title, rows, queries))
   started_comparing = time.monotonic()
   differences = {one.title: found for one in measured if (found := compare(one, seed=settings.seed))}
+  if against:
+    found = compare_runs(measured[0], against, values["against"].value, seed=settings.seed)
+    differences[f"{measured[0].title}, to another run"] = found
   seconds |= {"differences": time.monotonic() - started_comparing, "all": time.monotonic() - started}
   head = _describe_run(values, encoder, weights, benchmark, whitened_by, no_whitening, size)
   report = Report(tuple(measured), head, settings, seconds, differences)
@@ -140,7 +146,7 @@ def _check_call(values: flags.FlagValues) -> Path:
     raise CallError("--dataset=folder needs --images and --groundtruth")
   if dataset != FOLDER and any(given.values()):
     raise CallError("--images and --groundtruth are for --dataset=folder")
-  if dataset not in (FOLDER, *_TOYS) and values["data_dir"].value is None:
+  if dataset not in (FOLDER, *TOYS) and values["data_dir"].value is None:
     raise CallError(f"--data_dir is missing, the folder that holds {printable(dataset)}/")
   return Path(output)
 
@@ -168,109 +174,6 @@ def _choose_settings(values: flags.FlagValues):
   if values["num_classes"].value is not None:
     overrides.setdefault("num_classes", values["num_classes"].value)
   return Settings.preset(values["protocol"].value or "paper", overrides)
-
-
-def _find_data(values: flags.FlagValues, output: Path, console) -> Path | None:
-  """The folder of the sets; the toy pair is made where there is none."""
-  given, dataset = values["data_dir"].value, values["dataset"].value
-  if given is not None or dataset not in _TOYS:
-    return None if given is None else Path(given)
-  from cwf_jax.datasets.landmarks import TOY_OXFORD, TOY_PARIS, list_files, write_landmarks
-  from cwf_jax.datasets.photographs import check_installed
-
-  check_installed()
-  for landmarks in (TOY_OXFORD, TOY_PARIS):
-    folder = output / "data" / landmarks.name
-    if all((folder / part / name).exists() for part, names in list_files(landmarks).items() for name in names):
-      continue
-    with console.progress("pictures") as progress:
-      write_landmarks(folder, landmarks, progress=progress)
-  return output / "data"
-
-
-def _open(values: flags.FlagValues, data_dir: Path | None, output: Path, console):
-  """The benchmark, all of whose images can be read."""
-  from cwf_jax.evaluation.benchmark import FolderError, open_benchmark, open_folder
-  from cwf_jax.evaluation.images import ImageSet
-
-  name, problems = values["dataset"].value, []
-  try:
-    if name == FOLDER:
-      benchmark = open_folder(values["images"].value, values["groundtruth"].value)
-    else:
-      benchmark = open_benchmark(name, data_dir)
-    images = ImageSet(name, benchmark.listing, benchmark.listing.ids if name != FOLDER else _used(benchmark))
-  except FolderError as error:
-    problems += error.problems
-    images = ImageSet(name, error.listing, error.listing.ids)
-  problems += _unreadable(images, output, console)
-  _refuse(problems, images.root, output)
-  return benchmark
-
-
-def _used(benchmark) -> tuple[str, ...]:
-  return tuple(sorted({*benchmark.database, *(query.image for query in benchmark.queries)}))
-
-
-def _unreadable(images, output: Path, console) -> list[str]:
-  from cwf_jax.evaluation.folder_check import find_unreadable
-
-  with console.progress("images checked") as progress:
-    return list(find_unreadable(images, output / "checked", progress))
-
-
-def _refuse(problems: list[str], where: str, output: Path) -> None:
-  if not problems:
-    return
-  output.mkdir(parents=True, exist_ok=True)
-  text = "".join(f"{problem}\n" for problem in problems)
-  (output / _PROBLEMS).write_text(text, encoding="utf-8", errors="backslashreplace")
-  shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
-  raise CallError(f"{printable(where)} cannot be evaluated: {shown} (all of it: {output / _PROBLEMS})")
-
-
-def _choose_whitening(values: flags.FlagValues, data_dir: Path | None, output: Path, console):
-  """What to whiten by: images, "bundled" or None; and why there is nothing, if there should be."""
-  from cwf_jax.datasets.catalogue import KNOWN, find_known
-  from cwf_jax.evaluation.experiment import BUNDLED
-  from cwf_jax.evaluation.image_source import open_images
-  from cwf_jax.evaluation.images import ImageSet
-
-  asked, dataset = values["whitening"].value, values["dataset"].value
-  if asked == "none":
-    return None, ""
-  if asked == BUNDLED:
-    return BUNDLED, ""
-  name = asked
-  if asked == "other":
-    partner = None if dataset == FOLDER else find_known(dataset).whitened_by
-    if partner is None:
-      return BUNDLED, ""
-    if not (data_dir / partner / "images").is_dir():
-      return None, f"{partner} is not in {data_dir}, to whiten by"
-    name = partner
-  is_known = data_dir is not None and name in KNOWN
-  source = open_images(data_dir / name / "images" if is_known else name)
-  images = ImageSet(name if is_known else f"{Path(name).stem}", source, source.ids)
-  _refuse(_unreadable(images, output, console), images.root, output)
-  return images, ""
-
-
-def _choose_distractors(values: flags.FlagValues, data_dir: Path | None):
-  """The distractors, why there are none, and the title of the set with them; nothing where none go with it."""
-  from cwf_jax.datasets.catalogue import find_known
-  from cwf_jax.evaluation.images import ImageSet
-  from cwf_jax.images.listing import list_images
-
-  dataset = values["dataset"].value
-  known = None if dataset == FOLDER else find_known(dataset)
-  if known is None or known.distractors is None or values["distractors"].value == "none":
-    return None, "", ""
-  folder = data_dir / known.distractors / "images"
-  if not folder.is_dir():
-    return None, f"{known.distractors} is not in {data_dir}", known.with_distractors
-  listing = list_images(folder)
-  return ImageSet(known.distractors, listing, listing.ids), "", known.with_distractors
 
 
 def _list_runs(benchmark, distractors, no_distractors: str, more_title: str):

@@ -143,7 +143,8 @@ def compare_names(
     problems.append(f"{_count(bad, 'file')} {what} of {known.title}: remove {them}: {_list(bad, len(bad))}")
   missing = named - found
   if missing:
-    problems.append(f"{len(missing):,} of the {len(named):,} images that its ground truth names are not there: {_list(missing)}")
+    of = f"{len(missing):,} of the {len(named):,} images"
+    problems.append(f"{of} that its ground truth names are not there: {_list(missing)}")
   if listed is None:
     problems += _compare_count(known, found, is_complete=not missing)
   else:

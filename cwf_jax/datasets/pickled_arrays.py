@@ -42,7 +42,11 @@ class ArrayType:
   order: str = "="
 
   def set_state(self, state: Any) -> None:
-    """Takes the order; refuses fields and parts."""
+    """Takes the order of the bytes.
+
+    Raises:
+      ArrayError: the type has fields or parts.
+    """
     _, order, *structure = state
     if order not in ("<", ">", "|", "=") or any(part is not None for part in structure[:3]):
       raise ArrayError("it holds an array that is not of plain numbers or texts")
@@ -58,13 +62,30 @@ class ArrayClass:
 
 
 def fill_array(spend: Spend, state: Any) -> Any:
-  """An array's state as lists."""
+  """An array's state as lists.
+
+  Raises:
+    TypeError: it is no state, or its parts are not what they should be.
+    ValueError: its shape is not that of its bytes.
+  """
   _, shape, dtype, by_columns, data = state
   return make_array(spend, data, dtype, shape, "F" if by_columns else "C")
 
 
 def make_array(spend: Spend, data: Any, dtype: Any, shape: Any, order: Any = "C") -> Any:
-  """The array as lists; `data` are its bytes, and nothing is taken on trust."""
+  """The array as lists; nothing is taken on trust.
+
+  Args:
+    spend: called with the numbers before they are made.
+    data: the array's bytes, as text if Python 2 wrote them.
+    dtype: an `ArrayType`.
+    shape: a tuple of whole numbers.
+    order: "C", or "F" for columns first.
+
+  Raises:
+    TypeError: the data are no bytes, the type or the order is none.
+    ValueError: the shape is none, or not that of the bytes.
+  """
   data = data.encode("latin-1") if isinstance(data, str) else data  # as Python 2 has them
   if not isinstance(data, bytes | bytearray) or not isinstance(dtype, ArrayType) or order not in ("C", "F"):
     raise TypeError("an array's content is not its bytes, or its type is none")

@@ -24,7 +24,7 @@ from cwf_jax.datasets.groundtruth import read_groundtruth
 from cwf_jax.datasets.holidays import find_queries, holidays_groups
 from cwf_jax.datasets.revisited import read_revisited
 from cwf_jax.datasets.ukbench import check_views, ukbench_groups
-from cwf_jax.errors import InputError, printable
+from cwf_jax.errors import InputError, printable, reason_of
 from cwf_jax.evaluation.average_precision import average_precisions, precisions_at
 from cwf_jax.evaluation.ns_score import ns_scores_of_places
 from cwf_jax.images.listing import Listing, list_images
@@ -272,6 +272,8 @@ def _match(
   found = {
     name: [whole[name]] if name in whole else without.get(name) or alone.get(name, []) for name in named
   }  # fmt: skip
+  if known is not None and listed is None:
+    listed = _read_list(Path(folder))
   problems = [] if known is None else list(compare_names(known, listing.ids, named, listed))
   for problem, wrong in (
     ("are not there", sorted(name for name, rows in found.items() if not rows) if known is None else []),
@@ -284,6 +286,17 @@ def _match(
   if problems:
     raise FolderError(os.fspath(folder), problems, listing)
   return {name: rows[0] for name, rows in found.items()}
+
+
+def _read_list(folder: Path) -> set[str] | None:
+  """The names of all images of a set, from `groundtruth/list_*.txt`, a name a line, if there is one."""
+  names = set()
+  for file in sorted((folder / "groundtruth").glob("list_*.txt")):
+    try:
+      names |= set(file.read_text(encoding="utf-8-sig").split())
+    except (OSError, UnicodeDecodeError) as error:
+      raise InputError(f"the list {printable(file)} cannot be read: {reason_of(error)}") from None
+  return names or None
 
 
 def _name(folder: str | os.PathLike) -> str:

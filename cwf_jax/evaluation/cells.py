@@ -19,7 +19,7 @@ class Row(NamedTuple):
     system: of `SYSTEMS`.
     reason: why it was not run; empty where it was.
     network: that it ran on, by the registry's name.
-    map: the layer that it pools.
+    layer: whose map it pools.
     sizes: of its images, in words.
     query: what it sees of a query with a box.
     dimensions: of its descriptors.
@@ -37,7 +37,7 @@ class Row(NamedTuple):
   system: str
   reason: str = ""
   network: str = ""
-  map: str = ""
+  layer: str = ""
   sizes: str = ""
   query: str = ""
   dimensions: int = 0

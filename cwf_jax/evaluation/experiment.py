@@ -90,6 +90,7 @@ class Experiment:
     whitened_by: ImageSet | str | None = None,
     no_whitening: str = "",
     distractors: ImageSet | None = None,
+    vectors: str | os.PathLike | None = None,
     classes: tuple[int, ...] | None = None,
     batch_size: int | None = None,
     progress: Progress | None = None,
@@ -100,11 +101,12 @@ class Experiment:
       benchmark: what is ranked.
       encoder: whose passes feed all systems; its protocol's `image_size` is the paper's shorter side here.
       settings: of the evaluation.
-      folder: keeps vectors and finished rows.
+      folder: keeps finished rows, and vectors.
       whitened_by: other images, `BUNDLED`, or None: nothing is whitened.
       no_whitening: why there is nothing to whiten by: rows that are whitened are not run. Empty where `whitened_by` is None
         on purpose: then they are run without whitening.
       distractors: images that are ranked with the database, and never right.
+      vectors: another folder for them, that several experiments can share.
       classes: of the fixed list; None: the most frequent among the queries' own.
       batch_size: images on the device at a time; None means what indexing takes.
       progress: of passes and rows.
@@ -118,8 +120,8 @@ class Experiment:
     boxed = {query.image for query in benchmark.queries if query.box is not None}
     stretched = boxed & set(benchmark.database) if settings.query_images == "stretched" else set()
     images = ImageSet(benchmark.name, benchmark.listing, benchmark.images, frozenset(stretched))
-    folder = Path(folder)
-    self._cells, vectors = CellStore(folder / "rows"), folder / "vectors"
+    self._cells = CellStore(Path(folder) / "rows")
+    vectors = Path(folder) / "vectors" if vectors is None else Path(vectors)
     self._images = SeenImages(images, encoder, settings, vectors, batch_size)
     self._queries = SeenQueries(benchmark, encoder, settings, vectors)
     self._pool = None
@@ -179,7 +181,7 @@ class Experiment:
     taps = {"features": config.feature_tap, "last": config.last_tap, "pooled": config.pooled_tap}
     protocol = protocol_of(name, self._encoder, self._settings)
     sizes = f"{protocol.size_rule.replace('_', ' ')} {protocol.image_size}"
-    return Row(label, name, network=self._network, map=taps[system.map], sizes=sizes, query=system.query_rule(self._settings))
+    return Row(label, name, network=self._network, layer=taps[system.map], sizes=sizes, query=system.query_rule(self._settings))
 
   def _key(self, name: str, whitened: bool) -> str:
     """Of everything that a row depends on."""

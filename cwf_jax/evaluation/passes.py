@@ -125,10 +125,10 @@ def see_images(
   batch_size = batch_size or default_batch_size(encoder)
   skipped: list[SkippedImage] = []
   loaded = images.load(ids, encoder.settings.protocol, processors(), 2 * batch_size)
-  encoder = jax.device_put(encoder)
+  encoder, own = jax.device_put(encoder), _relevant(columns, settings)
   for batch in fill_batches(loaded, batch_size, skipped):
     count = len(batch.files)
-    found = jax.device_get(see(encoder, batch.images, batch.sizes, columns, settings))
+    found = jax.device_get(see(encoder, batch.images, batch.sizes, columns, own))
     yield tuple(file.id for file in batch.files), {name: rows[:count] for name, rows in found.items()}
     if progress is not None:
       progress(count)
@@ -146,7 +146,12 @@ def see_query(
     count = max(column.count for column in columns)
     class_ids = _classify(encoder, *_stack(query.crop), count) if count else None
   cells = None if query.cells is None else np.asarray([query.cells], np.int32)
-  return jax.device_get(see(encoder, *_stack(query.seen), columns, settings, cells, class_ids))
+  return jax.device_get(see(encoder, *_stack(query.seen), columns, _relevant(columns, settings), cells, class_ids))
+
+
+def _relevant(columns: tuple[Column, ...], settings: Settings) -> Settings:
+  """The settings that the columns depend on: with others a program need not be compiled again."""
+  return settings.only(sorted({name for column in columns for name in SYSTEMS[column.system or "ofa"].vary}))
 
 
 def _stack(fitted: Fitted):

@@ -60,10 +60,8 @@ def fit_query(
   if rule == CELLS:
     whole = fit_image(pixels, protocol)
     return FittedQuery(whole, protocol.box_to_cells(box, size, whole.size), fit_crop(crop, protocol))
-  if rule == BOX:
-    return FittedQuery(fit_image(crop, protocol), None, None)
-  if rule == BOX_IN_PROPORTION:
-    height, width = protocol.shrunk(*crop.shape[:2], whole=size)
-    target = protocol.resized(*(max(1, round(side)) for side in (height, width)))
-    return FittedQuery(Fitted(resize_image(crop, *target), target, protocol.canvas(*target)), None, None)
+  if rule in (BOX, BOX_IN_PROPORTION):
+    whole = crop.shape[:2] if rule == BOX else size
+    target = protocol.resized(*(max(1, round(side)) for side in protocol.shrunk(*crop.shape[:2], whole)))
+    return FittedQuery(Fitted(resize_image(crop, *target), target, protocol.crop_canvas(*target)), None, None)
   return FittedQuery(fit_image(pixels, protocol), None, None)

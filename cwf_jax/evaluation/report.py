@@ -7,10 +7,14 @@
 
 import csv
 import io
+import json
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from cwf_jax.errors import InputError, printable, reason_of
 from cwf_jax.evaluation.average_precision import mean_average_precision
 from cwf_jax.evaluation.bootstrap import Interval, paired_bootstrap
 from cwf_jax.evaluation.cells import Row, to_json
@@ -65,7 +69,7 @@ class Report(NamedTuple):
     head: what was run, by name: command, weights, versions, device ...
     settings: of the evaluation.
     seconds: by part.
-    differences: of `compare`, by the data set's title, of those that were run.
+    differences: of `compare` and `compare_runs`, by what they are of.
   """
 
   measured: tuple[Measured, ...]
@@ -90,6 +94,56 @@ def compare(measured: Measured, samples: int = 10_000, seed: int = 0) -> list[Di
         interval = paired_bootstrap(row.values[metric], other.values[metric], samples, seed)
         found.append(Difference(row.name, other.name, interval))
   return found
+
+
+def compare_runs(
+  measured: Measured, other: Mapping[str, Sequence[float]], where: str, samples: int = 10_000, seed: int = 0
+) -> list[Difference]:
+  """What each row has more than the same system's row of another run on the same queries: other weights, other settings.
+
+  Args:
+    measured: this run.
+    other: of `read_results`.
+    where: they were read.
+    samples, seed: of the bootstrap.
+  """
+  found, metric = [], next(iter(measured.metrics), "")
+  for row in measured.rows:
+    for name, values in other.items():
+      if row.was_run and name.partition("@")[0] == row.name.partition("@")[0] and _mean(row, metric) is not None:
+        interval = paired_bootstrap(row.values[metric], values, samples, seed)
+        found.append(Difference(row.name, f"{name} of {where}", interval))
+  return found
+
+
+def read_results(folder: str | os.PathLike, dataset: str, queries: Sequence[str]) -> dict[str, list[float]]:
+  """The values of each row of another run, by its name, in the order of the queries; NaN where a query has no positive.
+
+  Args:
+    folder: the output of an evaluation.
+    dataset: that it is of.
+    queries: that it has.
+
+  Raises:
+    InputError: there are no results in the folder, or they are of another data set or of other queries.
+  """
+  file = Path(folder) / "results.json"
+  try:
+    results = json.loads(file.read_bytes())
+    found, per_query = results["dataset"], {row["name"]: row["per_query"] for row in results["systems"].values()}
+  except OSError as error:
+    raise InputError(f"the results {printable(file)} cannot be read: {reason_of(error)}") from None
+  except (ValueError, KeyError, TypeError, AttributeError):
+    raise InputError(f"{printable(file)} holds no results of an evaluation") from None
+  if found != dataset:
+    raise InputError(f"the results {printable(file)} are of {found}, not of {dataset}")
+  run = {name: values for name, values in per_query.items() if values}
+  if any(set(values) != set(queries) for values in run.values()):
+    counts = ", ".join(sorted({str(len(values)) for values in run.values()}))
+    raise InputError(f"the results {printable(file)} are of other queries of {dataset}: {counts}, and here are {len(queries)}")
+  return {
+    name: [math.nan if values[query] is None else values[query] for query in queries] for name, values in run.items()
+  }  # fmt: skip
 
 
 def format_report(report: Report) -> str:
@@ -209,7 +263,7 @@ def _format_rows(measured: Measured) -> str:
       means = [_mean(row, metric) for metric in metrics]
       shown = ["-" if mean is None else f"{mean:{form_of(metric)}}" for mean, metric in zip(means, metrics, strict=True)]
       whitened = _cell(row.whitened_by or "-") + (f" ({row.vectors})" if row.vectors else "")
-      made_of = [f"{row.network}, {row.map}", row.sizes, row.query, str(row.dimensions), whitened]
+      made_of = [f"{row.network}, {row.layer}", row.sizes, row.query, str(row.dimensions), whitened]
       lines.append([f"`{row.name}`", *shown, *made_of, f"{row.seconds:.1f}"])
   text = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
   fixed = [f"`{row.name}`: {', '.join(row.classes)}" for row in measured.rows if row.classes]

@@ -8,7 +8,7 @@ Every row of METHOD.md, section 7, that acts up to the first ranking is a settin
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from cwf_jax.errors import InputError
@@ -125,6 +125,10 @@ class Settings:
     """Those that act on "sizes", "pixels", "vectors", "queries", "descriptors" or "ranking"."""
     return {field.name: getattr(self, field.name) for field in list_settings() if field.metadata["acts"] in parts}
 
+  def only(self, names: Iterable[str]) -> "Settings":
+    """These settings, and the paper's in place of all others: what depends on them alone is the same for more presets."""
+    return Settings("", **{name: getattr(self, name) for name in names})
+
   def protocol(self, image_size: int) -> Protocol:
     """Sizes and boxes of the systems of METHOD section 2."""
     return Protocol(
@@ -155,6 +159,6 @@ def _read(field: dataclasses.Field, value: Any) -> Any:
     read = kind(value)
   except (TypeError, ValueError):
     raise ValueError(f"{name} of at least {least}") from None
-  if not least <= read < 2**31:
+  if not least <= read < 2**31 or (isinstance(value, float) and read != value):
     raise ValueError(f"{name} of at least {least}")
   return read

@@ -70,7 +70,7 @@ class Sizes:
       return own
     pixels = max(32, round(self.pixels * image_size / PUBLISHED_SIZE))
     # Reversed means belong to the code of the paper's authors alone.
-    return Protocol(self.name, self.rule, pixels, own.num_classes)
+    return Protocol(self.name, self.rule, pixels)
 
 
 PAPER = Sizes("paper", None, PUBLISHED_SIZE)

@@ -11,6 +11,7 @@ while its file is what it was: of the same length, last changed at the same time
 """
 
 import os
+import struct
 import time
 import uuid
 import zipfile
@@ -35,7 +36,8 @@ Chosen = slice | Sequence[int]
 ALL = slice(None)
 
 _IDS, _SIGNATURES = "ids", "signatures"
-_DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+_DAMAGED = (OSError, ValueError, KeyError, EOFError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error)
+"""What NumPy and `zipfile` raise on damaged files; of the latter also RuntimeError, on flags and methods it does not know."""
 
 
 class _Part(NamedTuple):
@@ -122,7 +124,7 @@ class VectorStore:
 
 def _read_part(path: Path, column: str) -> np.ndarray:
   try:
-    with np.load(path, allow_pickle=False) as arrays:
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
       return arrays[column]
   except _DAMAGED:
     raise InputError(f"{printable(path)} is damaged; remove it, and its images are computed again") from None
@@ -130,7 +132,7 @@ def _read_part(path: Path, column: str) -> np.ndarray:
 
 def _open_part(path: Path) -> _Part | None:
   try:
-    with np.load(path, allow_pickle=False) as arrays:
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
       ids, signatures = arrays[_IDS], arrays[_SIGNATURES]
       columns = frozenset(arrays.files) - {_IDS, _SIGNATURES}
       return _Part(path, tuple(ids.tolist()), tuple(map(tuple, signatures.tolist())), columns)

@@ -1,6 +1,7 @@
 """`--mode=demo` on small images: interrupted twice, finished, run again, and refused."""
 
 import contextlib
+import dataclasses
 import html.parser
 import importlib.util
 import io
@@ -20,8 +21,8 @@ from cwf_jax.index.store import open_index
 from tests.cli.conftest import Outcome
 
 LINE = (
-  r"mAP on toy Oxford, 50 queries: raw sum pooling (\d\.\d{3}), CroW (\d\.\d{3}), class-weighted offline (\d\.\d{3}), "
-  r"class-weighted online (\d\.\d{3})"
+  r"mAP on toy Oxford, QUERIES queries: raw sum pooling (\d\.\d{3}), channel weights (\d\.\d{3}), "
+  r"class-weighted offline (\d\.\d{3}), class-weighted online (\d\.\d{3})"
 )
 FLAGS = ("--image_size=64", "--weights=random:vgg16_cam_quarter")
 
@@ -50,10 +51,14 @@ def _times(folder):
 
 
 class _Demo:
-  """The output folder and the outcomes of five calls that share it."""
+  """The output folder and the outcomes of four calls that share it."""
 
-  def __init__(self, output: Path, monkeypatch: pytest.MonkeyPatch):
-    self.output = output
+  def __init__(self, output: Path, oxford: landmarks.Landmarks, paris: landmarks.Landmarks, monkeypatch: pytest.MonkeyPatch):
+    self.output, self.collections = output, {"toy_oxford": oxford, "toy_paris": paris}
+    self.counts = {name: len(landmarks.list_files(some)["images"]) for name, some in self.collections.items()}
+    self.queries = {name: len(some.scenes) * landmarks.QUERIES for name, some in self.collections.items()}
+    monkeypatch.setattr(landmarks, "TOY_OXFORD", oxford)
+    monkeypatch.setattr(landmarks, "TOY_PARIS", paris)
     write, left = landmarks.write_if_changed, iter(range(20))
     with monkeypatch.context() as patch:
       patch.setattr(landmarks, "write_if_changed", lambda *given: write(*given) if next(left, None) is not None else _stop())
@@ -69,24 +74,41 @@ class _Demo:
       self.stopped_late = _run(output, *FLAGS)
     self.indexes = {name: _contents(output / f"{name}.index") for name in ("toy_oxford", "toy_paris")}
     with monkeypatch.context() as patch:
-      patch.setattr(demo_page, "write_page", _stop)
-      self.stopped_last = _run(output, *FLAGS)
-    self.first = _run(output, *FLAGS)
+      patch.setattr(demo_page, "write_page", self._write_page)
+      self.first = _run(output, *FLAGS)
     self.times = _times(output)
     self.pictures = {path.name: path.read_bytes() for path in output.glob("*.*g")}
     self.page = (output / "index.html").read_text(encoding="utf-8")
     self.second = _run(output)  # without flags: those of the first run
 
+  def _write_page(self, *given, written=demo_page.write_page):
+    self.told_before_the_page = sys.stdout.getvalue()
+    written(*given)
 
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory):
+
+def _keep_few(collection, scenes, distractors):
+  kept = tuple(scene for scene in collection.scenes if scene.name in scenes)
+  assert len(kept) == len(scenes)
+  return dataclasses.replace(collection, scenes=kept, distractors=distractors)
+
+
+SIZES = {
+  "few": (
+    _keep_few(landmarks.TOY_OXFORD, ("cat", "coffee", "motorcycle", "rocket"), 20),
+    _keep_few(landmarks.TOY_PARIS, ("clock", "photographer", "tissue"), 24),
+  ),
+  "all": (landmarks.TOY_OXFORD, landmarks.TOY_PARIS),
+}
+
+
+@pytest.fixture(scope="module", params=["few", pytest.param("all", marks=pytest.mark.long)])
+def demo(request, tmp_path_factory):
   with pytest.MonkeyPatch.context() as monkeypatch:
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "unused: JAX has read its environment already")
-    return _Demo(tmp_path_factory.mktemp("demo") / "output", monkeypatch)
+    return _Demo(tmp_path_factory.mktemp("demo") / "output", *SIZES[request.param], monkeypatch)
 
 
 def _numbers(demo):
-  found = re.fullmatch(LINE, demo.first.out.splitlines()[0])
+  found = re.fullmatch(LINE.replace("QUERIES", str(demo.queries["toy_oxford"])), demo.first.out.splitlines()[0])
   assert found, demo.first
   return found.groups()
 
@@ -133,8 +155,7 @@ def test_it_prints_how_good_four_systems_are(demo):
 
 
 def test_the_numbers_are_told_before_the_pictures_are_drawn(demo):
-  assert demo.stopped_last.code == 130
-  assert demo.stopped_last.out.splitlines() == demo.first.out.splitlines()[:1]
+  assert demo.told_before_the_page.splitlines() == demo.first.out.splitlines()[:1]
 
 
 def test_commands_begin_as_the_program_was_started(monkeypatch, tmp_path):
@@ -158,13 +179,14 @@ def test_the_page_s_commands_begin_so_too(demo):
 
 def test_it_says_what_it_made(demo):
   err = demo.first.err
-  assert f"{demo.output / 'toy_oxford'}: 190 pictures, 10 landmarks, 50 queries" in err
-  assert f"{demo.output / 'toy_paris'}: 172 pictures, 6 landmarks, 30 queries" in err
+  for name, collection in demo.collections.items():
+    counts = f"{demo.counts[name]} pictures, {len(collection.scenes)} landmarks, {demo.queries[name]} queries"
+    assert f"{demo.output / name}: {counts}" in err
   assert f"whitening: that of {demo.output / 'toy_paris.index'}" in err
   assert "the weights are random" in err
-  for folder, pictures, queries in (("toy_oxford", 190, 50), ("toy_paris", 172, 30)):
-    assert len(list((demo.output / folder / "images").iterdir())) == pictures
-    assert len(list((demo.output / folder / "groundtruth").iterdir())) == 4 * queries
+  for folder in demo.collections:
+    assert len(list((demo.output / folder / "images").iterdir())) == demo.counts[folder]
+    assert len(list((demo.output / folder / "groundtruth").iterdir())) == 4 * demo.queries[folder]
 
 
 def test_the_page_shows_the_numbers_and_every_picture(demo):
@@ -183,8 +205,10 @@ def test_the_table_has_each_system_s_dimensions(demo):
   assert [row[0].partition(":")[0] for row in rows] == ["raw", "raw+pca", "raw_cw+pca", "ofa", "ona"]
   dimensions = {row[0].partition(":")[0]: int(row[1]) for row in rows}
   index = open_index(demo.output / "toy_oxford.index")
-  # A quarter of VGG-16's 512 channels; a whitening keeps one dimension for every three of toy Paris's 172 pictures.
-  assert dimensions == {"raw": 128, "raw+pca": 57, "raw_cw+pca": 57, **dict.fromkeys(("ofa", "ona"), index.settings.dimensions)}
+  # A quarter of VGG-16's 512 channels; a whitening keeps one dimension for every three of toy Paris's pictures.
+  kept = demo.counts["toy_paris"] // 3
+  expected = {"raw": 128, "raw+pca": kept, "raw_cw+pca": kept} | dict.fromkeys(("ofa", "ona"), index.settings.dimensions)
+  assert dimensions == expected
   for name, number in zip(("raw", "raw_cw+pca", "ofa", "ona"), _numbers(demo), strict=True):
     assert next(row for row in rows if row[0].startswith(f"{name}:"))[2] == number
 
@@ -209,7 +233,7 @@ def test_a_second_run_encodes_nothing_and_prints_the_same(demo):
   assert (demo.output / "index.html").read_text(encoding="utf-8") == demo.page
   assert {path.name: path.read_bytes() for path in demo.output.glob("*.*g") if path.name in demo.pictures} == demo.pictures
   collections = {path: time for path, time in demo.times.items() if path.parent != demo.output}
-  assert len(collections) == 190 + 172 + 4 * 80
+  assert len(collections) == sum(demo.counts.values()) + 4 * sum(demo.queries.values())
   assert {path: path.stat().st_mtime_ns for path in collections} == collections
 
 

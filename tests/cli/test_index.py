@@ -185,11 +185,10 @@ def test_an_error_of_our_own_is_not_hidden(cli, where, monkeypatch):
     cli(*where)
 
 
-@pytest.fixture
-def many(tmp_path):
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
   """Enough small pictures to be interrupted among them."""
-  folder = tmp_path / "many"
-  folder.mkdir()
+  folder = tmp_path_factory.mktemp("many")
   generator = np.random.default_rng(0)
   for number in range(600):
     small = generator.integers(0, 256, (4, 4, 3), np.uint8)

@@ -1,0 +1,117 @@
+"""The sets of an evaluation: found, checked file by file before anything is computed, and what goes with them."""
+
+from pathlib import Path
+
+from absl import flags
+
+from cwf_jax.cli.call import CallError
+from cwf_jax.errors import printable
+
+FOLDER = "folder"
+TOYS = ("toy_oxford", "toy_paris")
+"""Sets that are made where there is no folder of sets."""
+
+_PROBLEMS = "problems.txt"
+
+
+def find_data(values: flags.FlagValues, output: Path, console) -> Path | None:
+  """The folder of the sets; the toy pair is made where there is none."""
+  given, dataset = values["data_dir"].value, values["dataset"].value
+  if given is not None or dataset not in TOYS:
+    return None if given is None else Path(given)
+  from cwf_jax.datasets.landmarks import TOY_OXFORD, TOY_PARIS, list_files, write_landmarks
+  from cwf_jax.datasets.photographs import check_installed
+
+  check_installed()
+  for landmarks in (TOY_OXFORD, TOY_PARIS):
+    folder = output / "data" / landmarks.name
+    if all((folder / part / name).exists() for part, names in list_files(landmarks).items() for name in names):
+      continue
+    with console.progress("pictures") as progress:
+      write_landmarks(folder, landmarks, progress=progress)
+  return output / "data"
+
+
+def open_set(values: flags.FlagValues, data_dir: Path | None, output: Path, console):
+  """The benchmark, all of whose images can be read."""
+  from cwf_jax.evaluation.benchmark import FolderError, open_benchmark, open_folder
+  from cwf_jax.evaluation.images import ImageSet
+
+  name, problems = values["dataset"].value, []
+  try:
+    if name == FOLDER:
+      benchmark = open_folder(values["images"].value, values["groundtruth"].value)
+    else:
+      benchmark = open_benchmark(name, data_dir)
+    images = ImageSet(name, benchmark.listing, benchmark.listing.ids if name != FOLDER else _used(benchmark))
+  except FolderError as error:
+    problems += error.problems
+    images = ImageSet(name, error.listing, error.listing.ids)
+  problems += _unreadable(images, output, console)
+  _refuse(problems, images.root, output)
+  return benchmark
+
+
+def _used(benchmark) -> tuple[str, ...]:
+  return tuple(sorted({*benchmark.database, *(query.image for query in benchmark.queries)}))
+
+
+def _unreadable(images, output: Path, console) -> list[str]:
+  from cwf_jax.evaluation.folder_check import find_unreadable
+
+  with console.progress("images checked") as progress:
+    return list(find_unreadable(images, output / "checked", progress))
+
+
+def _refuse(problems: list[str], where: str, output: Path) -> None:
+  if not problems:
+    return
+  output.mkdir(parents=True, exist_ok=True)
+  text = "".join(f"{problem}\n" for problem in problems)
+  (output / _PROBLEMS).write_text(text, encoding="utf-8", errors="backslashreplace")
+  shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
+  raise CallError(f"{printable(where)} cannot be evaluated: {shown} (all of it: {output / _PROBLEMS})")
+
+
+def choose_whitening(values: flags.FlagValues, data_dir: Path | None, output: Path, console):
+  """What to whiten by: images, "bundled" or None; and why there is nothing, if there should be."""
+  from cwf_jax.datasets.catalogue import KNOWN, find_known
+  from cwf_jax.evaluation.experiment import BUNDLED
+  from cwf_jax.evaluation.image_source import open_images
+  from cwf_jax.evaluation.images import ImageSet
+
+  asked, dataset = values["whitening"].value, values["dataset"].value
+  if asked == "none":
+    return None, ""
+  if asked == BUNDLED:
+    return BUNDLED, ""
+  name = asked
+  if asked == "other":
+    partner = None if dataset == FOLDER else find_known(dataset).whitened_by
+    if partner is None:
+      return BUNDLED, ""
+    if not (data_dir / partner / "images").is_dir():
+      return None, f"{partner} is not in {data_dir}, to whiten by"
+    name = partner
+  is_known = data_dir is not None and name in KNOWN
+  source = open_images(data_dir / name / "images" if is_known else name)
+  images = ImageSet(name if is_known else f"{Path(name).stem}", source, source.ids)
+  _refuse(_unreadable(images, output, console), images.root, output)
+  return images, ""
+
+
+def choose_distractors(values: flags.FlagValues, data_dir: Path | None):
+  """The distractors, why there are none, and the title of the set with them; nothing where none go with it."""
+  from cwf_jax.datasets.catalogue import find_known
+  from cwf_jax.evaluation.images import ImageSet
+  from cwf_jax.images.listing import list_images
+
+  dataset = values["dataset"].value
+  known = None if dataset == FOLDER else find_known(dataset)
+  if known is None or known.distractors is None or values["distractors"].value == "none":
+    return None, "", ""
+  folder = data_dir / known.distractors / "images"
+  if not folder.is_dir():
+    return None, f"{known.distractors} is not in {data_dir}", known.with_distractors
+  listing = list_images(folder)
+  return ImageSet(known.distractors, listing, listing.ids), "", known.with_distractors

@@ -1,0 +1,345 @@
+"""`--mode=evaluate`: the toy pair end to end under both presets, taken up again, compared, and every call that is refused."""
+
+import csv
+import errno
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cwf_jax.cli import entry
+from cwf_jax.datasets import landmarks
+from cwf_jax.evaluation import passes, systems
+from tests.cli.test_demo import SIZES
+
+ROWS = ("raw", "raw+pca", "raw_cw", "raw_cw+pca", "spoc", "ucrow", "crow", "mac", "rmac", "gem", "ofa", "ona", "fixed")
+
+
+class Toys:
+  """The outcomes of calls on the toy pair."""
+
+  def __init__(self, folder, checkpoint, collections, run):
+    self.folder, self.run = folder, run
+    landmarks.TOY_OXFORD, landmarks.TOY_PARIS = collections
+    self.data = f"--data_dir={folder / 'paper' / 'data'}"
+    self.flags = ("--mode=evaluate", "--dataset=toy_oxford", f"--weights={checkpoint}", "--image_size=64")
+    self.outcomes = {"paper": run(*self.flags, f"--output={folder / 'paper'}")}
+    # The pictures are drawn once.
+    self.outcomes["reference"] = run(*self.flags, "--protocol=reference", self.data, f"--output={folder / 'reference'}")
+
+  def results(self, name="paper"):
+    return json.loads((self.folder / name / "results.json").read_text())
+
+  def report(self, name="paper"):
+    return (self.folder / name / "report.md").read_text()
+
+
+def _call(*arguments):
+  import contextlib
+  import io
+
+  from tests.cli.conftest import Outcome
+
+  out, err = io.StringIO(), io.StringIO()
+  with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    try:
+      code = entry.run(entry.parse(["main.py", *map(str, arguments)]))
+    except SystemExit as ended:
+      code = ended.code
+  return Outcome(code, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture(scope="module", params=["few", pytest.param("all", marks=pytest.mark.long)])
+def toys(request, tmp_path_factory, tiny_checkpoint):
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(landmarks, "TOY_OXFORD", landmarks.TOY_OXFORD)
+    patch.setattr(landmarks, "TOY_PARIS", landmarks.TOY_PARIS)
+    yield Toys(tmp_path_factory.mktemp("evaluations"), tiny_checkpoint, SIZES[request.param], _call)
+
+
+@pytest.mark.parametrize("preset", ["paper", "reference"])
+def test_every_system_is_measured(toys, preset):
+  found = toys.outcomes[preset]
+  assert found.code == 0, found.err
+  lines = found.out.splitlines()
+  assert lines[0] == "toy Oxford: mAP" and lines[-1] == f"report: {toys.folder / preset / 'report.md'}"
+  assert [line.split()[0].partition("@")[0] for line in lines[1:-1]] == list(ROWS)
+  results = toys.results(preset)
+  assert results["dataset"] == "toy_oxford" and results["preset"] == preset and results["changed_settings"] == {}
+  for line, row in zip(lines[1:-1], results["systems"].values(), strict=True):
+    assert line.split()[1] == f"{row['map']:.3f}" and 0.1 < row["map"] <= 1
+    values = [value for value in row["per_query"].values() if value is not None]
+    assert len(values) == len(row["per_query"]) and abs(np.mean(values) - row["map"]) < 1e-12
+    assert row["zero"] == row["not_finite"] == 0
+    assert bool(row["whitened_by"]) == (row["name"].partition("@")[0] not in ("raw", "raw_cw"))
+
+
+def test_rows_say_on_what_they_ran(toys):
+  systems = toys.results()["systems"]
+  assert {name.partition("@")[2] for name in systems} == {"", "tiny"}  # gem is published on any network
+  made_of = {row["system"]: (row["map"], row["query"]) for row in _how(toys).values()}
+  assert made_of["raw"] == ("conv5_1", "cells") and made_of["spoc"] == ("conv5_3", "box")
+  assert made_of["rmac"] == ("pool5", "box") and made_of["gem"] == ("conv5_3", "box_in_proportion")
+
+
+def _how(toys):
+  """Of each row of the table How: its map and what it sees of a query."""
+  found = {}
+  for line in toys.report().partition("## How")[2].splitlines():
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    if len(cells) == 8 and cells[0].startswith("`"):
+      found[cells[0]] = {"system": cells[0].strip("`").partition("@")[0], "map": cells[2].split(", ")[1], "query": cells[4]}
+  return found
+
+
+def test_the_report_tells_all_of_it(toys):
+  text = toys.report("reference")
+  for part in ("table 1a", "first table", "not yet", "## Settings", "| `reversed_means` | True | False | True | 1 |"):
+    assert part in text
+  for part in ("| command | `", "| preset | reference |", "sha256", "cwf_jax ", "jax ", "cpu", "images of toy_paris"):
+    assert part in text
+  assert "nan" not in text.replace("nan metre", "").lower().split()
+
+
+def test_each_query_has_its_line(toys):
+  with open(toys.folder / "paper" / "per_query.csv", newline="") as file:
+    head, *lines = list(csv.reader(file))
+  systems = toys.results()["systems"]
+  assert head == ["query", *systems]
+  for name, *values in lines:
+    assert [float(value) for value in values] == [row["per_query"][name] for row in systems.values()]
+
+
+def test_a_second_run_computes_nothing(toys, monkeypatch):
+  monkeypatch.setattr(passes, "see", _stop)
+  monkeypatch.setattr("cwf_jax.evaluation.experiment.describe", _stop)
+  before = toys.results()
+  again = toys.run(*toys.flags, f"--output={toys.folder / 'paper'}")
+  assert again.out == toys.outcomes["paper"].out and again.code == 0, again.err
+  assert toys.results()["systems"] == before["systems"]
+
+
+def test_other_rankings_make_no_pass(toys, monkeypatch):
+  monkeypatch.setattr(passes, "see", _stop)
+  shutil.copytree(toys.folder / "paper", toys.folder / "other")
+  settings = ("--set=ties=by_row", "--set=n_pca=3", "--set=query_row=replaced")
+  again = toys.run(*toys.flags, *settings, f"--output={toys.folder / 'other'}", f"--against={toys.folder / 'paper'}")
+  assert again.code == 0, again.err
+  assert toys.results("other")["changed_settings"] == {"n_pca": 3, "query_row": "replaced", "ties": "by_row"}
+  assert len(toys.results("other")["differences"]["toy Oxford, to another run"]) == len(ROWS)
+  assert "| `ties` | by_row (set) | shuffled | reversed |" in toys.report("other")
+
+
+def test_an_interrupted_run_goes_on(toys, monkeypatch):
+  """Passes that were made are kept, and the rows are those of an undisturbed run."""
+  see, calls = passes.see, []
+
+  def stop_later(*given):
+    calls.append(given)
+    return see(*given) if len(calls) < 30 else _stop()
+
+  monkeypatch.setattr(passes, "see", stop_later)
+  flags = (*toys.flags, toys.data, "--systems=raw,mac,ofa", f"--output={toys.folder / 'stopped'}")
+  stopped = toys.run(*flags)
+  assert stopped.code == 130 and stopped.err.splitlines()[-1] == "cwf_jax: interrupted"
+  assert not (toys.folder / "stopped" / "results.json").exists()
+  monkeypatch.setattr(passes, "see", lambda *given: calls.append(given) or see(*given))
+  before = len(calls)
+  assert toys.run(*flags).code == 0
+  whole = {row["name"]: row["per_query"] for row in toys.results("paper")["systems"].values()}
+  found = toys.results("stopped")["systems"]
+  assert {name: row["per_query"] for name, row in found.items()} == {name: whole[name] for name in found}
+  monkeypatch.setattr(passes, "see", lambda *given: calls.append(given) or see(*given))
+  made = len(calls) - before
+  calls.clear()
+  assert toys.run(*flags[:-1], f"--output={toys.folder / 'anew'}").code == 0
+  assert made < len(calls), "what was done before the stop was done again"
+
+
+def test_vectors_can_be_shared(toys, monkeypatch):
+  monkeypatch.setattr(passes, "see", _stop)
+  shared = f"--vectors={toys.folder / 'paper' / 'vectors'}"
+  found = toys.run(*toys.flags, toys.data, f"--output={toys.folder / 'sharing'}", shared)
+  assert found.code == 0, found.err
+  assert found.out.splitlines()[:-1] == toys.outcomes["paper"].out.splitlines()[:-1]
+
+
+def test_a_full_disk_leaves_nothing_half_written(toys, monkeypatch):
+  def fail(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+  output = toys.folder / "full"
+  shutil.copytree(toys.folder / "paper", output)
+  before = {path: path.read_bytes() for path in output.iterdir() if path.is_file()}
+  monkeypatch.setattr("os.replace", fail)
+  found = toys.run(*toys.flags, "--set=seed=1", f"--output={output}")
+  assert (found.code, found.out) == (1, "")
+  assert found.err.splitlines()[-1] == "cwf_jax: no space is left on the disk"
+  assert {path: path.read_bytes() for path in output.iterdir() if path.is_file()} == before
+
+
+def _stop(*_, **__):
+  raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+  """A folder of nine pictures, three of each of three things, and its ground truth."""
+  folder = tmp_path_factory.mktemp("shop")
+  (folder / "images").mkdir()
+  names = [f"{thing}_{view}.png" for thing in "abc" for view in range(3)]
+  for number, name in enumerate(names):
+    blocks = np.random.default_rng(number // 3).integers(0, 256, (4, 4, 3), np.uint8)
+    picture = Image.fromarray(blocks).resize((64, 64), Image.Resampling.NEAREST)
+    picture.transform((64, 64), Image.Transform.AFFINE, (1, 0, number % 3, 0, 1, 0)).save(folder / "images" / name)
+  answers = {thing: {"relevant": [f"{thing}_{view}.png" for view in (1, 2)], "junk": [f"{thing}_0.png"]} for thing in "abc"}
+  queries = {f"{thing}_0.png": answer for thing, answer in answers.items()}
+  (folder / "truth.json").write_text(json.dumps({"database": names, "queries": queries}))
+  return folder
+
+
+def _shop_flags(shop, tiny_checkpoint, output, truth="truth.json"):
+  paths = (f"--images={shop / 'images'}", f"--groundtruth={shop / truth}", f"--output={output}")
+  return ("--mode=evaluate", "--dataset=folder", *paths, f"--weights={tiny_checkpoint}", "--image_size=64")
+
+
+def test_a_folder_with_a_json_is_evaluated(shop, tiny_checkpoint, tmp_path, cli):
+  flags = _shop_flags(shop, tiny_checkpoint, tmp_path)
+  found = cli(*flags, "--systems=raw,rmac,ona", "--whitening=none")
+  assert found.code == 0, found.err
+  lines = found.out.splitlines()
+  assert [line.split() for line in lines[1:5]] == [
+    ["raw@tiny", "1.000"],
+    ["raw+pca@tiny", "not", "run:", "nothing", "is", "whitened"],
+    ["rmac@tiny", "1.000"],
+    ["ona@tiny", "1.000"],
+  ]
+
+
+def test_what_cannot_be_whitened_says_why(shop, tiny_checkpoint, tmp_path, cli):
+  found = cli(*_shop_flags(shop, tiny_checkpoint, tmp_path), "--systems=raw,rmac,ofa")
+  assert found.code == 0, found.err
+  assert "rmac@tiny     not run: the checkpoint's whitening is one of class vectors" in found.out
+  assert "ofa@tiny      not run: the checkpoint has no whitening" in found.out
+  found = cli(*_shop_flags(shop, tiny_checkpoint, tmp_path), "--systems=raw,ofa", f"--whitening={shop / 'images' / 'a_0.png'}")
+  assert found.code == 2 and "is neither a folder nor a list" in found.err
+
+
+def test_absent_distractors_and_whitening_make_rows_not_run(toys, tmp_path, tiny_checkpoint, cli, monkeypatch):
+  """A set whose name is known, but whose partner and distractors are not there."""
+  from cwf_jax.datasets import catalogue
+
+  known = catalogue.KnownSet("mine", "Mine", "oxford", None, whitened_by="other", distractors="more", with_distractors="Mine+")
+  monkeypatch.setattr(catalogue, "KNOWN", {**catalogue.KNOWN, "mine": known})
+  shutil.copytree(toys.folder / "paper" / "data" / "toy_oxford", tmp_path / "data" / "mine")
+  flags = ("--mode=evaluate", "--dataset=mine", f"--weights={tiny_checkpoint}", "--image_size=64")
+  found = cli(*flags, f"--data_dir={tmp_path / 'data'}", "--systems=raw", f"--output={tmp_path / 'out'}")
+  assert found.code == 0, found.err
+  where = tmp_path / "data"
+  assert f"raw+pca@tiny  not run: other is not in {where}, to whiten by" in found.out
+  assert f"Mine+: not run, more is not in {where}" in found.out
+  assert "| Mine+, measured |" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_with_distractors_a_second_table_column_is_measured(toys, tmp_path, tiny_checkpoint, cli, monkeypatch):
+  from cwf_jax.datasets import catalogue
+
+  known = catalogue.KnownSet("mine", "Mine", "oxford", None, distractors="more", with_distractors="Mine+")
+  more = catalogue.KnownSet("more", "More", "none", None)
+  monkeypatch.setattr(catalogue, "KNOWN", {**catalogue.KNOWN, "mine": known, "more": more})
+  data = toys.folder / "paper" / "data"
+  shutil.copytree(data / "toy_oxford", tmp_path / "data" / "mine")
+  (tmp_path / "data/more/images").mkdir(parents=True)
+  for path in sorted((data / "toy_paris/images").iterdir())[:8]:
+    shutil.copy(path, tmp_path / "data/more/images")
+  flags = ("--mode=evaluate", "--dataset=mine", f"--weights={tiny_checkpoint}", "--image_size=64")
+  found = cli(
+    *flags, f"--data_dir={tmp_path / 'data'}", "--systems=raw,mac,ona", "--whitening=none", f"--output={tmp_path / 'out'}"
+  )  # fmt: skip
+  assert found.code == 0, found.err
+  results = json.loads((tmp_path / "out" / "results.json").read_text())
+  larger = results["with_distractors"]["mine+"]["systems"]
+  assert larger["ona@tiny"]["reason"] == "the distractors' vectors of all classes are not kept"
+  for name in ("raw@tiny", "mac@tiny"):
+    alone = results["systems"][name]["per_query"]
+    assert all(value <= alone[query] for query, value in larger[name]["per_query"].items())
+  assert (tmp_path / "out" / "per_query_mine+.csv").exists()
+
+
+@pytest.mark.parametrize(
+  ("arguments", "said"),
+  [
+    ([], "--dataset is missing"),
+    (["--dataset=toy_oxford"], "--output is missing"),
+    (["--dataset=oxford5k", "--output=OUT"], "--data_dir is missing, the folder that holds oxford5k/"),
+    (["--dataset=atlantis", "--output=OUT", "--data_dir=."], "no data set is named atlantis; there are oxford5k"),
+    (["--dataset=folder", "--output=OUT"], "--dataset=folder needs --images and --groundtruth"),
+    (["--dataset=toy_oxford", "--output=OUT", "--images=."], "--images and --groundtruth are for --dataset=folder"),
+    (["--dataset=toy_oxford", "--output=OUT", "--systems=raw,vlad"], "--systems knows no vlad; there are raw,"),
+    (["--dataset=toy_oxford", "--output=OUT", "--set=ties"], "--set is NAME=VALUE; found 'ties'"),
+    (["--dataset=toy_oxford", "--output=OUT", "--set=ties=no"], "ties is one of shuffled, by_row, reversed; found 'no'"),
+    (["--dataset=toy_oxford", "--output=OUT", "--set=knots=1"], "there is no setting 'knots'"),
+    (["--dataset=oxford5k", "--output=OUT", "--data_dir=/absent"], "absent"),
+    (["--dataset=flickr100k", "--output=OUT", "--data_dir=/absent"], "Flickr100k has no queries of its own"),
+    (["--dataset=toy_oxford", "--output=OUT", "--index=x"], "there is no flag --index"),
+  ],
+)
+def test_wrong_calls_are_refused(arguments, said, tmp_path, refused):
+  output = tmp_path / "out"
+  assert said in refused("--mode=evaluate", *(argument.replace("OUT", str(output)) for argument in arguments))
+  assert not output.exists()
+
+
+@pytest.mark.parametrize(
+  ("change", "said"),
+  [
+    (lambda truth: truth["queries"]["a_0.png"]["relevant"].append("nowhere.png"), "not in the database: nowhere.png"),
+    (lambda truth: truth["database"].append("nowhere.png"), "1 images that its ground truth names are not there: nowhere.png"),
+  ],
+)
+def test_ground_truth_of_absent_images_is_refused(change, said, shop, tiny_checkpoint, tmp_path, refused):
+  truth = json.loads((shop / "truth.json").read_text())
+  change(truth)
+  (tmp_path / "truth.json").write_text(json.dumps(truth))
+  flags = _shop_flags(shop, tiny_checkpoint, tmp_path / "out")
+  assert said in refused(*flags, f"--groundtruth={tmp_path / 'truth.json'}")
+
+
+def test_every_bad_file_is_in_one_report(shop, tiny_checkpoint, tmp_path, refused):
+  shutil.copytree(shop, tmp_path / "shop")
+  for name in ("a_1.png", "c_2.png"):
+    content = (shop / "images" / name).read_bytes()
+    (tmp_path / "shop/images" / name).write_bytes(content[: len(content) // 2])
+  (tmp_path / "shop/images/b_0.png").unlink()
+  line = refused(*_shop_flags(tmp_path / "shop", tiny_checkpoint, tmp_path / "out"))
+  assert all(name in line for name in ("a_1.png", "b_0.png", "c_2.png"))
+  assert line.endswith(f"(all of it: {tmp_path / 'out' / 'problems.txt'})")
+  assert len((tmp_path / "out/problems.txt").read_text().splitlines()) == 3
+
+
+def test_queries_without_a_positive_leave_the_mean(shop, tiny_checkpoint, tmp_path, cli):
+  truth = json.loads((shop / "truth.json").read_text())
+  truth["queries"]["b_0.png"]["relevant"] = []
+  (tmp_path / "truth.json").write_text(json.dumps(truth))
+  flags = _shop_flags(shop, tiny_checkpoint, tmp_path / "out")
+  assert cli(*flags, f"--groundtruth={tmp_path / 'truth.json'}", "--systems=raw", "--whitening=none").code == 0
+  row = json.loads((tmp_path / "out/results.json").read_text())["systems"]["raw@tiny"]
+  assert row["per_query"] == {"a_0.png": 1.0, "b_0.png": None, "c_0.png": 1.0} and row["map"] == 1.0
+
+
+@pytest.mark.parametrize(
+  "content", ["[]", "{", '{"dataset": "folder", "systems": {}, "x": 1}', '{"dataset": "paris6k", "systems": {}}']
+)
+def test_results_of_something_else_are_refused(content, shop, tiny_checkpoint, tmp_path, cli):
+  (tmp_path / "other").mkdir()
+  (tmp_path / "other/results.json").write_text(content)
+  flags = (*_shop_flags(shop, tiny_checkpoint, tmp_path / "out"), "--systems=raw", "--whitening=none")
+  found = cli(*flags, f"--against={tmp_path / 'other'}")
+  expected = 0 if content.startswith('{"dataset": "folder"') else 2
+  assert found.code == expected and ("results.json" in found.err) == (expected == 2), found
+
+
+def test_systems_that_the_table_knows_are_all_there():
+  assert [name for name in ROWS if not name.endswith("+pca")] == list(systems.SYSTEMS)
