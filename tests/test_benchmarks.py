@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 SCRIPTS = sorted((ROOT / "benchmarks").glob("*.py"))
 
 
-SLOW = {"contact_sheet", "indexing_memory", "training"}
+SLOW = {"contact_sheet", "indexing_memory", "protocol_rows", "training"}
 """They take seconds at their tiny sizes, too."""
 
 

@@ -207,7 +207,7 @@ def test_check_box_says_what_is_wrong(box, message):
 @pytest.mark.parametrize(
   ("changes", "message"),
   [
-    ({"size_rule": "square"}, "size_rule is one of shorter_side, fixed_frame; found 'square'"),
+    ({"size_rule": "round"}, "size_rule is one of shorter_side, fixed_frame, longer_side, square; found 'round'"),
     ({"box_rule": "none"}, "box_rule is one of"),
     ({"image_size": 31}, "image_size is a number of pixels from 32"),
     ({"image_size": 5000}, "image_size is a number of pixels"),
@@ -343,3 +343,54 @@ def test_fingerprint_takes_what_json_gives_back():
   preprocessing = {"mean": (1.0, 2.0, 3.0)}
   stored = json.loads(json.dumps(preprocessing))
   assert fingerprint("a", stored, "x", Protocol.paper()) == fingerprint("a", preprocessing, "x", Protocol.paper())
+
+
+NATIVE, SQUARE = Protocol("native", "longer_side", 1024), Protocol("square", "square", 586)
+
+
+@pytest.mark.parametrize(
+  ("original", "expected"),
+  [
+    ((768, 1024), (768, 1024)),  # as it is
+    ((300, 400), (300, 400)),  # not enlarged
+    ((1536, 2048), (768, 1024)),
+    ((100, 4000), (32, 1024)),  # 25.6: never under 32 pixels
+    ((20, 60), (32, 60)),
+  ],
+)
+def test_sizes_by_the_longer_side(original, expected):
+  assert NATIVE.resized(*original) == expected
+
+
+def test_sizes_of_multiples_by_the_longer_side():
+  multiple = NATIVE.for_network(32)
+  assert multiple.resized(300, 400) == (288, 384)  # 9.4 and 12.5 times 32, which rounds to the even one
+  assert all(side % 32 == 0 for canvas in multiple.canvases for side in canvas)
+
+
+def test_squares_are_stretched():
+  assert SQUARE.resized(768, 1024) == SQUARE.resized(10, 5000) == (586, 586)
+  assert SQUARE.canvases == SQUARE.crop_canvases == ((592, 592),)  # whole cells
+  assert SQUARE.for_network(32).resized(768, 1024) == (576, 576)  # 18.3
+
+
+def test_canvases_by_the_longer_side_by_hand():
+  assert NATIVE.canvases == (
+    *((256, 512), (512, 256), (384, 512), (512, 384), (512, 512)),
+    *((512, 1024), (1024, 512), (768, 1024), (1024, 768), (1024, 1024)),
+  )
+  assert NATIVE.crop_canvases == ((512, 512), (1024, 1024))
+
+
+@pytest.mark.parametrize("protocol", [NATIVE, SQUARE, NATIVE.for_network(32)])
+@hypothesis.settings(max_examples=100)
+@hypothesis.given(height=SIDES, width=SIDES)
+def test_canvases_hold_every_size_of_other_systems(protocol, height, width):
+  resized = protocol.resized(height, width)
+  for canvas in (protocol.canvas(*resized), protocol.crop_canvas(*resized)):
+    assert all(2 * CELL <= side <= room for side, room in zip(resized, canvas, strict=True))
+
+
+def test_a_crop_shrinks_as_its_image_does():
+  assert NATIVE.shrunk(500, 1000, whole=(1536, 2048)) == (250, 500)
+  assert NATIVE.shrunk(500, 1000) == (500, 1000) and NATIVE.shrunk(500, 2048) == (250, 1024)

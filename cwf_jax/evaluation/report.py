@@ -18,7 +18,7 @@ from cwf_jax.errors import InputError, printable, reason_of
 from cwf_jax.evaluation.average_precision import mean_average_precision
 from cwf_jax.evaluation.bootstrap import Interval, paired_bootstrap
 from cwf_jax.evaluation.cells import Row, to_json
-from cwf_jax.evaluation.published import TABLES, Line
+from cwf_jax.evaluation.published import TABLES, Line, Table
 from cwf_jax.evaluation.settings import Settings, list_settings
 from cwf_jax.evaluation.systems import SYSTEMS
 
@@ -150,7 +150,8 @@ def format_report(report: Report) -> str:
   """The page."""
   first = report.measured[0]
   parts = [f"# {first.title}: measured beside published", _format_head(report)]
-  parts += [f"## {table.title}\n\n{_format_table(table.lines, report)}" for table in TABLES]
+  tables = [*TABLES, *_tables_of_others(report.measured)]
+  parts += [f"## {table.title}\n\n{_format_table(table.lines, report)}" for table in tables]
   parts += [f"## How: {one.title}\n\n{_format_rows(one)}" for one in report.measured if one.rows]
   for one, differences in report.differences.items():
     parts.append(f"## Differences: {one}\n\n{_format_differences(differences, first.metrics[0])}")
@@ -212,6 +213,14 @@ def _mean(row: Row, metric: str) -> float | None:
 
 def _format_head(report: Report) -> str:
   return "\n".join(["| | |", "|---|---|", *(f"| {name} | {_cell(value)} |" for name, value in report.head.items())])
+
+
+def _tables_of_others(measured: Sequence[Measured]) -> list[Table]:
+  """A table of the rows that nobody published: systems of one's own."""
+  known = {line.system for table in TABLES for line in table.lines}
+  rows = {row.name.partition("@")[0]: row for one in measured for row in one.rows}
+  lines = [Line(name, SYSTEMS[row.system].title, {}) for name, row in rows.items() if name not in known]
+  return [Table("Other systems", tuple(lines))] if lines else []
 
 
 def _format_table(lines: Sequence[Line], report: Report) -> str:

@@ -33,6 +33,13 @@ class TestFit:
     assert_close("fit_whitening, mean", fit.whitening.mean, mean, TOLERANCE)
     assert_close("fit_whitening, projection", fit.whitening.projection, projection, TOLERANCE)
 
+  def test_places_without_a_region_are_not_counted(self):
+    vectors = _unit((20, 3, 8))
+    vectors[:, 2] = 0
+    vectors[3, 0, 0] = np.nan
+    fit = fit_whitening(_parts(vectors, [3]), 5, zeros_are_odd=False)
+    assert (fit.vectors, fit.left_out) == (39, 1)
+
   def test_what_is_not_finite_is_left_out_and_counted(self):
     vectors = _unit((20, 1, 8))
     expected = fit_whitening([(np.arange(18), vectors[2:])], 5).whitening

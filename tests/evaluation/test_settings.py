@@ -138,6 +138,12 @@ def test_what_acts_on_what():
   assert set(settings.acting_on("ranking")) == {"query_row", "ties", "seed"}
 
 
+def test_some_settings_alone_are_the_same_in_more_presets():
+  paper, reference = (Settings.preset(name, {"crow_epsilon": 0.5}) for name in ("paper", "reference"))
+  assert paper.only(["crow_epsilon"]) == reference.only(["crow_epsilon"]) and paper.only(["ties"]) != reference.only(["ties"])
+  assert reference.only(["ties"]).ties == "reversed" and reference.only(["ties"]).size_rule == "shorter_side"
+
+
 def test_the_protocol_is_that_of_the_preset():
   assert Settings.preset("paper").protocol(720) == Protocol.paper()
   assert Settings.preset("reference").protocol(320) == Protocol.reference(320)

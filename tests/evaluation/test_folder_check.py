@@ -1,0 +1,93 @@
+"""Every image is decoded once, and each that cannot be is told."""
+
+import io
+import os
+import tarfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cwf_jax.evaluation import folder_check
+from cwf_jax.evaluation.folder_check import find_unreadable
+from cwf_jax.evaluation.image_source import open_images
+from cwf_jax.evaluation.images import ImageSet
+
+
+def _png(seed=0, side=20):
+  content = io.BytesIO()
+  Image.fromarray(np.random.default_rng(seed).integers(0, 256, (side, side, 3), np.uint8)).save(content, "PNG")
+  return content.getvalue()
+
+
+FILES = {
+  "a.png": _png(),
+  "b/truncated.png": _png()[:-30],
+  "b/good.png": _png(1),
+  "empty.jpg": b"",
+  "small.png": _png(2, side=9),
+  "text.jpg": b"not a picture",
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+  for name, content in FILES.items():
+    (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "images" / name).write_bytes(content)
+  return tmp_path / "images"
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+  """How often images are decoded."""
+  found, decode = [], folder_check.decode_image
+  monkeypatch.setattr(folder_check, "decode_image", lambda source: found.append(1) or decode(source))
+  return found
+
+
+def _set(path, ids=None):
+  source = open_images(path)
+  return ImageSet("made", source, source.ids if ids is None else ids)
+
+
+def _names(found):
+  assert all(": " in told for told in found)
+  return [told.partition(": ")[0] for told in found]
+
+
+def test_every_unreadable_image_is_told_in_order(folder):
+  told = []
+  found = find_unreadable(_set(folder), progress=lambda done, total: told.append((done, total)))
+  assert _names(found) == ["b/truncated.png", "empty.jpg", "small.png", "text.jpg"]
+  assert found[1:] == ("empty.jpg: empty file", "small.png: 9x9 pixels, the least is 16x16", "text.jpg: not an image")
+  assert told == [(done, 6) for done in range(1, 7)]
+
+
+def test_images_of_a_tar(folder, tmp_path):
+  with tarfile.open(tmp_path / "all.tar", "w") as tar:
+    tar.add(folder, "")
+  assert _names(find_unreadable(_set(tmp_path / "all.tar"))) == ["b/truncated.png", "empty.jpg", "small.png", "text.jpg"]
+
+
+def test_a_file_that_is_gone_meanwhile(folder):
+  images = _set(folder, ("a.png", "b/good.png"))
+  (folder / "a.png").unlink()
+  (told,) = find_unreadable(images)
+  assert told.startswith("a.png: ")
+
+
+def test_good_images_are_not_decoded_twice(folder, tmp_path, decoded):
+  good = ("a.png", "b/good.png")
+  assert find_unreadable(_set(folder, good), tmp_path / "checked" / "deep") == () and len(decoded) == 2
+  assert find_unreadable(_set(folder, good), tmp_path / "checked" / "deep") == () and len(decoded) == 2
+  assert find_unreadable(_set(folder, good[:1]), tmp_path / "checked" / "deep") == () and len(decoded) == 3  # other images
+  os.utime(folder / "a.png", ns=(5, 5))
+  assert find_unreadable(_set(folder, good), tmp_path / "checked" / "deep") == () and len(decoded) == 5
+
+
+def test_bad_images_are_told_each_time(folder, tmp_path, decoded):
+  for times in (1, 2):
+    found = find_unreadable(_set(folder), tmp_path / "checked")
+    assert len(found) == 4 and len(decoded) in (5 * times, 6 * times)  # a file may be refused before it is decoded
+  assert not (tmp_path / "checked").exists()
