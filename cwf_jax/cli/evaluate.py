@@ -91,7 +91,7 @@ def run(values: flags.FlagValues, console) -> int:
   benchmark = open_set(values, data_dir, output, console)
   queries = tuple(query.name for query in benchmark.queries)
   against = values["against"].value and read_results(values["against"].value, benchmark.name, queries)
-  whitened_by, no_whitening = choose_whitening(values, data_dir, output, console)
+  whitened_by, no_whitening = choose_whitening(values, benchmark, data_dir, output, console)
   distractors, no_distractors, more_title = choose_distractors(values, data_dir)
   output.mkdir(parents=True, exist_ok=True)
   if encoder.settings.is_random:
@@ -116,6 +116,8 @@ def run(values: flags.FlagValues, console) -> int:
       progress=console.progress,
     )
     rows = tuple(experiment.make_rows(names))
+    for problem in experiment.unreadable:
+      console.say(f"left out: {problem}")
     seconds |= {part if others is None else f"{part}, {title}": spent for part, spent in experiment.seconds.items()}
     measured.append(Measured(name, title, rows, queries))
   started_comparing = time.monotonic()
@@ -207,7 +209,7 @@ def _describe_run(values, encoder, weights, benchmark, whitened_by, no_whitening
   return {
     "command": f"`{shlex.join([*program().split(), *sys.argv[1:]])}`",
     "data set": f"{benchmark.name}: {len(benchmark.database)} images, {len(benchmark.queries)} queries"
-    f" ({benchmark.listing.root})",
+    f" ({benchmark.listing.root}){_tell_part(benchmark)}",
     "weights": f"{weights.name} ({weights.network_name}), sha256 {weights.sha256}{random}",
     "sizes": f"shorter side {size} where the paper has 720; other systems' sizes in proportion",
     "whitening": origin,
@@ -216,6 +218,16 @@ def _describe_run(values, encoder, weights, benchmark, whitened_by, no_whitening
     f"Python {platform.python_version()}",
     "device": f"{device.platform}, {device.device_kind}, {encoder.settings.dtype}",
   }
+
+
+def _tell_part(benchmark) -> str:
+  """Says so where only a part of a known set is there, as UKBench allows."""
+  from cwf_jax.datasets.catalogue import KNOWN
+
+  known = KNOWN.get(benchmark.name)
+  if known is None or known.queries in (None, len(benchmark.queries)) or known.images is None:
+    return ""
+  return f": a part of {known.title}, which has {known.queries:,} queries; published values are of all of them"
 
 
 def _write(report, output: Path) -> None:

@@ -73,9 +73,9 @@ def _refuse(problems: list[str], where: str, output: Path) -> None:
   raise CallError(f"{printable(where)} cannot be evaluated: {shown} (all of it: {output / _PROBLEMS})")
 
 
-def choose_whitening(values: flags.FlagValues, data_dir: Path | None, output: Path, console):
+def choose_whitening(values: flags.FlagValues, benchmark, data_dir: Path | None, output: Path, console):
   """What to whiten by: images, "bundled" or None; and why there is nothing, if there should be."""
-  from cwf_jax.datasets.catalogue import KNOWN, find_known
+  from cwf_jax.datasets.catalogue import KNOWN, compare_names, find_known
   from cwf_jax.evaluation.experiment import BUNDLED
   from cwf_jax.evaluation.image_source import open_images
   from cwf_jax.evaluation.images import ImageSet
@@ -95,14 +95,17 @@ def choose_whitening(values: flags.FlagValues, data_dir: Path | None, output: Pa
     name = partner
   is_known = data_dir is not None and name in KNOWN
   source = open_images(data_dir / name / "images" if is_known else name)
-  images = ImageSet(name if is_known else f"{Path(name).stem}", source, source.ids)
-  _refuse(_unreadable(images, output, console), images.root, output)
+  if not is_known and Path(source.root).resolve() == Path(benchmark.listing.root).resolve():
+    raise CallError(f"the images of --whitening={name} are the evaluated set itself; say --whitening={dataset} if you mean it")
+  images = ImageSet(name if is_known else Path(name).stem, source, source.ids)
+  problems = compare_names(KNOWN[name], source.ids, ()) if is_known else []
+  _refuse([*problems, *_unreadable(images, output, console)], images.root, output)
   return images, ""
 
 
 def choose_distractors(values: flags.FlagValues, data_dir: Path | None):
   """The distractors, why there are none, and the title of the set with them; nothing where none go with it."""
-  from cwf_jax.datasets.catalogue import find_known
+  from cwf_jax.datasets.catalogue import KNOWN, compare_names, find_known
   from cwf_jax.evaluation.images import ImageSet
   from cwf_jax.images.listing import list_images
 
@@ -114,4 +117,7 @@ def choose_distractors(values: flags.FlagValues, data_dir: Path | None):
   if not folder.is_dir():
     return None, f"{known.distractors} is not in {data_dir}", known.with_distractors
   listing = list_images(folder)
+  problems = compare_names(KNOWN[known.distractors], listing.ids, ())
+  if problems:
+    return None, "; ".join(problems), known.with_distractors
   return ImageSet(known.distractors, listing, listing.ids), "", known.with_distractors

@@ -28,6 +28,7 @@ class Row(NamedTuple):
     left_out: of the whitening: vectors that are zero or not finite.
     zero, not_finite: descriptors of the database that are; online, of a query and an image each.
     odd_queries: queries whose descriptor is zero or not finite.
+    unreadable: distractors that cannot be read, and are left out.
     values: of each metric a value for each query, in the benchmark's order; NaN where it has no positive.
     seconds: from kept vectors to values.
     classes: of a fixed list, by name.
@@ -47,6 +48,7 @@ class Row(NamedTuple):
   zero: int = 0
   not_finite: int = 0
   odd_queries: int = 0
+  unreadable: int = 0
   values: Mapping[str, list[float]] = MappingProxyType({})
   seconds: float = 0.0
   classes: tuple[str, ...] = ()

@@ -116,14 +116,25 @@ def see_images(
   settings: Settings,
   batch_size: int | None = None,
   progress: Callable[[int], Any] | None = None,
+  unreadable: list[SkippedImage] | None = None,
 ) -> Iterator[tuple[tuple[str, ...], dict[str, np.ndarray]]]:
   """Passes of images, those of a canvas together, so not in the order of `ids`; see `see`.
+
+  Args:
+    encoder: its protocol is that of the images' sizes.
+    images: of which `ids` are some.
+    ids: of the images.
+    columns: what is wanted.
+    settings: of the evaluation.
+    batch_size: images on the device at a time; None means what indexing takes.
+    progress: called with the number of images of each batch that is done.
+    unreadable: takes the images that cannot be read; None: there should be none.
 
   Raises:
     InputError: after the last batch, if images could not be read: they are counted and the first is named.
   """
   batch_size = batch_size or default_batch_size(encoder)
-  skipped: list[SkippedImage] = []
+  skipped: list[SkippedImage] = [] if unreadable is None else unreadable
   loaded = images.load(ids, encoder.settings.protocol, processors(), 2 * batch_size)
   encoder, own = jax.device_put(encoder), _relevant(columns, settings)
   for batch in fill_batches(loaded, batch_size, skipped):
@@ -132,7 +143,7 @@ def see_images(
     yield tuple(file.id for file in batch.files), {name: rows[:count] for name, rows in found.items()}
     if progress is not None:
       progress(count)
-  if skipped:
+  if skipped and unreadable is None:
     first = skipped[0]
     raise InputError(f"{len(skipped)} images of {images.root} cannot be read, the first is {first.id}: {first.reason}")
 

@@ -114,7 +114,7 @@ def test_each_query_has_its_line(toys):
 
 def test_a_second_run_computes_nothing(toys, monkeypatch):
   monkeypatch.setattr(passes, "see", _stop)
-  monkeypatch.setattr("cwf_jax.evaluation.experiment.describe", _stop)
+  monkeypatch.setattr("cwf_jax.evaluation.scoring.describe", _stop)
   before = toys.results()
   again = toys.run(*toys.flags, f"--output={toys.folder / 'paper'}")
   assert again.out == toys.outcomes["paper"].out and again.code == 0, again.err
@@ -254,18 +254,55 @@ def test_with_distractors_a_second_table_column_is_measured(toys, tmp_path, tiny
   (tmp_path / "data/more/images").mkdir(parents=True)
   for path in sorted((data / "toy_paris/images").iterdir())[:8]:
     shutil.copy(path, tmp_path / "data/more/images")
+  (tmp_path / "data/more/images/damaged.jpg").write_bytes(path.read_bytes()[:500])
   flags = ("--mode=evaluate", "--dataset=mine", f"--weights={tiny_checkpoint}", "--image_size=64")
   found = cli(
-    *flags, f"--data_dir={tmp_path / 'data'}", "--systems=raw,mac,ona", "--whitening=none", f"--output={tmp_path / 'out'}"
+    *flags, f"--data_dir={tmp_path / 'data'}", "--systems=raw,mac,ona,fixed", "--whitening=none", f"--output={tmp_path / 'out'}"
   )  # fmt: skip
   assert found.code == 0, found.err
   results = json.loads((tmp_path / "out" / "results.json").read_text())
   larger = results["with_distractors"]["mine+"]["systems"]
   assert larger["ona@tiny"]["reason"] == "the distractors' vectors of all classes are not kept"
-  for name in ("raw@tiny", "mac@tiny"):
+  assert found.err.splitlines()[-1].startswith("left out: damaged.jpg: ")
+  for name in ("raw@tiny", "mac@tiny", "fixed@tiny"):
+    assert larger[name]["unreadable"] == 1
     alone = results["systems"][name]["per_query"]
     assert all(value <= alone[query] for query, value in larger[name]["per_query"].items())
   assert (tmp_path / "out" / "per_query_mine+.csv").exists()
+
+
+def test_the_evaluated_set_whitens_itself_only_by_name(toys, cli, monkeypatch):
+  monkeypatch.setattr(passes, "see", _stop)
+  images = toys.folder / "paper" / "data" / "toy_oxford" / "images"
+  flags = (*toys.flags, toys.data, "--systems=raw", f"--output={toys.folder / 'paper'}")
+  found = cli(*flags, f"--whitening={images}")
+  assert found.code == 2 and "are the evaluated set itself; say --whitening=toy_oxford if you mean it" in found.err
+  assert cli(*flags, "--whitening=toy_oxford").code == 0
+  assert "of toy_oxford (" in toys.report() and ": the evaluated set itself, as asked for |" in toys.report()
+  assert toys.run(*toys.flags, f"--output={toys.folder / 'paper'}").code == 0
+
+
+def test_a_known_set_to_whiten_by_is_checked(toys, tmp_path, tiny_checkpoint, cli, monkeypatch):
+  from cwf_jax.datasets import catalogue
+
+  partner = catalogue.KnownSet("partner", "Partner", "oxford", 4, bad_images=frozenset(("broken_1",)))
+  others = {"whitened_by": "partner", "distractors": "more", "with_distractors": "Mine+"}
+  known = catalogue.KnownSet("mine", "Mine", "oxford", None, **others)
+  more = catalogue.KnownSet("more", "More", "none", 5)
+  monkeypatch.setattr(catalogue, "KNOWN", {**catalogue.KNOWN, "mine": known, "partner": partner, "more": more})
+  shutil.copytree(toys.folder / "paper" / "data" / "toy_oxford", tmp_path / "data" / "mine")
+  for name, files in (("partner", ("broken_1", "a", "b")), ("more", ("a",))):
+    (tmp_path / f"data/{name}/images").mkdir(parents=True)
+    for file in files:
+      shutil.copy(next((tmp_path / "data/mine/images").iterdir()), tmp_path / f"data/{name}/images/{file}.jpg")
+  flags = ("--mode=evaluate", "--dataset=mine", f"--data_dir={tmp_path / 'data'}", "--systems=raw", "--image_size=64")
+  flags = (*flags, f"--weights={tiny_checkpoint}")
+  found = cli(*flags, f"--output={tmp_path / 'out'}")
+  assert found.code == 2
+  assert "1 file is a known corrupted one of Partner" in found.err
+  assert "Partner has 4 images; found 2: 2 are missing" in found.err
+  found = cli(*flags, f"--output={tmp_path / 'out'}", "--whitening=none")
+  assert found.code == 0 and "Mine+: not run, More has 5 images; found 1: 4 are missing" in found.out
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from cwf_jax.evaluation.average_precision import average_precisions
 from cwf_jax.evaluation.benchmark import Benchmark, Metric, Query, open_oxford
 from cwf_jax.evaluation.passes import IDS
 from cwf_jax.images.listing import list_images
+from cwf_jax.images.loading import SkippedImage
 
 SIZES = ((64, 64), (90, 68))
 """(width, height) of even and of odd pictures; at 64 pixels the map has 4x4 and, of 85x64 pixels, 5x4 cells."""
@@ -68,7 +69,8 @@ def make_files(tmp_path):
   def make(names, folder="images"):
     for name in names:
       (tmp_path / folder / name).parent.mkdir(parents=True, exist_ok=True)
-      (tmp_path / folder / name).touch()
+      if not (tmp_path / folder / name).exists():  # a file that is touched is another one
+        (tmp_path / folder / name).touch()
     return list_images(tmp_path / folder)
 
   return make
@@ -100,12 +102,14 @@ class MadeUp:
       vector [k] or vectors [r k].
     orders: by image, its classes, the most probable first.
     passes: (image, names of columns) of each image that was passed.
+    sets: the sets of images that were passed.
+    unreadable: images that cannot be read.
     fails_after: images after which the passes stop with an error.
   """
 
   def __init__(self, channels=6, classes=10):
     self.channels, self.classes = channels, classes
-    self.given, self.orders, self.passes, self.fails_after = {}, {}, [], None
+    self.given, self.orders, self.passes, self.sets, self.unreadable, self.fails_after = {}, {}, [], [], set(), None
 
   def vectors(self, image, system):
     """Of the system's, or [c k] of all classes."""
@@ -137,9 +141,13 @@ class MadeUp:
         found[column.name + IDS] = ids[None]
     return found
 
-  def see_images(self, encoder, images, ids, columns, settings, batch_size=None, progress=None):
+  def see_images(self, encoder, images, ids, columns, settings, batch_size=None, progress=None, unreadable=None):
     """As `passes.see_images`."""
+    self.sets.append(images)
     for image_id in ids:
+      if image_id in self.unreadable:
+        unreadable.append(SkippedImage(image_id, "not an image"))
+        continue
       yield (image_id,), self.see(image_id.rpartition(".")[0], columns)
       if progress is not None:
         progress(1)

@@ -142,7 +142,9 @@ class TestQuery:
   def pictures(cls):
     """Two pictures, of unlike classes, at their sizes."""
     noise = np.random.default_rng(8).integers(0, 256, (64, 64, 3), np.uint8)
-    return [Fitted(pixels, (64, 64), (64, 64)) for pixels in (noise, np.full_like(noise, (250, 20, 20)))]
+    spots = Image.fromarray(np.random.default_rng(0).integers(0, 256, (3, 3, 3), np.uint8))
+    smooth = np.asarray(spots.resize((64, 64), Image.Resampling.BICUBIC))
+    return [Fitted(pixels, (64, 64), (64, 64)) for pixels in (noise, smooth)]
 
   def test_its_classes_are_those_of_its_crop(self, tiny_encoder, pictures):
     whole, crop = pictures

@@ -1,0 +1,281 @@
+"""A benchmark's queries scored against its images by one system: passes, whitening, descriptors, inner products.
+
+    scorer = Scorer(benchmark, encoder, settings, "results/vectors", pool)
+    scorer.make_passes([("raw", True), ("ona", True)])
+    scorer.score("ona", True).scores    # [q n]
+"""
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from cwf_jax.encoder import Encoder
+from cwf_jax.evaluation.benchmark import Benchmark
+from cwf_jax.evaluation.descriptors import Fit, describe, fit_whitening, score, score_online
+from cwf_jax.evaluation.images import ImageSet
+from cwf_jax.evaluation.passes import IDS, Column
+from cwf_jax.evaluation.seeing import (
+  Maker,
+  SeenDescriptors,
+  SeenImages,
+  SeenQueries,
+  digest_of,
+  listed_classes,
+  own_classes,
+  pooled_column,
+)
+from cwf_jax.evaluation.settings import Settings
+from cwf_jax.evaluation.systems import SYSTEMS
+from cwf_jax.evaluation.vectors import ALL, Chosen
+from cwf_jax.models.parameters import hash_arrays
+
+Progress = Callable[[str], contextlib.AbstractContextManager[Callable[[int, int], Any]]]
+"""Opens a bar of that unit; what it gives is called with (done, to do)."""
+
+
+class Scored(NamedTuple):
+  """A system's queries against the database.
+
+  Attributes:
+    scores: of each query and image; distractors come after the database.
+    own_scores: of each query's descriptor with itself: 1, or 0 where it is zero.
+    dimensions: of the descriptors.
+    zero, not_finite: descriptors of the database; online, of a query and an image each.
+    odd_queries: those that are zero or not finite.
+    fit: the whitening; None where nothing is whitened.
+    unreadable: distractors that are left out.
+  """
+
+  scores: Float[np.ndarray, "q n"]
+  own_scores: Float[np.ndarray, "q"]
+  dimensions: int
+  zero: int
+  not_finite: int
+  odd_queries: int
+  fit: Fit | None
+  unreadable: int = 0
+
+
+class Scorer:
+  """What forward passes give of a benchmark, and what systems make of it.
+
+  Attributes:
+    seconds: spent on passes, by what they were of.
+    unreadable: distractors that cannot be read, with reasons; they are left out.
+  """
+
+  def __init__(
+    self,
+    benchmark: Benchmark,
+    encoder: Encoder,
+    settings: Settings,
+    folder: str | os.PathLike,
+    pool: ImageSet | None = None,
+    distractors: ImageSet | None = None,
+    classes: tuple[int, ...] | None = None,
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+  ):
+    """Nothing is computed yet.
+
+    Args:
+      benchmark: what is ranked.
+      encoder: whose passes feed all systems.
+      settings: of the evaluation.
+      folder: keeps vectors.
+      pool: images that whitenings are fitted on; None: the encoder's own whitens class vectors.
+      distractors: images that are ranked with the database.
+      classes: of the fixed list; None: the most frequent among the queries' own.
+      batch_size: images on the device at a time; None means what indexing takes.
+      progress: of passes.
+    """
+    self.seconds: dict[str, float] = {}
+    self._benchmark, self._encoder, self._settings, self._classes = benchmark, encoder, settings, classes
+    self._progress = progress or (lambda _: contextlib.nullcontext(lambda done, total: None))
+    boxed = {query.image for query in benchmark.queries if query.box is not None}
+    stretched = boxed & set(benchmark.database) if settings.query_images == "stretched" else set()
+    images = ImageSet(benchmark.name, benchmark.listing, benchmark.images, frozenset(stretched))
+    self._images = SeenImages(images, encoder, settings, folder, batch_size)
+    self._queries = SeenQueries(benchmark, encoder, settings, folder)
+    self._pool = None if pool is None else SeenImages(pool, encoder, settings, folder, batch_size)
+    self._others = None if distractors is None else SeenDescriptors(distractors, encoder, settings, folder, batch_size)
+    self._own = own_classes(encoder, settings)
+    self._fits: dict[str, Fit] = {}
+    place = {image_id: row for row, image_id in enumerate(images.ids)}
+    self._rows = np.asarray([place[image_id] for image_id in benchmark.database])
+
+  @property
+  def images(self) -> ImageSet:
+    """The images that are encoded whole."""
+    return self._images.images
+
+  @property
+  def query_signatures(self) -> dict[str, tuple[int, int]]:
+    """What tells that the images of the queries with a box are what they were."""
+    return self._queries.signatures
+
+  @property
+  def unreadable(self) -> tuple[str, ...]:
+    """Distractors that cannot be read: they are left out."""
+    return () if self._others is None else self._others.unreadable
+
+  # Passes: of the queries first, since online systems need the vectors of their classes; of distractors last, of which
+  # descriptors alone are kept, whitened.
+
+  def make_passes(self, rows: Sequence[tuple[str, bool]]) -> None:
+    """Makes the passes of rows, each a system and whether it is whitened, as far as they are not there yet.
+
+    Raises:
+      OSError: there is no room for what is kept.
+      InputError: an image cannot be read.
+    """
+    if not rows:
+      return
+    names = tuple(dict.fromkeys(name for name, _ in rows))
+    by_class = {SYSTEMS[name].classes for name in names} - {None}
+    own = (self._own,) if by_class else ()
+    of_queries = (*own, listed_classes(self._encoder, self._settings, None)) if "listed" in by_class else own
+    self._pass("queries", self._queries, names, of_queries)
+    listed = (self._listed(),) if by_class & {"query", "listed"} else ()
+    self._pass(f"images of {self.images.name}", self._images, names, (*own, *listed))
+    if self._pool is not None and any(whitened for _, whitened in rows):
+      whitened_names = tuple(dict.fromkeys(name for name, whitened in rows if whitened))
+      self._pass(f"images of {self._pool.images.name}", self._pool, whitened_names, own)
+    if self._others is not None:
+      made = {self._row_column(*row): self._maker(*row) for row in rows if SYSTEMS[row[0]].classes != "query"}
+      self._pass(f"images of {self._others.images.name}", self._others, made, ())
+
+  def _pass(self, unit: str, seen, wanted, classes: tuple[Column, ...]) -> None:
+    total, done, started = seen.count_missing(wanted, classes), 0, time.monotonic()
+    if not total:
+      return
+    with self._progress(unit) as progress:
+
+      def count(more: int) -> None:
+        nonlocal done
+        done += more
+        progress(done, total)
+
+      try:
+        seen.compute(wanted, classes, count)
+      finally:
+        self.seconds[unit] = self.seconds.get(unit, 0.0) + time.monotonic() - started
+
+  # What is read.
+
+  def _listed(self) -> Column:
+    """The classes whose vectors the database holds: those of all queries with a box, or all."""
+    if len(self._queries) < len(self._benchmark.queries):
+      return listed_classes(self._encoder, self._settings, None)
+    return listed_classes(self._encoder, self._settings, [*np.unique(self._query_classes()), *(self._classes or ())])
+
+  def _query_classes(self) -> Int[np.ndarray, "q c"]:
+    """Each query's most probable classes, as many as are summed."""
+    return self._of_queries("ofa", self._own.name + IDS, slice(self._settings.num_classes))
+
+  def _of_queries(self, name: str, column: str, chosen: Chosen = ALL) -> np.ndarray:
+    """A column of every query: of its box, or of its image where it has none."""
+    boxed = iter(self._queries.read(name, column, chosen) if len(self._queries) else ())
+    found = {}
+    if len(self._queries) < len(self._benchmark.queries):
+      wanted = {query.image for query in self._benchmark.queries if query.box is None}
+      images = self.images.ids
+      for places, rows in self._images.read(name, column, chosen):
+        pairs = zip((images[place] for place in places), rows, strict=True)
+        found.update((image, row) for image, row in pairs if image in wanted)
+    return np.stack([found[query.image] if query.box is None else next(boxed) for query in self._benchmark.queries])
+
+  def fixed_classes(self) -> tuple[int, ...]:
+    """The classes given, or those that most queries have among their most probable ones; the first of equals by number."""
+    if self._classes is not None:
+      return self._classes
+    counts = np.bincount(self._query_classes().ravel(), minlength=len(self._encoder.settings.classes))
+    return tuple(np.argsort(-counts, kind="stable")[: self._settings.fixed_classes].tolist())
+
+  # What is made of it.
+
+  def fit(self, name: str) -> Fit:
+    """A system's whitening: fitted on the pool, or the encoder's own."""
+    if self._pool is None:
+      return Fit(self._encoder.whitening, 0, 0)
+    key = name if SYSTEMS[name].classes is None else "ofa"
+    if key not in self._fits:
+      column, chosen = pooled_column(name, self._settings), ALL
+      if key == "ofa":
+        column, chosen = self._own, slice(self._settings.n_pca)
+      parts = self._pool.read(name, column.name, chosen)
+      floor = self._settings.eigenvalue_floor
+      self._fits[key] = fit_whitening(parts, SYSTEMS[name].dimensions, floor, zeros_are_odd=not SYSTEMS[name].regions)
+    return self._fits[key]
+
+  def score(self, name: str, whitened: bool) -> Scored:
+    """Scores every image for every query.
+
+    Args:
+      name: of the system, whose passes are made.
+      whitened: by the pool, or by the encoder's own whitening; it can be (`fit` has a whitening).
+    """
+    fit = self.fit(name) if whitened else None
+    whitening = None if fit is None else fit.whitening
+    column, chosen = self._summed(name, self._listed if SYSTEMS[name].classes == "listed" else None)
+    of_query, of_queries = self._summed(name, lambda: listed_classes(self._encoder, self._settings, None))
+    vectors = self._of_queries(name, of_query.name, of_queries)
+    queries = describe([(np.arange(len(vectors)), vectors)], len(vectors), whitening, self._fills)
+    odd = int(((queries == 0).all(1) | ~np.isfinite(queries).all(1)).sum())
+    own_scores, count = (queries * queries).sum(1), len(self.images.ids)
+    if SYSTEMS[name].classes == "query":
+      listed = self._listed()
+      parts = self._images.read(name, listed.name)
+      found = score_online(queries, self._query_classes(), parts, listed.listed, count, whitening, self._fills)
+      scores = found.scores[:, self._rows]
+      return Scored(scores, own_scores, queries.shape[1], found.zero, found.not_finite, odd, fit)
+    databases = [describe(self._images.read(name, column.name, chosen), count, whitening, self._fills)[self._rows]]
+    unreadable = 0
+    if self._others is not None:
+      databases.append(self._others.read(name, self._row_column(name, whitened)))
+      unreadable = len(self._others.images.ids) - len(databases[1])
+    zero = sum(int((rows == 0).all(1).sum()) for rows in databases)
+    not_finite = sum(int((~np.isfinite(rows)).any(1).sum()) for rows in databases)
+    return Scored(score(queries, databases), own_scores, queries.shape[1], zero, not_finite, odd, fit, unreadable)
+
+  @property
+  def _fills(self) -> bool:
+    """Whether a class without a vector gets that of the class before it."""
+    return self._settings.empty_maps == "divided"
+
+  def _summed(self, name: str, listed: Callable[[], Column] | None) -> tuple[Column, Chosen]:
+    """The column that a descriptor is made of, and which of its vectors are summed; `listed` gives that of a fixed list."""
+    if SYSTEMS[name].classes is None:
+      return pooled_column(name, self._settings), ALL
+    if SYSTEMS[name].classes == "listed":
+      column = listed()
+      return column, [column.listed.index(one) for one in self.fixed_classes()]
+    return self._own, slice(self._settings.num_classes)
+
+  def _maker(self, name: str, whitened: bool) -> Maker:
+    """What makes a row's descriptor of a distractor."""
+    column, chosen = self._summed(name, lambda: listed_classes(self._encoder, self._settings, self.fixed_classes()))
+    whitening = self.fit(name).whitening if whitened else None
+
+    def make(vectors: np.ndarray) -> np.ndarray:
+      some = vectors if chosen == ALL else vectors[:, chosen]
+      return describe([(np.arange(len(some)), some)], len(some), whitening, self._fills)
+
+    return Maker(name, column, make)
+
+  def _row_column(self, name: str, whitened: bool) -> str:
+    """The name of a row's descriptors: another whitening or another list has another."""
+    classes, settings, origin, summed = SYSTEMS[name].classes, self._settings, None, None
+    if classes is not None:
+      summed = self.fixed_classes() if classes == "listed" else settings.num_classes
+    if whitened and self._pool is not None:
+      # Not of its arrays: the same fit has other last digits where sums are taken in another order.
+      origin = [self._pool.images.digest, settings.eigenvalue_floor, None if classes is None else settings.n_pca]
+    elif whitened:
+      origin = hash_arrays(vars(self._encoder.whitening))
+    return f"{name}-{digest_of(origin, summed, SYSTEMS[name].column(name, settings))[:16]}"
