@@ -123,8 +123,8 @@ def run(values: flags.FlagValues, console) -> int:
   started_comparing = time.monotonic()
   differences = {one.title: found for one in measured if (found := compare(one, seed=settings.seed))}
   if against:
-    found = compare_runs(measured[0], against, values["against"].value, seed=settings.seed)
-    differences[f"{measured[0].title}, to another run"] = found
+    found = compare_runs(measured[0], against, seed=settings.seed)
+    differences[f"{measured[0].title}, to the rows of {printable(values['against'].value)}"] = found
   seconds |= {"differences": time.monotonic() - started_comparing, "all": time.monotonic() - started}
   head = _describe_run(values, encoder, weights, benchmark, whitened_by, no_whitening, size)
   report = Report(tuple(measured), head, settings, seconds, differences)

@@ -97,14 +97,13 @@ def compare(measured: Measured, samples: int = 10_000, seed: int = 0) -> list[Di
 
 
 def compare_runs(
-  measured: Measured, other: Mapping[str, Sequence[float]], where: str, samples: int = 10_000, seed: int = 0
+  measured: Measured, other: Mapping[str, Sequence[float]], samples: int = 10_000, seed: int = 0
 ) -> list[Difference]:
   """What each row has more than the same system's row of another run on the same queries: other weights, other settings.
 
   Args:
     measured: this run.
     other: of `read_results`.
-    where: they were read.
     samples, seed: of the bootstrap.
   """
   found, metric = [], next(iter(measured.metrics), "")
@@ -112,7 +111,7 @@ def compare_runs(
     for name, values in other.items():
       if row.was_run and name.partition("@")[0] == row.name.partition("@")[0] and _mean(row, metric) is not None:
         interval = paired_bootstrap(row.values[metric], values, samples, seed)
-        found.append(Difference(row.name, f"{name} of {where}", interval))
+        found.append(Difference(row.name, name, interval))
   return found
 
 

@@ -128,7 +128,7 @@ def test_other_rankings_make_no_pass(toys, monkeypatch):
   again = toys.run(*toys.flags, *settings, f"--output={toys.folder / 'other'}", f"--against={toys.folder / 'paper'}")
   assert again.code == 0, again.err
   assert toys.results("other")["changed_settings"] == {"n_pca": 3, "query_row": "replaced", "ties": "by_row"}
-  assert len(toys.results("other")["differences"]["toy Oxford, to another run"]) == len(ROWS)
+  assert len(toys.results("other")["differences"][f"toy Oxford, to the rows of {toys.folder / 'paper'}"]) == len(ROWS)
   assert "| `ties` | by_row (set) | shuffled | reversed |" in toys.report("other")
 
 

@@ -1,7 +1,6 @@
 """A small benchmark of pictures, one of files that are never read, and passes that are made up in their place."""
 
 import shutil
-import zlib
 
 import numpy as np
 import pytest
@@ -12,9 +11,10 @@ from cwf_jax.datasets.groundtruth import write_groundtruth
 from cwf_jax.evaluation import seeing
 from cwf_jax.evaluation.average_precision import average_precisions
 from cwf_jax.evaluation.benchmark import Benchmark, Metric, Query, open_oxford
-from cwf_jax.evaluation.passes import IDS
+from cwf_jax.evaluation.experiment import Experiment
+from cwf_jax.evaluation.images import ImageSet
 from cwf_jax.images.listing import list_images
-from cwf_jax.images.loading import SkippedImage
+from tests.evaluation.made_up import FOUND, IMAGES, PAPER, QUERIES, MadeUp
 
 SIZES = ((64, 64), (90, 68))
 """(width, height) of even and of odd pictures; at 64 pixels the map has 4x4 and, of 85x64 pixels, 5x4 cells."""
@@ -94,65 +94,6 @@ def make_benchmark(make_files):
   return make
 
 
-class MadeUp:
-  """Stands for forward passes: vectors that are given, or drawn by the names of image and system.
-
-  Attributes:
-    given: by image (without ending; of a query with a box, with "?" after it) and system: "classes" [c k], or a system's
-      vector [k] or vectors [r k].
-    orders: by image, its classes, the most probable first.
-    passes: (image, names of columns) of each image that was passed.
-    sets: the sets of images that were passed.
-    unreadable: images that cannot be read.
-    fails_after: images after which the passes stop with an error.
-  """
-
-  def __init__(self, channels=6, classes=10):
-    self.channels, self.classes = channels, classes
-    self.given, self.orders, self.passes, self.sets, self.unreadable, self.fails_after = {}, {}, [], [], set(), None
-
-  def vectors(self, image, system):
-    """Of the system's, or [c k] of all classes."""
-    if (image, system) in self.given:
-      return np.atleast_2d(np.asarray(self.given[image, system], np.float32))
-    generator = np.random.default_rng(zlib.crc32(f"{image} {system}".encode()))
-    rows = self.classes if system == "classes" else 3 if system == "rmac" else 1
-    drawn = generator.normal(size=(rows, self.channels))
-    return (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float32)
-
-  def order(self, image):
-    """Its classes."""
-    generator = np.random.default_rng(zlib.crc32(f"{image} order".encode()))
-    return np.asarray(self.orders.get(image, generator.permutation(self.classes)))
-
-  def see(self, image, columns):
-    """The columns of one image."""
-    if self.fails_after is not None and len(self.passes) >= self.fails_after:
-      raise RuntimeError("stopped")
-    self.passes.append((image, tuple(column.name for column in columns)))
-    found = {}
-    for column in columns:
-      if column.system is not None:
-        found[column.name] = self.vectors(image, column.system)[None]
-        continue
-      ids = np.asarray(column.listed) if column.listed else self.order(image)[: column.count]
-      found[column.name] = self.vectors(image, "classes")[ids][None]
-      if column.count:
-        found[column.name + IDS] = ids[None]
-    return found
-
-  def see_images(self, encoder, images, ids, columns, settings, batch_size=None, progress=None, unreadable=None):
-    """As `passes.see_images`."""
-    self.sets.append(images)
-    for image_id in ids:
-      if image_id in self.unreadable:
-        unreadable.append(SkippedImage(image_id, "not an image"))
-        continue
-      yield (image_id,), self.see(image_id.rpartition(".")[0], columns)
-      if progress is not None:
-        progress(1)
-
-
 @pytest.fixture
 def made_up(monkeypatch):
   """Passes are made up while a test runs."""
@@ -164,3 +105,26 @@ def made_up(monkeypatch):
     lambda self, encoder, name, columns: found.see(self._queries[name].image.rpartition(".")[0] + "?", columns),
   )
   return found
+
+
+@pytest.fixture
+def asked(make_benchmark):
+  """Sixteen images, two queries with a box and one without, each with its own image among three positives."""
+  return make_benchmark(IMAGES, QUERIES, FOUND, ("c", "", "ij"))
+
+
+@pytest.fixture
+def others(make_files):
+  """Thirty images to whiten by."""
+  listing = make_files([f"{number:02d}.jpg" for number in range(30)], "others")
+  return ImageSet("others", listing, listing.ids)
+
+
+@pytest.fixture
+def open_(asked, others, tiny_encoder, tmp_path):
+  """Opens the same experiment again, or with changes."""
+
+  def make(settings=PAPER, benchmark=asked, encoder=tiny_encoder, folder="results", **changes):
+    return Experiment(benchmark, encoder, settings, tmp_path / folder, **{"whitened_by": others, **changes})
+
+  return make

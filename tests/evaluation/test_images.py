@@ -42,8 +42,11 @@ class TestStretchedContrast:
 
   def test_the_range_is_that_of_all_channels(self):
     pixels = np.asarray([[[10, 20, 30], [10, 20, 40]]], np.uint8)
-    # 0, 85, 170 and 255; the half is rounded up
     np.testing.assert_array_equal(stretch_contrast(pixels), [[[0, 85, 170], [0, 85, 255]]])
+
+  def test_values_are_rounded_and_halves_up(self):
+    pixels = np.asarray([[[10, 11, 12], [13, 14, 14]]], np.uint8)  # 63.75, 127.5 and 191.25
+    np.testing.assert_array_equal(stretch_contrast(pixels), [[[0, 64, 128], [191, 255, 255]]])
 
   def test_what_fills_the_range_is_as_it_was(self):
     pixels = np.arange(256, dtype=np.uint8).reshape(8, 32)[..., None].repeat(3, 2)

@@ -137,6 +137,8 @@ def test_other_settings_need_no_other_program_but_for_what_depends_on_them(tiny_
 
 
 class TestQuery:
+  COLUMNS = (COLUMNS[0], *COLUMNS[2:])  # R-MAC takes long to compile
+
   @pytest.fixture(scope="class")
   @classmethod
   def pictures(cls):
@@ -148,8 +150,8 @@ class TestQuery:
 
   def test_its_classes_are_those_of_its_crop(self, tiny_encoder, pictures):
     whole, crop = pictures
-    found = see_query(tiny_encoder, FittedQuery(whole, (0, 0, 4, 4), crop), COLUMNS, PAPER)
-    plain = see_query(tiny_encoder, FittedQuery(whole, None, None), COLUMNS, PAPER)
+    found = see_query(tiny_encoder, FittedQuery(whole, (0, 0, 4, 4), crop), self.COLUMNS, PAPER)
+    plain = see_query(tiny_encoder, FittedQuery(whole, None, None), self.COLUMNS, PAPER)
     batch = [stack([one], (64, 64), 1) for one in (whole, crop)]
     expected = [most_probable(_activate(tiny_encoder, *arrays), 2)[0].tolist() for arrays in batch]
     assert expected[0] != expected[1]
@@ -160,7 +162,7 @@ class TestQuery:
 
   def test_cells_outside_its_box_do_not_count(self, tiny_encoder, pictures):
     whole, crop = pictures
-    cut = see_query(tiny_encoder, FittedQuery(whole, (1, 2, 3, 3), crop), COLUMNS, PAPER)
+    cut = see_query(tiny_encoder, FittedQuery(whole, (1, 2, 3, 3), crop), self.COLUMNS, PAPER)
     features = np.asarray(_activate(tiny_encoder, *stack([whole], (64, 64), 1)).features, np.float64)[0]
     expected = features[2, 1:3].sum(0)
     np.testing.assert_allclose(cut["raw"][0, 0], expected / np.linalg.norm(expected), atol=1e-5)  # float32, two programs
