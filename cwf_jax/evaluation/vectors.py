@@ -85,7 +85,7 @@ class VectorStore:
     columns = {name: np.concatenate([columns[name] for _, _, columns in waiting]) for name in waiting[0][2]}
     content = BytesIO()
     np.savez(content, allow_pickle=False, **{_IDS: np.asarray(ids), _SIGNATURES: np.asarray(signatures, np.int64)}, **columns)
-    path = self._folder / f"part-{uuid.uuid4().hex}.npz"
+    path = self._folder / f"part-{time.time_ns():020d}-{uuid.uuid4().hex}.npz"  # sorted by name, the newest is the last
     write_whole(path, content.getbuffer())
     self._parts.append(_Part(path, ids, signatures, frozenset(columns)))
     self._written = time.monotonic()
