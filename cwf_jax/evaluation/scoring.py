@@ -225,16 +225,16 @@ class Scorer:
     column, chosen = self._summed(name, self._listed if SYSTEMS[name].classes == "listed" else None)
     of_query, of_queries = self._summed(name, lambda: listed_classes(self._encoder, self._settings, None))
     vectors = self._of_queries(name, of_query.name, of_queries)
-    queries = describe([(np.arange(len(vectors)), vectors)], len(vectors), whitening, self._fills)
+    queries = describe([(np.arange(len(vectors)), vectors)], len(vectors), whitening, self._fills(name))
     odd = int(((queries == 0).all(1) | ~np.isfinite(queries).all(1)).sum())
     own_scores, count = (queries * queries).sum(1), len(self.images.ids)
     if SYSTEMS[name].classes == "query":
       listed = self._listed()
       parts = self._images.read(name, listed.name)
-      found = score_online(queries, self._query_classes(), parts, listed.listed, count, whitening, self._fills)
+      found = score_online(queries, self._query_classes(), parts, listed.listed, count, whitening, self._fills(name))
       scores = found.scores[:, self._rows]
       return Scored(scores, own_scores, queries.shape[1], found.zero, found.not_finite, odd, fit)
-    databases = [describe(self._images.read(name, column.name, chosen), count, whitening, self._fills)[self._rows]]
+    databases = [describe(self._images.read(name, column.name, chosen), count, whitening, self._fills(name))[self._rows]]
     unreadable = 0
     if self._others is not None:
       databases.append(self._others.read(name, self._row_column(name, whitened)))
@@ -243,10 +243,9 @@ class Scorer:
     not_finite = sum(int((~np.isfinite(rows)).any(1).sum()) for rows in databases)
     return Scored(score(queries, databases), own_scores, queries.shape[1], zero, not_finite, odd, fit, unreadable)
 
-  @property
-  def _fills(self) -> bool:
-    """Whether a class without a vector gets that of the class before it."""
-    return self._settings.empty_maps == "divided"
+  def _fills(self, name: str) -> bool:
+    """Whether a class without a vector gets that of the class before it; a place of a grid without a region never does."""
+    return SYSTEMS[name].classes is not None and self._settings.empty_maps == "divided"
 
   def _summed(self, name: str, listed: Callable[[], Column] | None) -> tuple[Column, Chosen]:
     """The column that a descriptor is made of, and which of its vectors are summed; `listed` gives that of a fixed list."""
@@ -264,7 +263,7 @@ class Scorer:
 
     def make(vectors: np.ndarray) -> np.ndarray:
       some = vectors if chosen == ALL else vectors[:, chosen]
-      return describe([(np.arange(len(some)), some)], len(some), whitening, self._fills)
+      return describe([(np.arange(len(some)), some)], len(some), whitening, self._fills(name))
 
     return Maker(name, column, make)
 

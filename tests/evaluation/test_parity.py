@@ -259,7 +259,7 @@ class TestParity:
   def test_the_published_code(self, benchmark, tiny_encoder, pictures, pool, tmp_path):
     """The frame, means in the wrong order, unscaled boxes, stretched contrast, divided maps, replaced rows, reversed ties."""
     settings = Settings.preset("reference", {**SMALL, "eigenvalue_floor": 1e-3})
-    run = Run(_asked(benchmark), tiny_encoder, settings, tmp_path, pool, ("raw", "crow", "ofa", "ona"))
+    run = Run(_asked(benchmark), tiny_encoder, settings, tmp_path, pool, ("raw", "crow", "rmac", "ofa", "ona"))
     maps = Maps(tiny_encoder, reference=True)
     # By hand: 64x91 pixels have 4x5 cells, and a box is divided by 16: (0, 0, 64, 64), (16, 0, 64, 48), (17, 17, 67, 68).
     cells_of = {"all_1": (0, 0, 4, 4), "left_1": (1, 0, 4, 3), "right_1": (1, 1, 4, 4)}
@@ -269,7 +269,7 @@ class TestParity:
       stretch_contrast(pixels) if image in asked else pixels for image, pixels in zip(benchmark.database, database, strict=True)
     ]
     order = np.arange(12)[::-1]
-    for key in ("raw", "raw+pca", "crow", "ofa", "ona"):
+    for key in ("raw", "raw+pca", "crow", "rmac", "ofa", "ona"):
       name = key.partition("+")[0]
       expected, _ = _expect(maps, (database, queries, others), name, key != "raw", cells_of, reference=True)
       expected[range(3), benchmark.own_rows] = 1  # row 15
