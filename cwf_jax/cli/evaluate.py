@@ -33,7 +33,6 @@ A run that is interrupted goes on where it was; with other settings it computes 
 WITHOUT = ("index",)
 
 
-
 def define_flags(values: flags.FlagValues) -> None:
   """The flags of this mode."""
 
@@ -88,7 +87,7 @@ def run(values: flags.FlagValues, console) -> int:
   if values["classes"].value is not None:
     classes = tuple(encoder.settings.classes.resolve_all(values["classes"].value))
   data_dir = find_data(values, output, console)
-  benchmark = open_set(values, data_dir, output, console)
+  benchmark = open_set(values, settings, data_dir, output, console)
   queries = tuple(query.name for query in benchmark.queries)
   against = values["against"].value and read_results(values["against"].value, benchmark.name, queries)
   whitened_by, no_whitening = choose_whitening(values, benchmark, data_dir, output, console)
@@ -124,7 +123,7 @@ def run(values: flags.FlagValues, console) -> int:
   differences = {one.title: found for one in measured if (found := compare(one, seed=settings.seed))}
   if against:
     found = compare_runs(measured[0], against, seed=settings.seed)
-    differences[f"{measured[0].title}, to the rows of {printable(values['against'].value)}"] = found
+    differences |= {} if not found else {f"{measured[0].title}, to the rows of {printable(values['against'].value)}": found}
   seconds |= {"differences": time.monotonic() - started_comparing, "all": time.monotonic() - started}
   head = _describe_run(values, encoder, weights, benchmark, whitened_by, no_whitening, size)
   report = Report(tuple(measured), head, settings, seconds, differences)

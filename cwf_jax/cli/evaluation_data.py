@@ -1,5 +1,6 @@
 """The sets of an evaluation: found, checked file by file before anything is computed, and what goes with them."""
 
+import os
 from pathlib import Path
 
 from absl import flags
@@ -32,7 +33,7 @@ def find_data(values: flags.FlagValues, output: Path, console) -> Path | None:
   return output / "data"
 
 
-def open_set(values: flags.FlagValues, data_dir: Path | None, output: Path, console):
+def open_set(values: flags.FlagValues, settings, data_dir: Path | None, output: Path, console):
   """The benchmark, all of whose images can be read."""
   from cwf_jax.evaluation.benchmark import FolderError, open_benchmark, open_folder
   from cwf_jax.evaluation.images import ImageSet
@@ -49,7 +50,24 @@ def open_set(values: flags.FlagValues, data_dir: Path | None, output: Path, cons
     images = ImageSet(name, error.listing, error.listing.ids)
   problems += _unreadable(images, output, console)
   _refuse(problems, images.root, output)
+  _refuse(_list_wrong_boxes(benchmark, settings), images.root, output)
   return benchmark
+
+
+def _list_wrong_boxes(benchmark, settings) -> list[str]:
+  """Boxes of which nothing that can be searched for lies in their image."""
+  from cwf_jax.evaluation.queries import read_box
+  from cwf_jax.images.decoding import decode_image
+  from cwf_jax.protocol import BoxError
+
+  problems = []
+  for query in benchmark.queries:
+    if query.box is not None:
+      try:
+        read_box(query.box, "corners", decode_image(benchmark.listing.path(query.image)).shape[:2], settings)
+      except BoxError as error:
+        problems.append(f"the query {printable(query.name)} in {printable(query.image)}: {error}")
+  return problems
 
 
 def _used(benchmark) -> tuple[str, ...]:
@@ -95,12 +113,25 @@ def choose_whitening(values: flags.FlagValues, benchmark, data_dir: Path | None,
     name = partner
   is_known = data_dir is not None and name in KNOWN
   source = open_images(data_dir / name / "images" if is_known else name)
-  if not is_known and Path(source.root).resolve() == Path(benchmark.listing.root).resolve():
-    raise CallError(f"the images of --whitening={name} are the evaluated set itself; say --whitening={dataset} if you mean it")
+  mine, other = KNOWN.get(dataset), KNOWN.get(name) if is_known else None
+  same_names = mine is not None and other is not None and None is not mine.names_sha256 == other.names_sha256
+  if not (asked == dataset and is_known) and (same_names or _overlap(source, benchmark)):
+    hint = f"; say --whitening={dataset} if you mean it" if dataset != FOLDER else ""
+    raise CallError(f"the images of --whitening={name} are those of the evaluated set itself{hint}")
   images = ImageSet(name if is_known else Path(name).stem, source, source.ids)
   problems = compare_names(KNOWN[name], source.ids, ()) if is_known else []
   _refuse([*problems, *_unreadable(images, output, console)], images.root, output)
   return images, ""
+
+
+def _overlap(source, benchmark) -> bool:
+  """Whether images of a folder or list are files of the benchmark's database."""
+  from cwf_jax.images.listing import Listing
+
+  if not isinstance(source, Listing):
+    return False
+  own = {os.path.realpath(benchmark.listing.path(name)) for name in benchmark.database}
+  return any(os.path.realpath(source.path(name)) in own for name in source.ids)
 
 
 def choose_distractors(values: flags.FlagValues, data_dir: Path | None):

@@ -215,7 +215,7 @@ def open_ukbench(folder: str | os.PathLike, known: KnownSet | None = None) -> Be
   """
   listing = list_images(Path(folder) / "images")
   # Not compared with the known set: whole objects of it will do.
-  objects = ukbench_groups(listing.ids)
+  objects = ukbench_groups([os.path.basename(image_id) for image_id in listing.ids])
   check_views(objects)
   order = np.argsort(objects, kind="stable").reshape(-1, 4)
   positive = order[np.searchsorted(objects[order[:, 0]], objects)]

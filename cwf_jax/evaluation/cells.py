@@ -27,6 +27,7 @@ class Row(NamedTuple):
     vectors: that the whitening was fitted on.
     left_out: of the whitening: vectors that are zero or not finite.
     zero, not_finite: descriptors of the database that are; online, of a query and an image each.
+    odd: the first of those images.
     odd_queries: queries whose descriptor is zero or not finite.
     unreadable: distractors that cannot be read, and are left out.
     values: of each metric a value for each query, in the benchmark's order; NaN where it has no positive.
@@ -47,6 +48,7 @@ class Row(NamedTuple):
   left_out: int = 0
   zero: int = 0
   not_finite: int = 0
+  odd: tuple[str, ...] = ()
   odd_queries: int = 0
   unreadable: int = 0
   values: Mapping[str, list[float]] = MappingProxyType({})
@@ -72,7 +74,7 @@ class CellStore:
     try:
       values = json.loads((self._folder / f"{key}.json").read_bytes())
       row = Row(**values)
-      return row._replace(values=_from_json(row.values), classes=tuple(row.classes))
+      return row._replace(values=_from_json(row.values), classes=tuple(row.classes), odd=tuple(row.odd))
     except (OSError, ValueError, TypeError, AttributeError):
       return None
 

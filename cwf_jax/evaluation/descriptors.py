@@ -6,7 +6,11 @@
 """
 
 import functools
+import io
+import zipfile
+import zlib
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -19,6 +23,7 @@ from cwf_jax.ops import ranking
 from cwf_jax.ops.aggregation import aggregate
 from cwf_jax.ops.normalize import l2_normalize
 from cwf_jax.ops.whitening import EIGENVALUE_FLOOR, Moments, TooFewVectorsError, Whitening, apply_whitening
+from cwf_jax.writing import write_whole
 
 Parts = Iterable[tuple[Int[np.ndarray, "m"], Float[np.ndarray, "m r k"]]]
 """Places in the order of the images, and the vectors of the images at them."""
@@ -65,6 +70,30 @@ def fit_whitening(parts: Parts, dimensions: int, floor: float = EIGENVALUE_FLOOR
   except TooFewVectorsError:
     whitening = None
   return Fit(whitening, moments.count, left_out)
+
+
+def read_fit(file: Path) -> Fit | None:
+  """A fit that was kept; None where there is none, or a damaged one."""
+  try:
+    with np.load(file, allow_pickle=False) as arrays:
+      mean, projection, counts = (arrays[name] for name in ("mean", "projection", "counts"))
+  except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+    return None
+  whitening = Whitening(jnp.asarray(mean), jnp.asarray(projection)) if projection.size else None
+  return Fit(whitening, int(counts[0]), int(counts[1]))
+
+
+def write_fit(file: Path, fit: Fit) -> None:
+  """Keeps a fit, in one step.
+
+  Raises:
+    OSError: there is no room for it.
+  """
+  content, whitening = io.BytesIO(), fit.whitening
+  empty = np.zeros((0, 0), np.float32)
+  mean, projection = (empty, empty) if whitening is None else (np.asarray(whitening.mean), np.asarray(whitening.projection))
+  np.savez(content, allow_pickle=False, mean=mean, projection=projection, counts=np.asarray([fit.vectors, fit.left_out]))
+  write_whole(file, content.getbuffer())
 
 
 def describe(parts: Parts, count: int, whitening: Whitening | None, fill: bool = False) -> Float[np.ndarray, "n d"]:

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
-from cwf_jax.encoder import Encoder
+from cwf_jax.encoder import CHANGED, Encoder
+from cwf_jax.errors import InputError
 from cwf_jax.evaluation.benchmark import Benchmark
 from cwf_jax.evaluation.cells import CellStore, Row
 from cwf_jax.evaluation.images import ImageSet
@@ -75,6 +76,8 @@ class Experiment:
       batch_size: images on the device at a time; None means what indexing takes.
       progress: of passes and rows.
     """
+    if encoder.settings.weights_sha256 == CHANGED:
+      raise InputError("the encoder's network was replaced: save it as a checkpoint and load that, so that it has a name")
     self.benchmark, self._encoder, self._settings, self._classes = benchmark, encoder, settings, classes
     self._whitened_by, self._no_whitening, self._distractors = whitened_by, no_whitening, distractors
     self._progress = progress or (lambda _: contextlib.nullcontext(lambda done, total: None))
@@ -107,7 +110,8 @@ class Experiment:
     self._scorer.make_passes([(name, whitened and self._whitened_by is not None) for name, whitened in able])
     with self._progress("rows") as progress:
       for done, (name, whitened) in enumerate(wanted, 1):
-        yield kept[name, whitened] or self._make_row(name, whitened)
+        found = kept[name, whitened]
+        yield self._make_row(name, whitened) if found is None else self._relabel(found, name, whitened)
         progress(done, len(wanted))
 
   def _make_row(self, name: str, whitened: bool) -> Row:
@@ -121,8 +125,19 @@ class Experiment:
       return self._describe_row(name, whitened)._replace(reason=str(error))
     row = row._replace(seconds=time.monotonic() - started)
     self._seconds += row.seconds
-    self._cells.keep(self._key(name, whitened), row)
+    if not row.unreadable:  # what could not be read may be there the next time
+      self._cells.keep(self._key(name, whitened), row)
     return row
+
+  def _relabel(self, row: Row, name: str, whitened: bool) -> Row:
+    """A kept row under the names that weights and pool have in this run: it depends on their content alone."""
+    origin = self._origin if row.whitened_by else ""
+    return row._replace(name=self._describe_row(name, whitened).name, whitened_by=origin)
+
+  @property
+  def _origin(self) -> str:
+    """Where whitenings come from, by name."""
+    return self._whitened_by.name if isinstance(self._whitened_by, ImageSet) else self._whitened_by or ""
 
   def _why_not(self, name: str, whitened: bool) -> str:
     """The reason for which a row cannot be run; empty where it can."""
@@ -155,7 +170,7 @@ class Experiment:
     elif whitening == BUNDLED and self._encoder.whitening is not None:
       whitening = hash_arrays(vars(self._encoder.whitening))
     return digest_of(
-      *(name, whitened, vector_key(self._encoder, protocol, self._settings.to_json())),
+      *(name, whitened, SYSTEMS[name].digest, vector_key(self._encoder, protocol, self._settings.to_json())),
       *(self.benchmark.digest, self._scorer.images.digest, self._scorer.query_signatures),
       whitening,
       self._distractors and self._distractors.digest,
@@ -168,8 +183,7 @@ class Experiment:
       fit = self._scorer.fit(name)
       if fit.whitening is None:
         raise NotRunError(f"{fit.vectors} vectors are too few, or all alike, to whiten by")
-      origin = self._whitened_by.name if isinstance(self._whitened_by, ImageSet) else self._whitened_by
-      row = row._replace(whitened_by=origin, vectors=fit.vectors, left_out=fit.left_out)
+      row = row._replace(whitened_by=self._origin, vectors=fit.vectors, left_out=fit.left_out)
     found = self._scorer.score(name, whitened)
     scores = found.scores
     if self._settings.query_row == "replaced":
@@ -182,6 +196,7 @@ class Experiment:
       zero=found.zero,
       not_finite=found.not_finite,
       odd_queries=found.odd_queries,
+      odd=found.odd,
       unreadable=found.unreadable,
       values={metric: row_values.tolist() for metric, row_values in values.items()},
       classes=tuple(self._encoder.settings.classes.names[one] for one in listed),

@@ -38,7 +38,10 @@ class Table(NamedTuple):
 def _line(system: str, title: str, numbers: str, dimensions: str = "512", later: bool = False) -> Line:
   """Numbers of Oxford5k, Paris6k, Oxford105k and Paris106k, `-` for none."""
   names = (OXFORD, PARIS, OXFORD_MORE, PARIS_MORE)
-  pairs = zip(names, numbers.split("|"), strict=False)
+  given = numbers.split("|")
+  if len(given) not in (1, 2, 4):
+    raise ValueError(f"{system}: numbers of one, two or four sets; found {numbers}")
+  pairs = zip(names, given, strict=False)
   return Line(system, title, {name: one.strip() for name, one in pairs if one.strip() != "-"}, dimensions, later)
 
 
@@ -91,7 +94,10 @@ TABLES = (
       _line("gem", "GeM", "-"),
       _line("fixed", "class-weighted, a fixed list (the paper's figure 5)", "0.739"),
       _line("vlad", "VLAD", "0.593 | 0.590", "128", True),
-      Line("codes", "neural codes (fc6)", {OXFORD: "0.435", "holidays": "0.749", "ukbench": "3.43"}, "4096", True),
+      _line("vlad-whole", "VLAD, uncompressed", "0.649 | 0.694", "", True),
+      Line("codes-fc6", "neural codes, fc6", {OXFORD: "0.435", "holidays": "0.749", "ukbench": "3.43"}, "4096", True),
+      Line("codes-pool5", "neural codes, pool5", {OXFORD: "0.389", "holidays": "0.690", "ukbench": "3.09"}, "", True),
+      Line("codes-fc7", "neural codes, fc7", {OXFORD: "0.430", "holidays": "0.736", "ukbench": "3.39"}, "4096", True),
     ),
   ),
 )

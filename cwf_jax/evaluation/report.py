@@ -26,6 +26,10 @@ FORMATS = {"N-S": "z.2f"}
 """How the values of a metric are written, where it is not with three decimals; z: no minus before a zero."""
 
 
+SAMPLES = 10_000
+"""Of the bootstrap."""
+
+
 class Measured(NamedTuple):
   """One data set, or one with distractors.
 
@@ -79,7 +83,7 @@ class Report(NamedTuple):
   differences: Mapping[str, Sequence[Difference]]
 
 
-def compare(measured: Measured, samples: int = 10_000, seed: int = 0) -> list[Difference]:
+def compare(measured: Measured, samples: int = SAMPLES, seed: int = 0) -> list[Difference]:
   """What class weighting gains over pooling: each such row with each other one, by a paired bootstrap over the queries.
 
   Whitened is compared with whitened, and not whitened with not whitened.
@@ -97,7 +101,7 @@ def compare(measured: Measured, samples: int = 10_000, seed: int = 0) -> list[Di
 
 
 def compare_runs(
-  measured: Measured, other: Mapping[str, Sequence[float]], samples: int = 10_000, seed: int = 0
+  measured: Measured, other: Mapping[str, Sequence[float]], samples: int = SAMPLES, seed: int = 0
 ) -> list[Difference]:
   """What each row has more than the same system's row of another run on the same queries: other weights, other settings.
 
@@ -275,7 +279,10 @@ def _format_rows(measured: Measured) -> str:
       lines.append([f"`{row.name}`", *shown, *made_of, f"{row.seconds:.1f}"])
   text = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
   fixed = [f"`{row.name}`: {', '.join(row.classes)}" for row in measured.rows if row.classes]
-  return "\n\n".join([text, *([f"Fixed list: {'; '.join(fixed)}."] if fixed else [])])
+  notes = [f"`{row.name}`: {SYSTEMS[row.system].note}" for row in measured.rows if row.was_run and SYSTEMS[row.system].note]
+  parts = [f"Fixed list: {'; '.join(fixed)}."] if fixed else []
+  parts += [f"Readings: {'; '.join(notes)}."] if notes else []
+  return "\n\n".join([text, *parts])
 
 
 def _format_differences(differences: Sequence[Difference], metric: str) -> str:
@@ -283,7 +290,7 @@ def _format_differences(differences: Sequence[Difference], metric: str) -> str:
   lines = [f"| {metric} of | less that of | difference | 95 % interval |", "|---|---|---|---|"]
   for name, other, (difference, low, high) in differences:
     lines.append(f"| `{name}` | `{other}` | {difference:+{form}} | {low:+{form}} to {high:+{form}} |")
-  return "\n".join([*lines, "", "Paired bootstrap over the queries, 10,000 samples."])
+  return "\n".join([*lines, "", f"Paired bootstrap over the queries, {SAMPLES:,} samples."])
 
 
 def _format_odd(report: Report) -> str:
@@ -298,7 +305,8 @@ def _list_odd(measured: Sequence[Measured]) -> Iterator[str]:
       counts |= {"of vectors left out of the whitening": row.left_out, "unreadable distractors": row.unreadable}
       told = [f"{count} {what}" for what, count in counts.items() if count]
       if told:
-        yield f"{one.title}, `{row.name}`: {', '.join(told)}"
+        names = f" ({', '.join(row.odd)}{' and more' if row.zero + row.not_finite > len(row.odd) else ''})" if row.odd else ""
+        yield f"{one.title}, `{row.name}`: {', '.join(told)}{names}"
 
 
 def _format_settings(settings: Settings) -> str:

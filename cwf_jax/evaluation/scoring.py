@@ -9,6 +9,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from jaxtyping import Float, Int
 
 from cwf_jax.encoder import Encoder
 from cwf_jax.evaluation.benchmark import Benchmark
-from cwf_jax.evaluation.descriptors import Fit, describe, fit_whitening, score, score_online
+from cwf_jax.evaluation.descriptors import Fit, describe, fit_whitening, read_fit, score, score_online, write_fit
 from cwf_jax.evaluation.images import ImageSet
 from cwf_jax.evaluation.passes import IDS, Column
 from cwf_jax.evaluation.seeing import (
@@ -28,6 +29,8 @@ from cwf_jax.evaluation.seeing import (
   listed_classes,
   own_classes,
   pooled_column,
+  protocol_of,
+  vector_key,
 )
 from cwf_jax.evaluation.settings import Settings
 from cwf_jax.evaluation.systems import SYSTEMS
@@ -36,6 +39,10 @@ from cwf_jax.models.parameters import hash_arrays
 
 Progress = Callable[[str], contextlib.AbstractContextManager[Callable[[int, int], Any]]]
 """Opens a bar of that unit; what it gives is called with (done, to do)."""
+
+
+_SHOWN = 5
+"""Ids of images whose descriptor is zero or not finite that are told."""
 
 
 class Scored(NamedTuple):
@@ -47,7 +54,7 @@ class Scored(NamedTuple):
     dimensions: of the descriptors.
     zero, not_finite: descriptors of the database; online, of a query and an image each.
     odd_queries: those that are zero or not finite.
-    fit: the whitening; None where nothing is whitened.
+    odd: the ids of the first images whose descriptor is.
     unreadable: distractors that are left out.
   """
 
@@ -57,7 +64,7 @@ class Scored(NamedTuple):
   zero: int
   not_finite: int
   odd_queries: int
-  fit: Fit | None
+  odd: tuple[str, ...] = ()
   unreadable: int = 0
 
 
@@ -95,6 +102,7 @@ class Scorer:
       progress: of passes.
     """
     self.seconds: dict[str, float] = {}
+    self._folder = Path(folder)
     self._benchmark, self._encoder, self._settings, self._classes = benchmark, encoder, settings, classes
     self._progress = progress or (lambda _: contextlib.nullcontext(lambda done, total: None))
     boxed = {query.image for query in benchmark.queries if query.box is not None}
@@ -208,9 +216,17 @@ class Scorer:
       column, chosen = pooled_column(name, self._settings), ALL
       if key == "ofa":
         column, chosen = self._own, slice(self._settings.n_pca)
-      parts = self._pool.read(name, column.name, chosen)
-      floor = self._settings.eigenvalue_floor
-      self._fits[key] = fit_whitening(parts, SYSTEMS[name].dimensions, floor, zeros_are_odd=not SYSTEMS[name].regions)
+      system, floor = SYSTEMS[name], self._settings.eigenvalue_floor
+      protocol = protocol_of(name, self._encoder, self._settings)
+      first = self._settings.n_pca if key == "ofa" else 0
+      parts = (vector_key(self._encoder, protocol, {}), self._pool.images.digest, column.name, first, system.dimensions, floor)
+      # Kept, since sums in another order end in other digits, and distractors' descriptors were made by it.
+      file = self._folder / f"fit-{digest_of(*parts)[:32]}.npz"
+      self._fits[key] = read_fit(file)
+      if self._fits[key] is None:
+        vectors = self._pool.read(name, column.name, chosen)
+        self._fits[key] = fit_whitening(vectors, system.dimensions, floor, zeros_are_odd=not system.regions)
+        write_fit(file, self._fits[key])
     return self._fits[key]
 
   def score(self, name: str, whitened: bool) -> Scored:
@@ -220,8 +236,7 @@ class Scorer:
       name: of the system, whose passes are made.
       whitened: by the pool, or by the encoder's own whitening; it can be (`fit` has a whitening).
     """
-    fit = self.fit(name) if whitened else None
-    whitening = None if fit is None else fit.whitening
+    whitening = self.fit(name).whitening if whitened else None
     column, chosen = self._summed(name, self._listed if SYSTEMS[name].classes == "listed" else None)
     of_query, of_queries = self._summed(name, lambda: listed_classes(self._encoder, self._settings, None))
     vectors = self._of_queries(name, of_query.name, of_queries)
@@ -233,15 +248,17 @@ class Scorer:
       parts = self._images.read(name, listed.name)
       found = score_online(queries, self._query_classes(), parts, listed.listed, count, whitening, self._fills(name))
       scores = found.scores[:, self._rows]
-      return Scored(scores, own_scores, queries.shape[1], found.zero, found.not_finite, odd, fit)
+      return Scored(scores, own_scores, queries.shape[1], found.zero, found.not_finite, odd)
     databases = [describe(self._images.read(name, column.name, chosen), count, whitening, self._fills(name))[self._rows]]
     unreadable = 0
     if self._others is not None:
       databases.append(self._others.read(name, self._row_column(name, whitened)))
       unreadable = len(self._others.images.ids) - len(databases[1])
-    zero = sum(int((rows == 0).all(1).sum()) for rows in databases)
-    not_finite = sum(int((~np.isfinite(rows)).any(1).sum()) for rows in databases)
-    return Scored(score(queries, databases), own_scores, queries.shape[1], zero, not_finite, odd, fit, unreadable)
+    zero, not_finite = ([~rows.any(1) for rows in databases], [~np.isfinite(rows.sum(1)) for rows in databases])
+    wrong = np.flatnonzero(zero[0] | not_finite[0])[:_SHOWN]
+    counts = (int(sum(map(np.sum, zero))), int(sum(map(np.sum, not_finite))), odd)
+    names = tuple(self._benchmark.database[row] for row in wrong)
+    return Scored(score(queries, databases), own_scores, queries.shape[1], *counts, names, unreadable)
 
   def _fills(self, name: str) -> bool:
     """Whether a class without a vector gets that of the class before it; a place of a grid without a region never does."""

@@ -86,7 +86,7 @@ class SeenImages:
     for protocol, columns, missing in self._missing(names, classes):
       store, signatures = self.store(protocol), self.images.signatures
       found = see_images(
-        with_protocol(self._encoder, protocol), self.images, missing, columns, self._settings, self._batch_size, count
+        with_protocol(self._encoder, protocol), self._at(protocol), missing, columns, self._settings, self._batch_size, count
       )
       try:
         for ids, vectors in found:
@@ -111,9 +111,14 @@ class SeenImages:
     """
     return self.store(protocol_of(name, self._encoder, self._settings)).read(column, self.images.signatures, chosen)
 
+  def _at(self, protocol: Protocol) -> ImageSet:
+    """The images as they are seen at a size: only the paper's own systems see them stretched."""
+    own = protocol.size_rule in ("shorter_side", "fixed_frame")
+    return self.images if own else dataclasses.replace(self.images, stretched=frozenset())
+
   def store(self, protocol: Protocol) -> VectorStore:
     """What keeps the vectors of that size."""
-    key = vector_key(self._encoder, protocol, {"stretched": sorted(self.images.stretched)})
+    key = vector_key(self._encoder, protocol, {"stretched": sorted(self._at(protocol).stretched), "root": self.images.root})
     folder = self._folder / f"{self.images.name}-{key[:16]}"
     if key not in self._stores:
       self._stores[key] = VectorStore(folder)
@@ -126,6 +131,7 @@ class SeenQueries:
   def __init__(self, benchmark: Benchmark, encoder: Encoder, settings: Settings, folder: str | os.PathLike):
     """Nothing is computed yet; `folder` keeps the vectors."""
     self._benchmark, self._encoder, self._settings, self._folder = benchmark, encoder, settings, Path(folder)
+    self._database = frozenset(benchmark.database)
     # Kept under all that they are: a query of the same name may have got another box.
     self._queries = {repr(tuple(query)): query for query in benchmark.queries if query.box is not None}
     paths = {name: benchmark.listing.path(query.image) for name, query in self._queries.items()}
@@ -169,7 +175,9 @@ class SeenQueries:
     ways: dict[tuple[str, str], list[Column]] = {}
     for column in columns:
       system = SYSTEMS[column.system or "ofa"]
-      ways.setdefault((system.query_rule(self._settings), system.box_rule(self._settings)), []).append(column)
+      # Only where the query is in the database (METHOD section 7, row 0).
+      box_rule = system.box_rule(self._settings) if query.image in self._database else "corners"
+      ways.setdefault((system.query_rule(self._settings), box_rule), []).append(column)
     found = {}
     for (rule, box_rule), some in ways.items():
       box = read_box(query.box, box_rule, pixels.shape[:2], self._settings)
@@ -184,7 +192,7 @@ class SeenQueries:
 
   def store(self, protocol: Protocol) -> VectorStore:
     """What keeps the vectors of that size."""
-    key = vector_key(self._encoder, protocol, self._settings.acting_on("queries"))
+    key = vector_key(self._encoder, protocol, self._settings.acting_on("queries") | {"root": self._benchmark.listing.root})
     if key not in self._stores:
       self._stores[key] = VectorStore(self._folder / f"{self._benchmark.name}-queries-{key[:16]}")
     return self._stores[key]
@@ -261,11 +269,13 @@ class SeenDescriptors:
 
   def read(self, name: str, column: str) -> Float[np.ndarray, "n d"]:
     """The descriptors of that name of all images that can be read, in their order."""
-    parts = list(self._seen.read(name, column))
-    if not parts:
+    there, rows = np.zeros(len(self.images.ids), bool), None
+    for places, part in self._seen.read(name, column):
+      rows = np.empty((len(there), part.shape[1]), np.float32) if rows is None else rows
+      rows[places], there[places] = part, True
+    if rows is None:
       return np.zeros((0, 0), np.float32)
-    places, rows = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    return rows[np.argsort(places)]
+    return rows if there.all() else rows[there]
 
 
 def plan_passes(

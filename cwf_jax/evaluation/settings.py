@@ -39,7 +39,7 @@ class Settings:
     "the means of the channels are subtracted in reversed order, so that blue loses red's", False, True, "1", "sizes"
   )
   query_images: str = _setting(
-    "pixels of database images that are queries, too: as_any: as any image's; stretched: their contrast to 0-255",
+    "pixels of database images that are queries, too, in the paper's own systems: as_any; stretched: their contrast to 0-255",
     *("as_any", "stretched", "17", "pixels", ("as_any", "stretched")),
   )
   empty_maps: str = _setting(
@@ -60,7 +60,7 @@ class Settings:
   )
   floor_boxes: bool = _setting("the sides of a query's box are floored to whole pixels first", True, True, "16", "queries")
   crow_box: str = _setting(
-    "how crow and ucrow read a query's box: as its corners; size: the last two numbers as its width and height",
+    "how crow and ucrow read the box of a query in the database: as its corners; size: the last two as width and height",
     *("corners", "size", "0", "queries", ("corners", "size")),
   )
   spoc_query: str = _setting(

@@ -12,6 +12,9 @@ regions, or of those of classes.
 """
 
 import dataclasses
+import functools
+import hashlib
+import inspect
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -99,6 +102,7 @@ class System:
     box: the setting that says how it reads a query's box; None: as its corners.
     vary: settings that its vectors depend on.
     regions: it pools a grid's regions, and a place without one has a zero vector.
+    note: what in it is a reading, not to be had from a primary source.
   """
 
   title: str
@@ -113,14 +117,25 @@ class System:
   box: str | None = None
   vary: tuple[str, ...] = ()
   regions: bool = False
+  note: str = ""
+
+  @functools.cached_property
+  def digest(self) -> str:
+    """Of all that it is, the text of its pooling function included: what was computed by another one is not its own."""
+    parts = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "pool"}
+    try:
+      text = "" if self.pool is None else inspect.getsource(self.pool)
+    except (OSError, TypeError):  # it was typed in, or is no function
+      text = repr(self.pool)
+    return hashlib.sha256(f"{parts}\n{text}".encode()).hexdigest()
 
   def query_rule(self, settings: Settings) -> str:
     """What is seen of a query under these settings."""
     return getattr(settings, self.query, self.query)
 
   def column(self, name: str, settings: Settings) -> str:
-    """What its vectors are called, where those under other settings have other names."""
-    return "-".join((name, *(str(getattr(settings, setting)) for setting in self.vary)))
+    """What its vectors are called, where those under other settings, or of another function, have other names."""
+    return "-".join((name, *(str(getattr(settings, setting)) for setting in self.vary), self.digest[:8]))
 
   def box_rule(self, settings: Settings) -> str:
     """"corners", or "size": the last two numbers of a query's box are taken for its width and height."""
@@ -165,14 +180,16 @@ def pool_generalized(seen: Seen) -> Vectors:
   return pool_gem(seen.features, seen.mask)
 
 
+_SPOC_NOTE = "its layer is a reading; maps by pools that floor, 36x36 of 586 pixels"
+_NATIVE_NOTE = "native size, but at most 1024 pixels (no image of Oxford and Paris has more)"
 _CROW, _CLASSES = ("crow_weights", "crow_epsilon"), ("empty_maps",)
 
 SYSTEMS = {
   "raw": System("raw sum pooling", "vgg16_cam", "features", PAPER, CELLS, pool_raw, plain=True),
   "raw_cw": System("raw + channel weights", "vgg16_cam", "features", PAPER, CELLS, pool_channels, plain=True),
-  "spoc": System("SPoC", "vgg19", "last", SQUARE, "spoc_query", pool_spoc, 256),
-  "ucrow": System("uCroW", "vgg16", "pooled", NATIVE, BOX, pool_raw, 256, box="crow_box"),
-  "crow": System("CroW", "vgg16", "pooled", NATIVE, BOX, pool_crow, box="crow_box", vary=_CROW),
+  "spoc": System("SPoC", "vgg19", "last", SQUARE, "spoc_query", pool_spoc, 256, note=_SPOC_NOTE),
+  "ucrow": System("uCroW", "vgg16", "pooled", NATIVE, BOX, pool_raw, 256, box="crow_box", note=_NATIVE_NOTE),
+  "crow": System("CroW", "vgg16", "pooled", NATIVE, BOX, pool_crow, box="crow_box", vary=_CROW, note=_NATIVE_NOTE),
   "mac": System("MAC", "vgg16", "pooled", NATIVE, BOX, pool_mac),
   "rmac": System("R-MAC", "vgg16", "pooled", NATIVE, BOX, pool_regions, regions=True),
   "gem": System("GeM", "any", "last", NATIVE, BOX_IN_PROPORTION, pool_generalized),

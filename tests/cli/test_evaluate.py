@@ -125,7 +125,8 @@ def test_other_rankings_make_no_pass(toys, monkeypatch):
   monkeypatch.setattr(passes, "see", _stop)
   shutil.copytree(toys.folder / "paper", toys.folder / "other")
   settings = ("--set=ties=by_row", "--set=n_pca=3", "--set=query_row=replaced")
-  again = toys.run(*toys.flags, *settings, f"--output={toys.folder / 'other'}", f"--against={toys.folder / 'paper'}")
+  where = (toys.data, f"--output={toys.folder / 'other'}")
+  again = toys.run(*toys.flags, *settings, *where, f"--against={toys.folder / 'paper'}")
   assert again.code == 0, again.err
   assert toys.results("other")["changed_settings"] == {"n_pca": 3, "query_row": "replaced", "ties": "by_row"}
   assert len(toys.results("other")["differences"][f"toy Oxford, to the rows of {toys.folder / 'paper'}"]) == len(ROWS)
@@ -276,7 +277,7 @@ def test_the_evaluated_set_whitens_itself_only_by_name(toys, cli, monkeypatch):
   images = toys.folder / "paper" / "data" / "toy_oxford" / "images"
   flags = (*toys.flags, toys.data, "--systems=raw", f"--output={toys.folder / 'paper'}")
   found = cli(*flags, f"--whitening={images}")
-  assert found.code == 2 and "are the evaluated set itself; say --whitening=toy_oxford if you mean it" in found.err
+  assert found.code == 2 and "are those of the evaluated set itself; say --whitening=toy_oxford if you mean it" in found.err
   assert cli(*flags, "--whitening=toy_oxford").code == 0
   assert "of toy_oxford (" in toys.report() and ": the evaluated set itself, as asked for |" in toys.report()
   assert toys.run(*toys.flags, f"--output={toys.folder / 'paper'}").code == 0
@@ -380,3 +381,35 @@ def test_results_of_something_else_are_refused(content, shop, tiny_checkpoint, t
 
 def test_systems_that_the_table_knows_are_all_there():
   assert [name for name in ROWS if not name.endswith("+pca")] == list(systems.SYSTEMS)
+
+
+def test_boxes_outside_their_images_are_all_told(shop, tiny_checkpoint, tmp_path, refused):
+  truth = json.loads((shop / "truth.json").read_text())
+  truth["queries"]["a_0.png"]["box"] = [100, 100, 164, 164]
+  truth["queries"]["b_0.png"]["box"] = [0, 0, 9, 64]
+  truth["queries"]["c_0.png"]["box"] = [0, 0, 65, 64]  # a pixel beyond the edge is cut off
+  (tmp_path / "truth.json").write_text(json.dumps(truth))
+  line = refused(*_shop_flags(shop, tiny_checkpoint, tmp_path / "out"), f"--groundtruth={tmp_path / 'truth.json'}")
+  assert "the query a_0.png in a_0.png: the box" in line and "the query b_0.png in b_0.png: the box" in line
+  assert "c_0.png" not in line
+
+
+def test_another_function_under_a_system_s_name_is_computed_anew(shop, tiny_checkpoint, tmp_path, cli, monkeypatch):
+  flags = (*_shop_flags(shop, tiny_checkpoint, tmp_path), "--systems=mean", "--whitening=none")
+
+  def pool_mean(seen):
+    return systems.pool_gem(seen.features, seen.mask, exponent=1.0)
+
+  def pool_nothing(seen):
+    return 0 * systems.pool_raw(seen)
+
+  values = []
+  for pool in (pool_mean, pool_nothing):
+    one = systems.System("mean pooling", "any", "last", systems.PAPER, systems.CELLS, pool)
+    monkeypatch.setitem(systems.SYSTEMS, "mean", one)
+    assert cli(*flags).code == 0
+    values.append(json.loads((tmp_path / "results.json").read_text())["systems"]["mean"])
+  assert values[0]["zero"] == 0 and values[1]["zero"] == 9 and len(values[1]["odd"]) == 5
+  report = (tmp_path / "report.md").read_text()
+  assert "## Other systems" in report and "| mean pooling | `mean` |" in report
+  assert "`mean`: 9 zero, 3 of queries (a_0.png, a_1.png, a_2.png, b_0.png, b_1.png and more)" in report
