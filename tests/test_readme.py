@@ -14,14 +14,17 @@ def test_the_programs_run(tmp_path, monkeypatch, capsys):
   pytest.importorskip("skimage", reason="the README's photographs come with scikit-image")
   from cwf_jax.datasets.photographs import write_photographs
 
+  from cwf_jax.evaluation import systems
+
   monkeypatch.chdir(tmp_path)
+  monkeypatch.setattr(systems, "SYSTEMS", dict(systems.SYSTEMS))  # a program adds one
   names = write_photographs("photographs")
   for number, path in enumerate(sorted(Path("photographs").iterdir())):  # in two shapes, so that little is compiled
     if path.name != "coffee.png":
       with Image.open(path) as image:
         image.resize([(600, 400), (400, 600)][number % 2]).save(path)
   blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-  assert len(blocks) == 6
+  assert len(blocks) == 7
   shared = {}
   for block in blocks:
     exec(compile(block, "README.md", "exec"), shared)
@@ -30,6 +33,7 @@ def test_the_programs_run(tmp_path, monkeypatch, capsys):
   assert "1 coffee.png" in printed
   assert (tmp_path / "answers.png").stat().st_size > 10_000
   assert printed.count("(2, 256)") == 2 and f"({len(names)}, 256) 0" in printed and "(4, 256)" in printed
+  assert "mean" in systems.SYSTEMS
   loss = float(re.search(r"loss (\S+)", printed)[1])
   assert 0 < loss < 2  # that of chance is log 2
 
