@@ -35,7 +35,8 @@ hypothesis.settings.load_profile("house")
 
 FIRST = (
   *("cli/test_train.py", "cli/test_evaluate.py", "cli/test_index.py", "cli/test_demo.py", "test_readme.py"),
-  *("ops/test_regions.py", "training/test_step.py", "cli/test_explain.py", "indexing/test_interruption.py", "test_encoder.py", "test_benchmarks.py"),
+  *("ops/test_regions.py", "training/test_step.py", "cli/test_explain.py", "indexing/test_interruption.py"),
+  *("test_encoder.py", "test_benchmarks.py"),
 )
 """The files that take longest, so that no worker is left alone with one of them at the end."""
 

@@ -13,7 +13,6 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 def test_the_programs_run(tmp_path, monkeypatch, capsys):
   pytest.importorskip("skimage", reason="the README's photographs come with scikit-image")
   from cwf_jax.datasets.photographs import write_photographs
-
   from cwf_jax.evaluation import systems
 
   monkeypatch.chdir(tmp_path)
