@@ -16,7 +16,7 @@ MODES = {
   "index": "encode the photographs of a folder into an index, or bring one up to date",
   "search": "rank the images of an index for a photograph, or for a box in one",
   "explain": "tell which classes are where in a photograph, or what made the score of two",
-  "evaluate": "rank a benchmark by the systems that the paper compares: a table, measured beside published",
+  "evaluate": "rank a benchmark by all systems of the paper: measured beside published",
   "train": "train a network on class folders, or let a small one learn from a large one",
   "convert": "turn a weight file of Keras into a checkpoint that --weights takes",
   "fetch": "download published weights, verify and convert them",

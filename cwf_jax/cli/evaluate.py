@@ -15,19 +15,20 @@ from cwf_jax.errors import printable
 
 EXAMPLES = """
   python main.py --mode=evaluate --dataset=toy_oxford --output=results
-  python main.py --mode=evaluate --dataset=oxford5k --data_dir=benchmarks --weights=vgg16_cam --output=results
-  python main.py --mode=evaluate --dataset=paris6k --data_dir=benchmarks --protocol=reference --set=ties=shuffled --output=r
-  python main.py --mode=evaluate --dataset=folder --images=shop --groundtruth=shop.json --whitening=others --output=r
+  python main.py --mode=evaluate --dataset=oxford5k --data_dir=sets --weights=vgg16_cam --output=r
+  python main.py --mode=evaluate --dataset=paris6k --data_dir=sets --set=ties=by_row --output=r
+  python main.py --mode=evaluate --dataset=folder --images=shop --groundtruth=shop.json --output=r
 
-Ranks a benchmark by the systems that the paper compares, and writes report.md (measured beside published),
-results.json (everything, each query's value too) and per_query.csv into the output folder.
+Ranks a benchmark by the systems that the paper compares, and writes report.md (measured beside
+published), results.json (everything, each query's value too) and per_query.csv into the output
+folder.
 
-DATA_DIR holds a folder for each set: oxford5k, paris6k, roxford5k, rparis6k, holidays, ukbench, flickr100k,
-revisited1m; each has images/ and, where it has queries, groundtruth/ with the files as they are published. The
-whitening is fitted on the other set (Paris for Oxford and the reverse) if it is there. toy_oxford and toy_paris
-are made on the spot where there is no DATA_DIR.
+DATA_DIR holds a folder for each set: oxford5k, paris6k, roxford5k, rparis6k, holidays, ukbench,
+flickr100k, revisited1m; each has images/ and, where it has queries, groundtruth/ with the files as
+they are published. The whitening is fitted on the other set (Paris for Oxford and the reverse) if
+it is there. toy_oxford and toy_paris are made on the spot where there is no DATA_DIR.
 
-A run that is interrupted goes on where it was; with other settings it computes only what they change.
+A run that is interrupted goes on where it was; with other settings it computes what they change.
 """
 
 WITHOUT = ("index",)

@@ -18,9 +18,9 @@ ROOT = Path(__file__).parent.parent.parent
 @pytest.mark.parametrize(
   ("arguments", "said"),
   [
-    ([], "--mode is missing: one of index, search, explain, train, convert, fetch, demo"),
+    ([], "--mode is missing: one of index, search, explain, evaluate, train, convert, fetch, demo"),
     (["index"], "--mode is missing"),
-    (["--mode=serch"], "--mode is one of index, search, explain, train, convert, fetch, demo; found 'serch'"),
+    (["--mode=serch"], "--mode is one of index, search, explain, evaluate, train, convert, fetch, demo; found 'serch'"),
     (["--mode="], "--mode is one of"),
     (["--mode"], "Missing value for flag --mode"),
     (["--mode=index", "--imagse=x"], "there is no flag --imagse; did you mean --images?"),
