@@ -143,10 +143,10 @@ class Experiment:
     """The reason for which a row cannot be run; empty where it can."""
     if whitened and self._whitened_by is None and (self._no_whitening or SYSTEMS[name].plain):
       return self._no_whitening or "nothing is whitened"
-    if whitened and self._whitened_by == BUNDLED and SYSTEMS[name].classes is None:
-      return "the checkpoint's whitening is one of class vectors"
     if whitened and self._whitened_by == BUNDLED and self._encoder.whitening is None:
       return "the checkpoint has no whitening"
+    if whitened and self._whitened_by == BUNDLED and SYSTEMS[name].classes is None:
+      return "the checkpoint's whitening is one of class vectors"
     if self._distractors is not None and SYSTEMS[name].classes == "query":
       return "the distractors' vectors of all classes are not kept"
     return ""

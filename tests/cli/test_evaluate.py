@@ -222,7 +222,7 @@ def test_a_folder_with_a_json_is_evaluated(shop, tiny_checkpoint, tmp_path, cli)
 def test_what_cannot_be_whitened_says_why(shop, tiny_checkpoint, tmp_path, cli):
   found = cli(*_shop_flags(shop, tiny_checkpoint, tmp_path), "--systems=raw,rmac,ofa")
   assert found.code == 0, found.err
-  assert "rmac@tiny     not run: the checkpoint's whitening is one of class vectors" in found.out
+  assert "rmac@tiny     not run: the checkpoint has no whitening" in found.out
   assert "ofa@tiny      not run: the checkpoint has no whitening" in found.out
   found = cli(*_shop_flags(shop, tiny_checkpoint, tmp_path), "--systems=raw,ofa", f"--whitening={shop / 'images' / 'a_0.png'}")
   assert found.code == 2 and "is neither a folder nor a list" in found.err
@@ -391,6 +391,7 @@ def test_boxes_outside_their_images_are_all_told(shop, tiny_checkpoint, tmp_path
   (tmp_path / "truth.json").write_text(json.dumps(truth))
   line = refused(*_shop_flags(shop, tiny_checkpoint, tmp_path / "out"), f"--groundtruth={tmp_path / 'truth.json'}")
   assert "the query a_0.png in a_0.png: the box" in line and "the query b_0.png in b_0.png: the box" in line
+  assert "a_0.png: the box 100,100,164,164 lies outside the image, which has 64x64 pixels" in line
   assert "c_0.png" not in line
 
 
