@@ -1,0 +1,164 @@
+"""`--mode=evaluate` on a folder with a JSON of its own, and every call that is refused."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cwf_jax.evaluation import systems
+from tests.cli.test_evaluate import ROWS
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+  """A folder of nine pictures, three of each of three things, and its ground truth."""
+  folder = tmp_path_factory.mktemp("shop")
+  (folder / "images").mkdir()
+  names = [f"{thing}_{view}.png" for thing in "abc" for view in range(3)]
+  for number, name in enumerate(names):
+    blocks = np.random.default_rng(number // 3).integers(0, 256, (4, 4, 3), np.uint8)
+    picture = Image.fromarray(blocks).resize((64, 64), Image.Resampling.NEAREST)
+    picture.transform((64, 64), Image.Transform.AFFINE, (1, 0, number % 3, 0, 1, 0)).save(folder / "images" / name)
+  answers = {thing: {"relevant": [f"{thing}_{view}.png" for view in (1, 2)], "junk": [f"{thing}_0.png"]} for thing in "abc"}
+  queries = {f"{thing}_0.png": answer for thing, answer in answers.items()}
+  (folder / "truth.json").write_text(json.dumps({"database": names, "queries": queries}))
+  return folder
+
+
+def _shop_flags(shop, tiny_checkpoint, output, truth="truth.json"):
+  paths = (f"--images={shop / 'images'}", f"--groundtruth={shop / truth}", f"--output={output}")
+  return ("--mode=evaluate", "--dataset=folder", *paths, f"--weights={tiny_checkpoint}", "--image_size=64")
+
+
+def test_a_folder_with_a_json_is_evaluated(shop, tiny_checkpoint, tmp_path, cli):
+  flags = _shop_flags(shop, tiny_checkpoint, tmp_path)
+  found = cli(*flags, "--systems=raw,rmac,ona", "--whitening=none")
+  assert found.code == 0, found.err
+  lines = found.out.splitlines()
+  assert [line.split() for line in lines[1:5]] == [
+    ["raw@tiny", "1.000"],
+    ["raw+pca@tiny", "not", "run:", "nothing", "is", "whitened"],
+    ["rmac@tiny", "1.000"],
+    ["ona@tiny", "1.000"],
+  ]
+
+
+def test_what_cannot_be_whitened_says_why(shop, tiny_checkpoint, tmp_path, cli):
+  found = cli(*_shop_flags(shop, tiny_checkpoint, tmp_path), "--systems=raw,rmac,ofa")
+  assert found.code == 0, found.err
+  assert "rmac@tiny     not run: the checkpoint has no whitening" in found.out
+  assert "ofa@tiny      not run: the checkpoint has no whitening" in found.out
+  found = cli(*_shop_flags(shop, tiny_checkpoint, tmp_path), "--systems=raw,ofa", f"--whitening={shop / 'images' / 'a_0.png'}")
+  assert found.code == 2 and "is neither a folder nor a list" in found.err
+
+
+@pytest.mark.parametrize(
+  ("arguments", "said"),
+  [
+    ([], "--dataset is missing"),
+    (["--dataset=toy_oxford"], "--output is missing"),
+    (["--dataset=oxford5k", "--output=OUT"], "--data_dir is missing, the folder that holds oxford5k/"),
+    (["--dataset=atlantis", "--output=OUT", "--data_dir=."], "no data set is named atlantis; there are oxford5k"),
+    (["--dataset=folder", "--output=OUT"], "--dataset=folder needs --images and --groundtruth"),
+    (["--dataset=toy_oxford", "--output=OUT", "--images=."], "--images and --groundtruth are for --dataset=folder"),
+    (["--dataset=toy_oxford", "--output=OUT", "--systems=raw,vlad"], "--systems knows no vlad; there are raw,"),
+    (["--dataset=toy_oxford", "--output=OUT", "--set=ties"], "--set is NAME=VALUE; found 'ties'"),
+    (["--dataset=toy_oxford", "--output=OUT", "--set=ties=no"], "ties is one of shuffled, by_row, reversed; found 'no'"),
+    (["--dataset=toy_oxford", "--output=OUT", "--set=knots=1"], "there is no setting 'knots'"),
+    (["--dataset=oxford5k", "--output=OUT", "--data_dir=/absent"], "absent"),
+    (["--dataset=flickr100k", "--output=OUT", "--data_dir=/absent"], "Flickr100k has no queries of its own"),
+    (["--dataset=toy_oxford", "--output=OUT", "--index=x"], "there is no flag --index"),
+  ],
+)
+def test_wrong_calls_are_refused(arguments, said, tmp_path, refused):
+  output = tmp_path / "out"
+  assert said in refused("--mode=evaluate", *(argument.replace("OUT", str(output)) for argument in arguments))
+  assert not output.exists()
+
+
+@pytest.mark.parametrize(
+  ("change", "said"),
+  [
+    (lambda truth: truth["queries"]["a_0.png"]["relevant"].append("nowhere.png"), "not in the database: nowhere.png"),
+    (lambda truth: truth["database"].append("nowhere.png"), "1 images that its ground truth names are not there: nowhere.png"),
+  ],
+)
+def test_ground_truth_of_absent_images_is_refused(change, said, shop, tiny_checkpoint, tmp_path, refused):
+  truth = json.loads((shop / "truth.json").read_text())
+  change(truth)
+  (tmp_path / "truth.json").write_text(json.dumps(truth))
+  flags = _shop_flags(shop, tiny_checkpoint, tmp_path / "out")
+  assert said in refused(*flags, f"--groundtruth={tmp_path / 'truth.json'}")
+
+
+def test_every_bad_file_is_in_one_report(shop, tiny_checkpoint, tmp_path, refused):
+  shutil.copytree(shop, tmp_path / "shop")
+  for name in ("a_1.png", "c_2.png"):
+    content = (shop / "images" / name).read_bytes()
+    (tmp_path / "shop/images" / name).write_bytes(content[: len(content) // 2])
+  (tmp_path / "shop/images/b_0.png").unlink()
+  line = refused(*_shop_flags(tmp_path / "shop", tiny_checkpoint, tmp_path / "out"))
+  assert all(name in line for name in ("a_1.png", "b_0.png", "c_2.png"))
+  assert line.endswith(f"(all of it: {tmp_path / 'out' / 'problems.txt'})")
+  assert len((tmp_path / "out/problems.txt").read_text().splitlines()) == 3
+
+
+def test_queries_without_a_positive_leave_the_mean(shop, tiny_checkpoint, tmp_path, cli):
+  truth = json.loads((shop / "truth.json").read_text())
+  truth["queries"]["b_0.png"]["relevant"] = []
+  (tmp_path / "truth.json").write_text(json.dumps(truth))
+  flags = _shop_flags(shop, tiny_checkpoint, tmp_path / "out")
+  assert cli(*flags, f"--groundtruth={tmp_path / 'truth.json'}", "--systems=raw", "--whitening=none").code == 0
+  row = json.loads((tmp_path / "out/results.json").read_text())["systems"]["raw@tiny"]
+  assert row["per_query"] == {"a_0.png": 1.0, "b_0.png": None, "c_0.png": 1.0} and row["map"] == 1.0
+
+
+@pytest.mark.parametrize(
+  "content", ["[]", "{", '{"dataset": "folder", "systems": {}, "x": 1}', '{"dataset": "paris6k", "systems": {}}']
+)
+def test_results_of_something_else_are_refused(content, shop, tiny_checkpoint, tmp_path, cli):
+  (tmp_path / "other").mkdir()
+  (tmp_path / "other/results.json").write_text(content)
+  flags = (*_shop_flags(shop, tiny_checkpoint, tmp_path / "out"), "--systems=raw", "--whitening=none")
+  found = cli(*flags, f"--against={tmp_path / 'other'}")
+  expected = 0 if content.startswith('{"dataset": "folder"') else 2
+  assert found.code == expected and ("results.json" in found.err) == (expected == 2), found
+
+
+def test_systems_that_the_table_knows_are_all_there():
+  assert [name for name in ROWS if not name.endswith("+pca")] == list(systems.SYSTEMS)
+
+
+def test_boxes_outside_their_images_are_all_told(shop, tiny_checkpoint, tmp_path, refused):
+  truth = json.loads((shop / "truth.json").read_text())
+  truth["queries"]["a_0.png"]["box"] = [100, 100, 164, 164]
+  truth["queries"]["b_0.png"]["box"] = [0, 0, 9, 64]
+  truth["queries"]["c_0.png"]["box"] = [0, 0, 65, 64]  # a pixel beyond the edge is cut off
+  (tmp_path / "truth.json").write_text(json.dumps(truth))
+  line = refused(*_shop_flags(shop, tiny_checkpoint, tmp_path / "out"), f"--groundtruth={tmp_path / 'truth.json'}")
+  assert "the query a_0.png in a_0.png: the box" in line and "the query b_0.png in b_0.png: the box" in line
+  assert "a_0.png: the box 100,100,164,164 lies outside the image, which has 64x64 pixels" in line
+  assert "c_0.png" not in line
+
+
+def test_another_function_under_a_system_s_name_is_computed_anew(shop, tiny_checkpoint, tmp_path, cli, monkeypatch):
+  flags = (*_shop_flags(shop, tiny_checkpoint, tmp_path), "--systems=mean", "--whitening=none")
+
+  def pool_mean(seen):
+    return systems.pool_gem(seen.features, seen.mask, exponent=1.0)
+
+  def pool_nothing(seen):
+    return 0 * systems.pool_raw(seen)
+
+  values = []
+  for pool in (pool_mean, pool_nothing):
+    one = systems.System("mean pooling", "any", "last", systems.PAPER, systems.CELLS, pool)
+    monkeypatch.setitem(systems.SYSTEMS, "mean", one)
+    assert cli(*flags).code == 0
+    values.append(json.loads((tmp_path / "results.json").read_text())["systems"]["mean"])
+  assert values[0]["zero"] == 0 and values[1]["zero"] == 9 and len(values[1]["odd"]) == 5
+  report = (tmp_path / "report.md").read_text()
+  assert "## Other systems" in report and "| mean pooling | `mean` |" in report
+  assert "`mean`: 9 zero, 3 of queries (a_0.png, a_1.png, a_2.png, b_0.png, b_1.png and more)" in report
