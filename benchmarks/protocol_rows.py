@@ -101,8 +101,8 @@ def evaluate(folder: pathlib.Path, sets: dict, encoder, preset: str, changes: di
   """The average precisions of each row, of the queries of both sets: each set is whitened by the other."""
   import numpy as np
 
-  from cwf_jax.evaluation.benchmark import open_oxford
   from cwf_jax.evaluation.experiment import Experiment
+  from cwf_jax.evaluation.openers import open_oxford
   from cwf_jax.evaluation.settings import Settings
 
   found: dict[str, list[float]] = {}

@@ -1,7 +1,9 @@
 """The one error that means: what was handed over is wrong, and the message says how to mend it. And names in a message."""
 
+import difflib
 import os
 import re
+from collections.abc import Iterable
 
 
 class InputError(ValueError):
@@ -14,6 +16,15 @@ class InputError(ValueError):
 def printable(name: str | os.PathLike) -> str:
   """A name on one line of a terminal, whatever characters it holds: those that cannot be printed are escaped."""
   return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in os.fspath(name))
+
+
+def near(name: str, known: Iterable[str], form: str = "{}") -> str:
+  """The end of a message about a name that is none of those known, "; did you mean NAME?"; empty where none is like it.
+
+  `form` is how the name is written, such as "--{}" for a flag.
+  """
+  found = difflib.get_close_matches(name, list(known), n=1)
+  return f"; did you mean {form.format(found[0])}?" if found else ""
 
 
 def reason_of(error: Exception) -> str:

@@ -1,7 +1,6 @@
 """A call of the command line: its mode and its flags, parsed and checked, or one line that says what is wrong."""
 
 import dataclasses
-import difflib
 import importlib
 import re
 import textwrap
@@ -9,7 +8,7 @@ from types import ModuleType
 
 from absl import flags
 
-from cwf_jax.errors import InputError
+from cwf_jax.errors import InputError, near
 from cwf_jax.version import __version__
 
 MODES = {
@@ -113,8 +112,7 @@ def _parsed(values: flags.FlagValues, argv: list[str], known_only: bool = False)
   try:
     return values(argv, known_only=known_only)
   except flags.UnrecognizedFlagError as error:
-    near = difflib.get_close_matches(error.flagname, list(values), n=1)
-    hint = f"; did you mean --{near[0]}?" if near else ""
+    hint = near(error.flagname, values, "--{}")
     raise CallError(f"there is no flag --{error.flagname}{hint} (--help shows the flags)") from None
   except flags.IllegalFlagValueError as error:
     found = re.match(r"flag --(\w+)=(.*?): ", str(error), re.DOTALL)

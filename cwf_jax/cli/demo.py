@@ -45,8 +45,8 @@ def run(values: flags.FlagValues, console) -> int:
   from cwf_jax.cli.demo_page import PICTURES, write_page
   from cwf_jax.datasets.landmarks import TOY_OXFORD, TOY_PARIS
   from cwf_jax.datasets.photographs import check_installed
-  from cwf_jax.evaluation.benchmark import open_oxford
   from cwf_jax.evaluation.index_ranking import score_index
+  from cwf_jax.evaluation.openers import open_oxford
   from cwf_jax.figures.files import check_figure_path
   from cwf_jax.index.store import is_index, open_index
   from cwf_jax.retrieval.searcher import Searcher

@@ -34,9 +34,8 @@ def find_data(values: flags.FlagValues, output: Path, console) -> Path | None:
 
 
 def open_set(values: flags.FlagValues, settings, data_dir: Path | None, output: Path, console):
-  """The benchmark, all of whose images can be read."""
-  from cwf_jax.evaluation.benchmark import FolderError, open_benchmark, open_folder
-  from cwf_jax.evaluation.images import ImageSet
+  """The benchmark, all of whose images can be read, and the digest of their contents."""
+  from cwf_jax.evaluation.openers import FolderError, open_benchmark, open_folder
 
   name, problems = values["dataset"].value, []
   try:
@@ -44,51 +43,62 @@ def open_set(values: flags.FlagValues, settings, data_dir: Path | None, output: 
       benchmark = open_folder(values["images"].value, values["groundtruth"].value)
     else:
       benchmark = open_benchmark(name, data_dir)
-    images = ImageSet(name, benchmark.listing, benchmark.listing.ids if name != FOLDER else _used(benchmark))
+    listing, used = benchmark.listing, benchmark.listing.ids if name != FOLDER else _used(benchmark)
   except FolderError as error:
     problems += error.problems
-    images = ImageSet(name, error.listing, error.listing.ids)
-  problems += _unreadable(images, output, console)
+    listing, used = error.listing, error.listing.ids
+  digest = _check(name, listing, used, problems, output, console)
+  _refuse(_list_wrong_boxes(benchmark, settings), listing.root, output)
+  return benchmark, digest
+
+
+def _check(name: str, source, ids: tuple[str, ...], problems: list, output: Path, console) -> str:
+  """Refuses images some of which cannot be read, or which have other problems; gives the digest of their contents."""
+  from cwf_jax.datasets.catalogue import KNOWN, find_bad
+  from cwf_jax.datasets.problems import Problem, count
+  from cwf_jax.evaluation.folder_check import check_images
+  from cwf_jax.evaluation.images import ImageSet
+
+  known_bad = frozenset(find_bad(KNOWN[name], ids)) if name in KNOWN else frozenset()  # told as such, and not twice
+  images = ImageSet(name, source, tuple(one for one in ids if one not in known_bad))
+  with console.progress("images checked") as progress:
+    unreadable, digest = check_images(images, output / "checked", progress)
+  if unreadable:
+    problems = [*problems, Problem(f"{count(unreadable, 'image', 'images')} cannot be read", unreadable)]
   _refuse(problems, images.root, output)
-  _refuse(_list_wrong_boxes(benchmark, settings), images.root, output)
-  return benchmark
+  return digest
 
 
-def _list_wrong_boxes(benchmark, settings) -> list[str]:
+def _list_wrong_boxes(benchmark, settings) -> list:
   """Boxes of which nothing that can be searched for lies in their image."""
+  from cwf_jax.datasets.problems import Problem, count
   from cwf_jax.evaluation.queries import read_box
   from cwf_jax.images.decoding import decode_image
   from cwf_jax.protocol import BoxError
 
-  problems = []
+  wrong = []
   for query in benchmark.queries:
     if query.box is not None:
       try:
         read_box(query.box, "corners", decode_image(benchmark.listing.path(query.image)).shape[:2], settings)
       except BoxError as error:
-        problems.append(f"the query {printable(query.name)} in {printable(query.image)}: {error}")
-  return problems
+        wrong.append(f"the query {query.name} in {query.image}: {error}")
+  return [Problem(f"{count(wrong, 'box', 'boxes')} cannot be searched for", tuple(wrong))] if wrong else []
 
 
 def _used(benchmark) -> tuple[str, ...]:
   return tuple(sorted({*benchmark.database, *(query.image for query in benchmark.queries)}))
 
 
-def _unreadable(images, output: Path, console) -> list[str]:
-  from cwf_jax.evaluation.folder_check import find_unreadable
-
-  with console.progress("images checked") as progress:
-    return list(find_unreadable(images, output / "checked", progress))
-
-
-def _refuse(problems: list[str], where: str, output: Path) -> None:
+def _refuse(problems: list, where: str, output: Path) -> None:
+  """Ends a call on problems: in short on the terminal, with every name in a file."""
   if not problems:
     return
   output.mkdir(parents=True, exist_ok=True)
-  text = "".join(f"{problem}\n" for problem in problems)
-  (output / _PROBLEMS).write_text(text, encoding="utf-8", errors="backslashreplace")
-  shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
-  raise CallError(f"{printable(where)} cannot be evaluated: {shown} (all of it: {output / _PROBLEMS})")
+  (output / _PROBLEMS).write_text(
+    "".join(problem.tell_all() for problem in problems), encoding="utf-8", errors="backslashreplace"
+  )
+  raise CallError(f"{printable(where)} cannot be evaluated: {'; '.join(map(str, problems))} (all of it: {output / _PROBLEMS})")
 
 
 def choose_whitening(values: flags.FlagValues, benchmark, data_dir: Path | None, output: Path, console):
@@ -118,10 +128,10 @@ def choose_whitening(values: flags.FlagValues, benchmark, data_dir: Path | None,
   if not (asked == dataset and is_known) and (same_names or _overlap(source, benchmark)):
     hint = f"; say --whitening={dataset} if you mean it" if dataset != FOLDER else ""
     raise CallError(f"the images of --whitening={name} are those of the evaluated set itself{hint}")
-  images = ImageSet(name if is_known else Path(name).stem, source, source.ids)
+  name = name if is_known else Path(name).stem
   problems = compare_names(KNOWN[name], source.ids, ()) if is_known else []
-  _refuse([*problems, *_unreadable(images, output, console)], images.root, output)
-  return images, ""
+  _check(name if is_known else "", source, source.ids, problems, output, console)
+  return ImageSet(name, source, source.ids), ""
 
 
 def _overlap(source, benchmark) -> bool:
@@ -150,5 +160,5 @@ def choose_distractors(values: flags.FlagValues, data_dir: Path | None):
   listing = list_images(folder)
   problems = compare_names(KNOWN[known.distractors], listing.ids, ())
   if problems:
-    return None, "; ".join(problems), known.with_distractors
+    return None, "; ".join(map(str, problems)), known.with_distractors
   return ImageSet(known.distractors, listing, listing.ids), "", known.with_distractors

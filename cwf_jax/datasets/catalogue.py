@@ -2,7 +2,7 @@
 
     known = find_known("paris6k")
     compare_names(known, ["paris_louvre_000136.jpg", ...], {"paris_defense_000605", ...})
-    # ["20 files are the known corrupted ones of Paris6k: remove them: paris_louvre_000136.jpg, ..."]
+    # [Problem("20 files are the known corrupted ones of Paris6k, remove them", ("paris_louvre_000136.jpg", ...))]
 
 METHOD.md, section 5.
 """
@@ -13,10 +13,8 @@ import hashlib
 import os
 from collections.abc import Collection, Iterable, Mapping
 
-from cwf_jax.errors import InputError, printable
-
-_SHOWN = 5
-"""Names that a sentence lists."""
+from cwf_jax.datasets.problems import Problem, count
+from cwf_jax.errors import InputError, near, printable
 
 _BAD_PARIS = frozenset(
   f"paris_{place}_{number:06d}"
@@ -102,7 +100,7 @@ def find_known(name: str) -> KnownSet:
     InputError: there is none; the message lists those that there are.
   """
   if name not in KNOWN:
-    raise InputError(f"no data set is named {printable(name)}; there are {', '.join(KNOWN)}")
+    raise InputError(f"no data set is named {printable(name)}; there are {', '.join(KNOWN)}{near(name, KNOWN)}")
   return KNOWN[name]
 
 
@@ -116,7 +114,7 @@ def compare_names(
   found_names: Iterable[str],
   named_by_groundtruth: Collection[str],
   listed: Collection[str] | None = None,
-) -> list[str]:
+) -> list[Problem]:
   """What is wrong with the files of a set's folder, by their names alone.
 
   A file's name counts without its folder and ending, as the ground truth has it. The files of a set without ground truth may
@@ -129,68 +127,84 @@ def compare_names(
     listed: all images of the set, without ending, from a list that came with it; None: there is none.
 
   Returns:
-    Sentences; none where nothing is wrong.
+    Problems; none where nothing is wrong.
   """
   files = collections.defaultdict(list)
   for path in found_names:
     files[_name_of(path, known.groundtruth != "none")].append(path)
-  bad = sorted(path for name in known.bad_images & files.keys() for path in files[name])
+  bad = find_bad(known, (path for paths in files.values() for path in paths))
   found = files.keys() - known.bad_images
   named = set(named_by_groundtruth)
   problems = []
   if bad:
     what, them = ("a known corrupted one", "it") if len(bad) == 1 else ("the known corrupted ones", "them")
-    problems.append(f"{_count(bad, 'file')} {what} of {known.title}: remove {them}: {_list(bad, len(bad))}")
+    problems.append(Problem(f"{count(bad, 'file is', 'files are')} {what} of {known.title}, remove {them}", bad))
   missing = named - found
   if missing:
-    of = f"{len(missing):,} of the {len(named):,} images"
-    problems.append(f"{of} that its ground truth names are not there: {_list(missing)}")
+    what = f"{count(missing, 'image', 'images')} of the {len(named):,} that its ground truth names"
+    problems.append(Problem(f"{what} {'is' if len(missing) == 1 else 'are'} not there", tuple(sorted(missing))))
   if listed is None:
     problems += _compare_count(known, found, is_complete=not missing)
   else:
     problems += _compare_list(known, found, missing, set(listed) - known.bad_images)
   twice = {name: paths for name, paths in files.items() if len(paths) > 1 and name in found}
   if twice:
-    pairs = [" and ".join(sorted(twice[name])) for name in sorted(twice)]
-    problems.append(f"{_count(twice, 'name')} those of several files, in other folders or with other endings: {_list(pairs)}")
+    pairs = tuple(" and ".join(sorted(twice[name])) for name in sorted(twice))
+    what = count(twice, "name is that", "names are those")
+    problems.append(Problem(f"{what} of several files, in other folders or with other endings", pairs))
   return problems
 
 
-def _compare_count(known: KnownSet, found: Collection[str], is_complete: bool) -> list[str]:
+def find_bad(known: KnownSet, found_names: Iterable[str]) -> tuple[str, ...]:
+  """The files, sorted, that are the set's known corrupted ones."""
+  is_alone = known.groundtruth != "none"
+  return tuple(sorted(path for path in found_names if _name_of(path, is_alone) in known.bad_images))
+
+
+def _compare_count(known: KnownSet, found: Collection[str], is_complete: bool) -> list[Problem]:
   """Whether there are as many as should be and, as far as that can be told without a list, those."""
   if known.images is None:
     return []
   if len(found) != known.images:
     differ = abs(len(found) - known.images)
     verb = f"{differ:,} {'is' if differ == 1 else 'are'} {'missing' if len(found) < known.images else 'too many'}"
-    return [f"{known.title} has {known.images:,} images; found {len(found):,}: {verb}"]
+    return [Problem(f"{known.title} has {known.images:,} images; found {len(found):,}: {verb}{_tell_list(known)}")]
   if known.names_sha256 is not None and is_complete and digest_names(found) != known.names_sha256:
-    return [f"there are {len(found):,} images, as many as {known.title} has, but their names are not all its own"]
+    what = f"there are {len(found):,} images, as many as {known.title} has, but their names are not all its own"
+    return [Problem(what + _tell_list(known))]
   return []
 
 
-def _compare_list(known: KnownSet, found: Collection[str], missing: Collection[str], listed: Collection[str]) -> list[str]:
+def _tell_list(known: KnownSet) -> str:
+  """Where a list could come from, which would tell names."""
+  if known.names_sha256 is None:
+    return ""
+  revisited = find_revisited(known)
+  beside = f", or {revisited.name}/ with its ground truth beside it," if revisited else ""
+  return f" (a list of them, a name a line, in groundtruth/list_{known.name}.txt{beside} tells which)"
+
+
+def find_revisited(known: KnownSet) -> KnownSet | None:
+  """The revisited set on the same images, whose ground truth lists them all; None: there is none."""
+  alike = (one for one in KNOWN.values() if one.groundtruth == "revisited" and one.names_sha256 == known.names_sha256)
+  return None if known.names_sha256 is None else next(alike, None)
+
+
+def _compare_list(known: KnownSet, found: Collection[str], missing: Collection[str], listed: Collection[str]) -> list[Problem]:
   """Whether the list is the set's own, and the images are those of the list; `missing` were told already."""
   problems = []
   if known.names_sha256 is not None and digest_names(listed) != known.names_sha256:
-    problems.append(f"the list of its images, {len(listed):,} names, is not that of {known.title}, which has {known.images:,}")
-  lacking, other = listed - found - missing, found - listed
+    what = f"the list of its images, {count(listed, 'name', 'names')}, is not that of {known.title}, which has {known.images:,}"
+    problems.append(Problem(what))
+  lacking, other = tuple(sorted(listed - found - missing)), tuple(sorted(found - listed))
   if lacking:
-    problems.append(f"{len(lacking):,} of the {len(listed):,} images of its list are not there: {_list(lacking)}")
+    what = f"{count(lacking, 'image', 'images')} of the {len(listed):,} of its list"
+    problems.append(Problem(f"{what} {'is' if len(lacking) == 1 else 'are'} not there", lacking))
   if other:
-    problems.append(f"{_count(other, 'image')} not of {known.title}: {_list(other)}")
+    problems.append(Problem(f"{count(other, 'image is', 'images are')} not of {known.title}", other))
   return problems
 
 
 def _name_of(path: str, is_alone: bool) -> str:
   """Without ending and, of a name that stands alone, without folders."""
   return os.path.splitext(path.rpartition("/")[2] if is_alone else path)[0]
-
-
-def _count(things: Collection, noun: str) -> str:
-  return f"1 {noun} is" if len(things) == 1 else f"{len(things):,} {noun}s are"
-
-
-def _list(names: Iterable[str], most: int = _SHOWN) -> str:
-  names = sorted(names)
-  return ", ".join(printable(name)[:200] for name in names[:most]) + (" and more" if len(names) > most else "")

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from cwf_jax.errors import InputError
+from cwf_jax.errors import InputError, near
 from cwf_jax.ops.whitening import EIGENVALUE_FLOOR
 from cwf_jax.protocol import Protocol
 
@@ -32,7 +32,8 @@ class Settings:
 
   preset_name: str
   size_rule: str = _setting(
-    "shorter_side: the shorter side becomes 720 pixels, aspect kept; fixed_frame: stretched to 1024x720 or 720x1024",
+    "shorter_side: the shorter side becomes --image_size pixels (720 in the paper), aspect kept; fixed_frame: stretched to "
+    "a frame of that shorter side, 1024x720 or 720x1024 in the paper",
     *("shorter_side", "fixed_frame", "2, 8", "sizes", ("shorter_side", "fixed_frame")),
   )
   reversed_means: bool = _setting(
@@ -102,7 +103,7 @@ class Settings:
     problems = []
     for setting, value in (overrides or {}).items():
       if setting not in fields:
-        problems.append(f"there is no setting {setting!r} (there are {', '.join(fields)})")
+        problems.append(f"there is no setting {setting!r} (there are {', '.join(fields)}){near(setting, fields)}")
         continue
       try:
         values[setting] = _read(fields[setting], value)

@@ -6,7 +6,6 @@
 """
 
 import dataclasses
-import difflib
 import types
 import typing
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from typing import Any
 
 from flax import nnx
 
-from cwf_jax.errors import InputError
+from cwf_jax.errors import InputError, near
 from cwf_jax.models import parameters
 from cwf_jax.models.mobilenet_v2 import MobileNetV2, MobileNetV2Config
 from cwf_jax.models.vgg16_cam import VGG16CAM, VGG16CAMConfig
@@ -49,9 +48,7 @@ def find_network(name: str) -> Entry:
     InputError: there is no such network; the message lists those there are.
   """
   if name not in NETWORKS:
-    near = difflib.get_close_matches(name, NETWORKS, n=1)
-    hint = f", did you mean {near[0]!r}" if near else ""
-    raise InputError(f"no network is named {name!r}{hint}; there are: {', '.join(NETWORKS)}")
+    raise InputError(f"no network is named {name!r}; there are: {', '.join(NETWORKS)}{near(name, NETWORKS, '{!r}')}")
   return NETWORKS[name]
 
 

@@ -53,20 +53,21 @@ def test_the_whole_download_of_paris():
   files = [f"{image}.jpg" for image in (*images, *known.bad_images)]
   assert len(files) == 6412
   found = compare_names(known, files, named)
-  assert found == [
-    "20 files are the known corrupted ones of Paris6k: remove them: "
-    + ", ".join(f"{name}.jpg" for name in sorted(known.bad_images))
+  names = tuple(f"{name}.jpg" for name in sorted(known.bad_images))
+  assert found == [("20 files are the known corrupted ones of Paris6k, remove them", names)]
+  assert str(found[0]).endswith(f": {', '.join(names[:5])} and 15 more")
+  assert found[0].tell_all().splitlines() == [found[0].what, *(f"  {name}" for name in names)]
+  assert compare_names(find_known("rparis6k"), files, images, [*images, *known.bad_images]) == [
+    (found[0].what.replace("P", "RP", 1), names)
   ]
-  assert found[0].count("paris_pompidou_") == 5 and "paris_triomphe_000867.jpg" in found[0]
-  assert compare_names(find_known("rparis6k"), files, images, [*images, *known.bad_images]) == [found[0].replace("P", "RP", 1)]
 
 
 @real
 def test_the_pickle_of_another_set():
   images, _, _, _ = _read_real("oxford5k")
   _, named, listed, _ = _read_real("rparis6k")
-  found = compare_names(find_known("roxford5k"), [f"{image}.jpg" for image in images], named, listed)
-  assert found[0].startswith("6,392 of the 6,392 images that its ground truth names are not there: paris_defense_000000, ")
+  found = [str(one) for one in compare_names(find_known("roxford5k"), [f"{image}.jpg" for image in images], named, listed)]
+  assert found[0].startswith("6,392 images of the 6,392 that its ground truth names are not there: paris_defense_000000, ")
   assert found[1] == "the list of its images, 6,392 names, is not that of ROxford5k, which has 5,063"
   assert found[2].startswith("5,063 images are not of ROxford5k: all_souls_000000, ") and len(found) == 3
 
@@ -118,6 +119,9 @@ def test_any_ending_of_an_image_will_do(ending):
   assert compare_names(SMALL, [name + ending.upper() for name in NAMES], NAMES) == []
 
 
+LISTS = " (a list of them, a name a line, in groundtruth/list_paris6k.txt tells which)"
+
+
 @pytest.mark.parametrize(
   ("files", "named", "listed", "problems"),
   [
@@ -125,21 +129,21 @@ def test_any_ending_of_an_image_will_do(ending):
     (FILES, NAMES[:3], NAMES, []),
     (
       FILES[2:], NAMES[:3], None,
-      ["2 of the 3 images that its ground truth names are not there: tower_000, tower_001",
-       "Towers has 10 images; found 8: 2 are missing"],
+      ["2 images of the 3 that its ground truth names are not there: tower_000, tower_001",
+       "Towers has 10 images; found 8: 2 are missing" + LISTS],
     ),
-    (FILES[1:], NAMES[5:], None, ["Towers has 10 images; found 9: 1 is missing"]),
-    (FILES[1:], NAMES[5:], NAMES, ["1 of the 10 images of its list are not there: tower_000"]),
-    (FILES[1:], NAMES[:5], NAMES, ["1 of the 5 images that its ground truth names are not there: tower_000"]),
-    ([*FILES, "x.jpg"], NAMES, None, ["Towers has 10 images; found 11: 1 is too many"]),
+    (FILES[1:], NAMES[5:], None, ["Towers has 10 images; found 9: 1 is missing" + LISTS]),
+    (FILES[1:], NAMES[5:], NAMES, ["1 image of the 10 of its list is not there: tower_000"]),
+    (FILES[1:], NAMES[:5], NAMES, ["1 image of the 5 that its ground truth names is not there: tower_000"]),
+    ([*FILES, "x.jpg"], NAMES, None, ["Towers has 10 images; found 11: 1 is too many" + LISTS]),
     ([*FILES, "x.jpg", "y/\x1b.png"], NAMES, NAMES, ["2 images are not of Towers: \\x1b, x"]),
     (
       [*FILES[:9], "x.jpg"], NAMES[:3], None,
-      ["there are 10 images, as many as Towers has, but their names are not all its own"],
+      ["there are 10 images, as many as Towers has, but their names are not all its own" + LISTS],
     ),
     (
       [*FILES[:9], "x.jpg"], NAMES[:3], NAMES,
-      ["1 of the 10 images of its list are not there: tower_009", "1 image is not of Towers: x"],
+      ["1 image of the 10 of its list is not there: tower_009", "1 image is not of Towers: x"],
     ),
     (
       FILES, NAMES, NAMES[:9],
@@ -152,27 +156,29 @@ def test_any_ending_of_an_image_will_do(ending):
     ),
     (
       [*FILES, "paris_louvre_000136.jpg"], NAMES, None,
-      ["1 file is a known corrupted one of Towers: remove it: paris_louvre_000136.jpg"],
+      ["1 file is a known corrupted one of Towers, remove it: paris_louvre_000136.jpg"],
     ),
     (
       [*FILES, "louvre/paris_louvre_000136.jpg", "paris_louvre_000136.jpg"], NAMES, NAMES,
-      ["2 files are the known corrupted ones of Towers: remove them: louvre/paris_louvre_000136.jpg, paris_louvre_000136.jpg"],
+      ["2 files are the known corrupted ones of Towers, remove them: louvre/paris_louvre_000136.jpg, paris_louvre_000136.jpg"],
     ),
     ([], NAMES[:7], None,
-     ["7 of the 7 images that its ground truth names are not there: "
-      "tower_000, tower_001, tower_002, tower_003, tower_004 and more",
-      "Towers has 10 images; found 0: 10 are missing"]),
+     ["7 images of the 7 that its ground truth names are not there: "
+      "tower_000, tower_001, tower_002, tower_003, tower_004 and 2 more",
+      "Towers has 10 images; found 0: 10 are missing" + LISTS]),
   ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_folder(files, named, listed, problems):
-  assert compare_names(SMALL, iter(files), named, listed) == problems
-  assert compare_names(SMALL, reversed(files), set(named), None if listed is None else set(listed)) == problems
+  assert list(map(str, compare_names(SMALL, iter(files), named, listed))) == problems
+  again = compare_names(SMALL, reversed(files), set(named), None if listed is None else set(listed))
+  assert list(map(str, again)) == problems
 
 
 def test_a_set_of_distractors_may_have_a_name_in_several_folders():
   known = dataclasses.replace(KNOWN["flickr100k"], images=2)
   assert compare_names(known, ["a/1.jpg", "b/1.jpg"], ()) == []
-  assert compare_names(known, ["a/1.jpg", "b/1.jpg", "b/1.png"], ()) == [
-    "1 name is those of several files, in other folders or with other endings: b/1.jpg and b/1.png"
+  assert list(map(str, compare_names(known, ["a/1.jpg", "b/1.jpg", "b/1.png"], ()))) == [
+    "1 name is that of several files, in other folders or with other endings: b/1.jpg and b/1.png"
   ]
-  assert compare_names(KNOWN["revisited1m"], ["a.jpg"], ()) == ["R1M has 1,001,001 images; found 1: 1,001,000 are missing"]
+  (problem,) = compare_names(KNOWN["revisited1m"], ["a.jpg"], ())
+  assert str(problem) == "R1M has 1,001,001 images; found 1: 1,001,000 are missing"

@@ -10,9 +10,10 @@ from cwf_jax.datasets.groundtruth import Query as BoxedQuery
 from cwf_jax.datasets.groundtruth import write_groundtruth
 from cwf_jax.evaluation import seeing
 from cwf_jax.evaluation.average_precision import average_precisions
-from cwf_jax.evaluation.benchmark import Benchmark, Metric, Query, open_oxford
+from cwf_jax.evaluation.benchmark import Benchmark, Metric, Query
 from cwf_jax.evaluation.experiment import Experiment
 from cwf_jax.evaluation.images import ImageSet
+from cwf_jax.evaluation.openers import open_oxford
 from cwf_jax.images.listing import list_images
 from tests.evaluation.made_up import FOUND, IMAGES, PAPER, QUERIES, MadeUp
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from cwf_jax.evaluation import folder_check
-from cwf_jax.evaluation.folder_check import find_unreadable
+from cwf_jax.evaluation.folder_check import check_images
 from cwf_jax.evaluation.image_source import open_images
 from cwf_jax.evaluation.images import ImageSet
 
@@ -58,36 +58,52 @@ def _names(found):
 
 def test_every_unreadable_image_is_told_in_order(folder):
   told = []
-  found = find_unreadable(_set(folder), progress=lambda done, total: told.append((done, total)))
+  found, digest = check_images(_set(folder), progress=lambda done, total: told.append((done, total)))
   assert _names(found) == ["b/truncated.png", "empty.jpg", "small.png", "text.jpg"]
   assert found[1:] == ("empty.jpg: empty file", "small.png: 9x9 pixels, the least is 16x16", "text.jpg: not an image")
-  assert told == [(done, 6) for done in range(1, 7)]
+  assert told == [(done, 6) for done in range(1, 7)] and digest == ""
 
 
 def test_images_of_a_tar(folder, tmp_path):
   with tarfile.open(tmp_path / "all.tar", "w") as tar:
     tar.add(folder, "")
-  assert _names(find_unreadable(_set(tmp_path / "all.tar"))) == ["b/truncated.png", "empty.jpg", "small.png", "text.jpg"]
+  assert _names(check_images(_set(tmp_path / "all.tar")).unreadable) == ["b/truncated.png", "empty.jpg", "small.png", "text.jpg"]
 
 
 def test_a_file_that_is_gone_meanwhile(folder):
   images = _set(folder, ("a.png", "b/good.png"))
   (folder / "a.png").unlink()
-  (told,) = find_unreadable(images)
+  (told,) = check_images(images).unreadable
   assert told.startswith("a.png: ")
 
 
 def test_good_images_are_not_decoded_twice(folder, tmp_path, decoded):
   good = ("a.png", "b/good.png")
-  assert find_unreadable(_set(folder, good), tmp_path / "checked" / "deep") == () and len(decoded) == 2
-  assert find_unreadable(_set(folder, good), tmp_path / "checked" / "deep") == () and len(decoded) == 2
-  assert find_unreadable(_set(folder, good[:1]), tmp_path / "checked" / "deep") == () and len(decoded) == 3  # other images
+  kept = tmp_path / "checked" / "deep"
+  first = check_images(_set(folder, good), kept)
+  assert first.unreadable == () and len(decoded) == 2
+  assert check_images(_set(folder, good), kept) == first and len(decoded) == 2
+  assert check_images(_set(folder, good[:1]), kept).sha256 != first.sha256 and len(decoded) == 3  # other images
   os.utime(folder / "a.png", ns=(5, 5))
-  assert find_unreadable(_set(folder, good), tmp_path / "checked" / "deep") == () and len(decoded) == 5
+  assert check_images(_set(folder, good), kept) == first and len(decoded) == 5  # a digest of contents, not of times
+  for mark in kept.iterdir():
+    mark.write_bytes(b"\xff damaged")
+  assert check_images(_set(folder, good), kept) == first and len(decoded) == 7
+
+
+def test_a_digest_is_of_names_and_contents(folder):
+  good = ("a.png", "b/good.png")
+  first = check_images(_set(folder, good)).sha256
+  (folder / "a.png").rename(folder / "a2.png")
+  assert check_images(_set(folder, ("a2.png", "b/good.png"))).sha256 != first
+  (folder / "a2.png").rename(folder / "a.png")
+  assert check_images(_set(folder, good)).sha256 == first
+  (folder / "a.png").write_bytes(_png(7))
+  assert check_images(_set(folder, good)).sha256 != first
 
 
 def test_bad_images_are_told_each_time(folder, tmp_path, decoded):
   for times in (1, 2):
-    found = find_unreadable(_set(folder), tmp_path / "checked")
+    found = check_images(_set(folder), tmp_path / "checked").unreadable
     assert len(found) == 4 and len(decoded) in (5 * times, 6 * times)  # a file may be refused before it is decoded
   assert not (tmp_path / "checked").exists()
