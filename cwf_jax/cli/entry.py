@@ -66,7 +66,8 @@ def run(call: Call) -> int:
       return _run(call, interrupt)
     except (Exception, KeyboardInterrupt) as error:
       if interrupt.came or isinstance(error, KeyboardInterrupt):
-        return _fail("interrupted", INTERRUPTED)
+        after = getattr(call.mode, "AFTER_INTERRUPT", "")
+        return _fail(f"interrupted; {after}" if after else "interrupted", INTERRUPTED)
       raise
 
 

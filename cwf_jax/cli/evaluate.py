@@ -1,8 +1,5 @@
 """`--mode=evaluate`: a benchmark's table, measured beside published."""
 
-import json
-import shlex
-import sys
 import time
 from pathlib import Path
 
@@ -10,8 +7,9 @@ from absl import flags
 
 from cwf_jax.cli.call import CallError
 from cwf_jax.cli.evaluation_data import FOLDER, TOYS, choose_distractors, choose_whitening, find_data, open_set
-from cwf_jax.cli.notes import RANDOM_NOTE, program
-from cwf_jax.errors import printable
+from cwf_jax.cli.evaluation_report import describe_run, tell, write_report
+from cwf_jax.cli.notes import RANDOM_NOTE
+from cwf_jax.errors import InputError, near, printable
 
 EXAMPLES = """
   python main.py --mode=evaluate --dataset=toy_oxford --output=results
@@ -28,8 +26,16 @@ flickr100k, revisited1m; each has images/ and, where it has queries, groundtruth
 they are published. The whitening is fitted on the other set (Paris for Oxford and the reverse) if
 it is there. toy_oxford and toy_paris are made on the spot where there is no DATA_DIR.
 
-A run that is interrupted goes on where it was; with other settings it computes what they change.
+A folder's JSON: {"database": ["a.jpg", ...], "queries": {"q.jpg": {"box": [10, 20, 110, 90],
+"relevant": ["a.jpg"], "junk": []}}}. Names are those of files below --images; box (left, top,
+right, bottom in pixels) and junk may be left out.
+
+A run that is interrupted goes on where it was if it is called again; with other settings it
+computes what they change. The report is of the last run, with rows of earlier ones on the same.
+--against=OTHER tells what each row gains over the same system's in another output folder.
 """
+
+AFTER_INTERRUPT = "the same command goes on where it was"
 
 WITHOUT = ("index",)
 
@@ -71,26 +77,28 @@ def define_flags(values: flags.FlagValues) -> None:
 def run(values: flags.FlagValues, console) -> int:
   """Runs the mode: a line a row on standard output, the report in the output folder."""
   started = time.monotonic()
-  output = _check_call(values)
-  names = _choose_systems(values)
-  settings = _choose_settings(values)
+  names, settings = _check_call(values)
+  output = Path(values["output"].value)
+  from cwf_jax.evaluation.differences import compare, compare_runs
   from cwf_jax.evaluation.experiment import Experiment
-  from cwf_jax.evaluation.report import Measured, Report, compare, compare_runs, read_results
+  from cwf_jax.evaluation.results import Measured, Report, read_results
   from cwf_jax.load import load_encoder
   from cwf_jax.models.checkpoint import load_weights
   from cwf_jax.protocol import Protocol
 
   weights = load_weights(values["weights"].value or "default")
+  _check_classes(settings, weights.network.config.num_classes)
   size = values["image_size"].value or weights.network.config.image_size
   # Reversed means belong to single passes; see `passes.with_protocol`.
-  encoder = load_encoder(weights, Protocol.paper(size, min(settings.num_classes, weights.network.config.num_classes)))
+  summed = min(settings.num_classes, weights.network.config.num_classes)
+  encoder = load_encoder(weights, Protocol.paper(size, summed))
   classes = None
   if values["classes"].value is not None:
     classes = tuple(encoder.settings.classes.resolve_all(values["classes"].value))
   data_dir = find_data(values, output, console)
-  benchmark = open_set(values, settings, data_dir, output, console)
+  benchmark, content = open_set(values, settings, data_dir, output, console)
   queries = tuple(query.name for query in benchmark.queries)
-  against = values["against"].value and read_results(values["against"].value, benchmark.name, queries)
+  against = read_results(values["against"].value, benchmark.name, queries) if values["against"].value else None
   whitened_by, no_whitening = choose_whitening(values, benchmark, data_dir, output, console)
   distractors, no_distractors, more_title = choose_distractors(values, data_dir)
   output.mkdir(parents=True, exist_ok=True)
@@ -119,63 +127,103 @@ def run(values: flags.FlagValues, console) -> int:
     for problem in experiment.unreadable:
       console.say(f"left out: {problem}")
     seconds |= {part if others is None else f"{part}, {title}": spent for part, spent in experiment.seconds.items()}
-    measured.append(Measured(name, title, rows, queries))
+    kept = experiment.find_kept(names)
+    measured.append(Measured(name, title, (*rows, *kept), queries, kept=frozenset(row.name for row in kept)))
   started_comparing = time.monotonic()
-  differences = {one.title: found for one in measured if (found := compare(one, seed=settings.seed))}
-  if against:
-    found = compare_runs(measured[0], against, seed=settings.seed)
-    differences |= {} if not found else {f"{measured[0].title}, to the rows of {printable(values['against'].value)}": found}
+  comparisons = [compare(one, seed=settings.seed) for one in measured]
+  head = describe_run(values, encoder, weights, benchmark, content, whitened_by, no_whitening)
+  report = Report(tuple(measured), head, settings, seconds)
+  to_other = None if against is None else compare_runs(report, against, seed=settings.seed)
+  comparisons = (*(one for one in comparisons if one.differences), *([to_other] if to_other else []))
   seconds |= {"differences": time.monotonic() - started_comparing, "all": time.monotonic() - started}
-  head = _describe_run(values, encoder, weights, benchmark, whitened_by, no_whitening, size)
-  report = Report(tuple(measured), head, settings, seconds, differences)
-  _write(report, output)
-  _tell(report)
+  report = report._replace(comparisons=comparisons, seconds=seconds)
+  write_report(report, output)
+  tell(report, to_other)
   print(f"report: {output / 'report.md'}", flush=True)
   return 0
 
 
-def _check_call(values: flags.FlagValues) -> Path:
-  """What can be told from the flags alone."""
-  dataset, output = values["dataset"].value, values["output"].value
+def _check_call(values: flags.FlagValues):
+  """The systems and the settings that are asked for; all that is wrong with the flags alone is told at once."""
+  names, problems = _choose_systems(values["systems"].value)
+  problems = [*_list_wrong_paths(values), *problems]
+  settings, wrong = _choose_settings(values)
+  if problems or wrong:
+    raise CallError("; ".join([*problems, *wrong]))
+  return names, settings
+
+
+def _list_wrong_paths(values: flags.FlagValues) -> list[str]:
+  from cwf_jax.datasets.catalogue import KNOWN
+
+  dataset, output, problems = values["dataset"].value, values["output"].value, []
+  sets = [name for name, known in KNOWN.items() if known.groundtruth != "none"]
   if not dataset:
-    raise CallError("--dataset is missing, the set to rank: oxford5k, toy_oxford, folder ... (--help tells more)")
+    problems.append("--dataset is missing, the set to rank: oxford5k, toy_oxford, folder ... (--help tells more)")
+  elif dataset != FOLDER and dataset not in sets:
+    known = f"{KNOWN[dataset].title} has no queries of its own, it is added to other sets" if dataset in KNOWN else ""
+    known = known or f"no data set is named {printable(dataset)}{near(dataset, [*sets, FOLDER])}"
+    problems.append(f"{known} (--dataset takes {', '.join(sets)} and {FOLDER})")
   if not output:
-    raise CallError("--output is missing, the folder for the results")
-  if Path(output).exists() and not Path(output).is_dir():
-    raise CallError(f"--output={printable(output)} is a file, not a folder")
+    problems.append("--output is missing, the folder for the results")
+  elif Path(output).exists() and not Path(output).is_dir():
+    problems.append(f"--output={printable(output)} is a file, not a folder")
   given = {name: values[name].value for name in ("images", "groundtruth")}
   if dataset == FOLDER and None in given.values():
-    raise CallError("--dataset=folder needs --images and --groundtruth")
-  if dataset != FOLDER and any(given.values()):
-    raise CallError("--images and --groundtruth are for --dataset=folder")
-  if dataset not in (FOLDER, *TOYS) and values["data_dir"].value is None:
-    raise CallError(f"--data_dir is missing, the folder that holds {printable(dataset)}/")
-  return Path(output)
+    problems.append("--dataset=folder needs --images and --groundtruth")
+  if dataset in sets and any(given.values()):
+    problems.append("--images and --groundtruth are for --dataset=folder")
+  if dataset in sets and dataset not in TOYS and values["data_dir"].value is None:
+    problems.append(f"--data_dir is missing, the folder that holds {printable(dataset)}/")
+  whitening = values["whitening"].value
+  if whitening not in ("other", "bundled", "none", *KNOWN) and not Path(whitening).exists():
+    known = "other, bundled, none, a set's name"
+    problems.append(f"--whitening={printable(whitening)} is neither {known} nor a path that is there")
+  against = values["against"].value
+  if against and output and Path(against).resolve() == Path(output).resolve():
+    problems.append("--against is the --output folder itself: give one of them another folder")
+  return problems
 
 
-def _choose_systems(values: flags.FlagValues) -> tuple[str, ...]:
+def _choose_systems(asked: str) -> tuple[tuple[str, ...], list[str]]:
+  """The names, and what is wrong with them."""
   from cwf_jax.evaluation.systems import SYSTEMS
 
-  asked = values["systems"].value
-  names = tuple(SYSTEMS) if asked == "all" else tuple(dict.fromkeys(name.strip() for name in asked.split(",")))
+  given = [name.strip() for name in asked.split(",")]
+  names = tuple(SYSTEMS) if asked == "all" else tuple(dict.fromkeys(name for name in given if name))
   unknown = [name for name in names if name not in SYSTEMS]
   if unknown:
-    raise CallError(f"--systems knows no {', '.join(map(printable, unknown))}; there are {', '.join(SYSTEMS)}")
-  return names
+    alike = "".join(near(name, SYSTEMS) for name in unknown)
+    return names, [f"--systems knows no {', '.join(map(printable, unknown))}; there are {', '.join(SYSTEMS)}{alike}"]
+  return names, [] if names else [f"--systems names none; there are {', '.join(SYSTEMS)}"]
 
 
 def _choose_settings(values: flags.FlagValues):
+  """The settings, and what is wrong with those that were given."""
   from cwf_jax.evaluation.settings import Settings
 
-  overrides = {}
+  overrides, problems = {}, []
   for text in values["set"].value:
     name, sign, value = text.partition("=")
-    if not sign:
-      raise CallError(f"--set is NAME=VALUE; found {text!r}")
-    overrides[name.strip()] = value.strip()
-  if values["num_classes"].value is not None:
-    overrides.setdefault("num_classes", values["num_classes"].value)
-  return Settings.preset(values["protocol"].value or "paper", overrides)
+    if sign:
+      overrides[name.strip()] = value.strip()
+    else:
+      problems.append(f"--set is NAME=VALUE; found {text!r}")
+  count = values["num_classes"].value
+  if count is not None and overrides.setdefault("num_classes", count) not in (count, str(count)):
+    problems.append(f"--num_classes={count} and --set=num_classes={overrides['num_classes']} differ; give one of them")
+  try:
+    return Settings.preset(values["protocol"].value or "paper", overrides), problems
+  except InputError as error:
+    return None, [*problems, str(error)]
+
+
+def _check_classes(settings, count: int) -> None:
+  """Refuses to be asked for more classes than the network has; what a preset says beyond them is all of them."""
+  asked = [f"{name}={settings.changes().get(name, 0)}" for name in ("num_classes", "fixed_classes", "n_pca")]
+  beyond = [text for text in asked if int(text.partition("=")[2]) > count]
+  if beyond:
+    raise CallError(f"the network has {count} classes; {' and '.join(beyond)} asks for more")
 
 
 def _list_runs(benchmark, distractors, no_distractors: str, more_title: str):
@@ -185,72 +233,3 @@ def _list_runs(benchmark, distractors, no_distractors: str, more_title: str):
   yield benchmark.name, KNOWN[benchmark.name].title if benchmark.name in KNOWN else benchmark.name, None
   if more_title:
     yield more_title.lower(), more_title, distractors or no_distractors
-
-
-def _describe_run(values, encoder, weights, benchmark, whitened_by, no_whitening: str, size: int) -> dict[str, str]:
-  """The report's head."""
-  import platform
-
-  import flax
-  import jax
-  import numpy
-
-  from cwf_jax.evaluation.images import ImageSet
-  from cwf_jax.version import __version__
-
-  device = jax.devices()[0]
-  if isinstance(whitened_by, ImageSet):
-    origin = f"fitted on {len(whitened_by.ids)} images of {whitened_by.name} ({whitened_by.root})"
-    if whitened_by.name == benchmark.name:
-      origin += ": the evaluated set itself, as asked for"
-  else:
-    origin = no_whitening or {"bundled": "the checkpoint's own, of class vectors"}.get(whitened_by, "none")
-  random = ", random: classes mean nothing" if weights.is_random else ""
-  return {
-    "command": f"`{shlex.join([*program().split(), *sys.argv[1:]])}`",
-    "data set": f"{benchmark.name}: {len(benchmark.database)} images, {len(benchmark.queries)} queries"
-    f" ({benchmark.listing.root}){_tell_part(benchmark)}",
-    "weights": f"{weights.name} ({weights.network_name}), sha256 {weights.sha256}{random}",
-    "sizes": f"shorter side {size} where the paper has 720; other systems' sizes in proportion",
-    "whitening": origin,
-    "preset": values["protocol"].value or "paper",
-    "versions": f"cwf_jax {__version__}, jax {jax.__version__}, flax {flax.__version__}, numpy {numpy.__version__}, "
-    f"Python {platform.python_version()}",
-    "device": f"{device.platform}, {device.device_kind}, {encoder.settings.dtype}",
-  }
-
-
-def _tell_part(benchmark) -> str:
-  """Says so where only a part of a known set is there, as UKBench allows."""
-  from cwf_jax.datasets.catalogue import KNOWN
-
-  known = KNOWN.get(benchmark.name)
-  if known is None or known.queries in (None, len(benchmark.queries)) or known.images is None:
-    return ""
-  return f": a part of {known.title}, which has {known.queries:,} queries; published values are of all of them"
-
-
-def _write(report, output: Path) -> None:
-  from cwf_jax.evaluation.report import format_queries, format_report, to_results
-  from cwf_jax.writing import write_whole
-
-  for place, one in enumerate(report.measured):
-    if one.rows:
-      name = "per_query.csv" if place == 0 else f"per_query_{one.name}.csv"
-      write_whole(output / name, format_queries(one).encode())
-  write_whole(output / "results.json", json.dumps(to_results(report), allow_nan=False, indent=1).encode())
-  write_whole(output / "report.md", format_report(report).encode())
-
-
-def _tell(report) -> None:
-  """The rows in short."""
-  from cwf_jax.evaluation.average_precision import mean_average_precision
-  from cwf_jax.evaluation.report import form_of
-
-  for one in report.measured:
-    metrics = one.metrics[:1] if len(one.metrics) < 4 else [name for name in one.metrics if name.startswith("mAP")]
-    print(f"{one.title}: {', '.join(metrics) or f'not run, {one.reason}'}")
-    width = max((len(row.name) for row in one.rows), default=0)
-    for row in one.rows:
-      shown = [f"{mean_average_precision(row.values[metric]):{form_of(metric)}}" for metric in metrics if row.was_run]
-      print(f"  {row.name:<{width}}  {'  '.join(shown) if shown else f'not run: {row.reason}'}")

@@ -55,7 +55,7 @@ def open_set(values: flags.FlagValues, settings, data_dir: Path | None, output: 
 def _check(name: str, source, ids: tuple[str, ...], problems: list, output: Path, console) -> str:
   """Refuses images some of which cannot be read, or which have other problems; gives the digest of their contents."""
   from cwf_jax.datasets.catalogue import KNOWN, find_bad
-  from cwf_jax.datasets.problems import Problem, count
+  from cwf_jax.datasets.problems import Problem, count_of
   from cwf_jax.evaluation.folder_check import check_images
   from cwf_jax.evaluation.images import ImageSet
 
@@ -64,14 +64,14 @@ def _check(name: str, source, ids: tuple[str, ...], problems: list, output: Path
   with console.progress("images checked") as progress:
     unreadable, digest = check_images(images, output / "checked", progress)
   if unreadable:
-    problems = [*problems, Problem(f"{count(unreadable, 'image', 'images')} cannot be read", unreadable)]
+    problems = [*problems, Problem(f"{count_of(unreadable, 'image', 'images')} cannot be read", unreadable)]
   _refuse(problems, images.root, output)
   return digest
 
 
 def _list_wrong_boxes(benchmark, settings) -> list:
   """Boxes of which nothing that can be searched for lies in their image."""
-  from cwf_jax.datasets.problems import Problem, count
+  from cwf_jax.datasets.problems import Problem, count_of
   from cwf_jax.evaluation.queries import read_box
   from cwf_jax.images.decoding import decode_image
   from cwf_jax.protocol import BoxError
@@ -83,7 +83,7 @@ def _list_wrong_boxes(benchmark, settings) -> list:
         read_box(query.box, "corners", decode_image(benchmark.listing.path(query.image)).shape[:2], settings)
       except BoxError as error:
         wrong.append(f"the query {query.name} in {query.image}: {error}")
-  return [Problem(f"{count(wrong, 'box', 'boxes')} cannot be searched for", tuple(wrong))] if wrong else []
+  return [Problem(f"{count_of(wrong, 'box', 'boxes')} cannot be searched for", tuple(wrong))] if wrong else []
 
 
 def _used(benchmark) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import hashlib
 import os
 from collections.abc import Collection, Iterable, Mapping
 
-from cwf_jax.datasets.problems import Problem, count
+from cwf_jax.datasets.problems import Problem, count_of
 from cwf_jax.errors import InputError, near, printable
 
 _BAD_PARIS = frozenset(
@@ -138,10 +138,10 @@ def compare_names(
   problems = []
   if bad:
     what, them = ("a known corrupted one", "it") if len(bad) == 1 else ("the known corrupted ones", "them")
-    problems.append(Problem(f"{count(bad, 'file is', 'files are')} {what} of {known.title}, remove {them}", bad))
+    problems.append(Problem(f"{count_of(bad, 'file is', 'files are')} {what} of {known.title}, remove {them}", bad))
   missing = named - found
   if missing:
-    what = f"{count(missing, 'image', 'images')} of the {len(named):,} that its ground truth names"
+    what = f"{count_of(missing, 'image', 'images')} of the {len(named):,} that its ground truth names"
     problems.append(Problem(f"{what} {'is' if len(missing) == 1 else 'are'} not there", tuple(sorted(missing))))
   if listed is None:
     problems += _compare_count(known, found, is_complete=not missing)
@@ -150,7 +150,7 @@ def compare_names(
   twice = {name: paths for name, paths in files.items() if len(paths) > 1 and name in found}
   if twice:
     pairs = tuple(" and ".join(sorted(twice[name])) for name in sorted(twice))
-    what = count(twice, "name is that", "names are those")
+    what = count_of(twice, "name is that", "names are those")
     problems.append(Problem(f"{what} of several files, in other folders or with other endings", pairs))
   return problems
 
@@ -194,14 +194,15 @@ def _compare_list(known: KnownSet, found: Collection[str], missing: Collection[s
   """Whether the list is the set's own, and the images are those of the list; `missing` were told already."""
   problems = []
   if known.names_sha256 is not None and digest_names(listed) != known.names_sha256:
-    what = f"the list of its images, {count(listed, 'name', 'names')}, is not that of {known.title}, which has {known.images:,}"
+    names = count_of(listed, "name", "names")
+    what = f"the list of its images, {names}, is not that of {known.title}, which has {known.images:,}"
     problems.append(Problem(what))
   lacking, other = tuple(sorted(listed - found - missing)), tuple(sorted(found - listed))
   if lacking:
-    what = f"{count(lacking, 'image', 'images')} of the {len(listed):,} of its list"
+    what = f"{count_of(lacking, 'image', 'images')} of the {len(listed):,} of its list"
     problems.append(Problem(f"{what} {'is' if len(lacking) == 1 else 'are'} not there", lacking))
   if other:
-    problems.append(Problem(f"{count(other, 'image is', 'images are')} not of {known.title}", other))
+    problems.append(Problem(f"{count_of(other, 'image is', 'images are')} not of {known.title}", other))
   return problems
 
 

@@ -35,6 +35,6 @@ class Problem(NamedTuple):
     return "".join((f"{self.what}\n", *(f"  {printable(name)}\n" for name in self.names)))
 
 
-def count(things: Collection, one: str, several: str) -> str:
-  """How many there are: count(files, "file is", "files are") gives "1 file is" or "2 files are"."""
+def count_of(things: Collection, one: str, several: str) -> str:
+  """How many there are: count_of(files, "file is", "files are") gives "1 file is" or "2 files are"."""
   return f"1 {one}" if len(things) == 1 else f"{len(things):,} {several}"

@@ -215,7 +215,11 @@ def _score_online(queries, whitened, chosen, fill) -> tuple[jax.Array, jax.Array
     described = jax.lax.map(describe_filled, chosen)
   else:
     wanted = (chosen[:, :, None] == jnp.arange(whitened.shape[1])).any(1).astype(whitened.dtype)
-    # All images have the vectors of the same classes: one product, where `aggregate_matching` has one for each image.
+    # All images have the vectors of the same classes: one product, where `aggregate_matching` has one for each image. What is
+    # not finite counts where it is wanted alone: zero times it would be no number either.
+    odd = ~jnp.isfinite(whitened).all(-1)
+    whitened = jnp.where(odd[..., None], 0, whitened)
     described = l2_normalize(jnp.einsum("qu,bud->qbd", wanted, whitened, precision=jax.lax.Precision.HIGHEST))
+    described = jnp.where((wanted @ odd.T.astype(wanted.dtype) > 0)[..., None], jnp.nan, described)
   scores = jnp.einsum("qd,qbd->qb", queries, described, precision=jax.lax.Precision.HIGHEST)
   return scores, (described == 0).all(-1), ~jnp.isfinite(described).all(-1)

@@ -114,6 +114,15 @@ class Experiment:
         yield self._make_row(name, whitened) if found is None else self._relabel(found, name, whitened)
         progress(done, len(wanted))
 
+  def find_kept(self, but: Sequence[str]) -> tuple[Row, ...]:
+    """The rows of all other systems than those named that an earlier run has kept: they depend on the same as this one's."""
+    found = []
+    for name, system in SYSTEMS.items():
+      for whitened in (False, True) if system.plain else (True,):
+        if name not in but and (row := self._cells.find(self._key(name, whitened))):
+          found.append(self._relabel(row, name, whitened))
+    return tuple(found)
+
   def _make_row(self, name: str, whitened: bool) -> Row:
     reason = self._why_not(name, whitened)
     if reason:
@@ -154,7 +163,7 @@ class Experiment:
   def _describe_row(self, name: str, whitened: bool) -> Row:
     system, config = SYSTEMS[name], self._encoder.network.config
     label = f"{name}+pca" if system.plain and whitened else name
-    if system.network not in ("any", self._network):
+    if system.network != self._network:
       label += f"@{self._encoder.settings.weights}"
     taps = {"features": config.feature_tap, "last": config.last_tap, "pooled": config.pooled_tap}
     protocol = protocol_of(name, self._encoder, self._settings)
@@ -182,7 +191,7 @@ class Experiment:
     if whitened:
       fit = self._scorer.fit(name)
       if fit.whitening is None:
-        raise NotRunError(f"{fit.vectors} vectors are too few, or all alike, to whiten by")
+        raise NotRunError(f"too few vectors to whiten by, or all alike: {fit.vectors}")
       row = row._replace(whitened_by=self._origin, vectors=fit.vectors, left_out=fit.left_out)
     found = self._scorer.score(name, whitened)
     scores = found.scores

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cwf_jax.datasets.problems import count_of
 from cwf_jax.datasets.tar_images import list_tar
 from cwf_jax.errors import InputError, printable, reason_of
 from cwf_jax.images.decoding import EXTENSIONS
@@ -61,7 +62,8 @@ def open_images(source: str | os.PathLike) -> ImageSource:
     found = Archive(os.fspath(path), tuple(sorted(names)), lambda name: reader(place[name]))
   if skipped:
     name, reason = skipped[0]
-    raise InputError(f"{len(skipped)} images of {printable(path)} cannot be listed, the first is {name}: {reason}")
+    images = count_of(skipped, "image", "images")
+    raise InputError(f"{images} of {printable(path)} cannot be listed, the first is {name}: {reason}")
   return found
 
 

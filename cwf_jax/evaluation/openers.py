@@ -18,7 +18,7 @@ from cwf_jax.datasets.catalogue import KnownSet, compare_names, find_known, find
 from cwf_jax.datasets.folder_groundtruth import read_folder_groundtruth
 from cwf_jax.datasets.groundtruth import read_groundtruth
 from cwf_jax.datasets.holidays import find_queries, holidays_groups
-from cwf_jax.datasets.problems import Problem, count
+from cwf_jax.datasets.problems import Problem, count_of
 from cwf_jax.datasets.revisited import read_revisited
 from cwf_jax.datasets.ukbench import check_views, ukbench_groups
 from cwf_jax.errors import InputError, printable, reason_of
@@ -188,11 +188,11 @@ def _match(
     (("is that of several files", "are those of several files"), [name for name, rows in found.items() if len(rows) > 1]),
   ):
     if wrong:
-      what = f"{count(wrong, 'image', 'images')} that its ground truth names {verbs[len(wrong) > 1]}"
+      what = f"{count_of(wrong, 'image', 'images')} that its ground truth names {verbs[len(wrong) > 1]}"
       problems.append(Problem(what, tuple(sorted(wrong))))
   if listing.skipped:
     reasons = tuple(f"{name}: {reason}" for name, reason in listing.skipped)
-    problems.append(Problem(f"{count(reasons, 'file', 'files')} cannot be listed", reasons))
+    problems.append(Problem(f"{count_of(reasons, 'file', 'files')} cannot be listed", reasons))
   if problems:
     raise FolderError(os.fspath(folder), problems, listing)
   return {name: rows[0] for name, rows in found.items()}

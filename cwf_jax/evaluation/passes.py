@@ -15,18 +15,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool
 
+from cwf_jax.datasets.problems import count_of
 from cwf_jax.encoder import Activations, Encoder, most_probable
 from cwf_jax.errors import InputError
 from cwf_jax.evaluation.images import ImageSet
 from cwf_jax.evaluation.queries import FittedQuery
-from cwf_jax.evaluation.settings import Settings
+from cwf_jax.evaluation.settings import Settings, SomeSettings
 from cwf_jax.evaluation.systems import SYSTEMS, Seen, pool_classes, pool_vectors
 from cwf_jax.images.canvases import Fitted, stack
 from cwf_jax.images.loading import SkippedImage, fill_batches
 from cwf_jax.indexing.build import default_batch_size, processors
 from cwf_jax.models.layers import valid_mask
 from cwf_jax.ops.regions import mask_boxes
-from cwf_jax.protocol import Protocol
+from cwf_jax.protocol import CELL, Protocol
 
 IDS = ".ids"
 """What is put after a column's name for the classes of its vectors."""
@@ -54,7 +55,7 @@ def see(
   images: Any,
   sizes: Any,
   columns: tuple[Column, ...],
-  settings: Settings,
+  settings: Settings | SomeSettings,
   cells: Any = None,
   class_ids: Any = None,
 ) -> dict[str, jax.Array]:
@@ -71,6 +72,9 @@ def see(
   Returns:
     Of each column [b r k], and of one of an image's own classes `NAME.ids` [b r], too. Several vectors of an image are in
     float16, as an index keeps them.
+
+  Raises:
+    InputError: `cells` are given, which have 16 pixels, and a column's map has other cells.
   """
   names = {SYSTEMS[column.system].map for column in columns if column.system is not None}
   config = encoder.network.config
@@ -82,8 +86,10 @@ def see(
     features = activations.features if name is None else activations.taps[name]
     mask = activations.mask if name is None else _mask_of(features, images, sizes)
     if cells is not None:
+      if (stride := _stride_of(features, images)) != CELL:
+        raise InputError(f"a query is cut to cells of {CELL} pixels, and {column.name} pools a map of {stride}: let it see BOX")
       mask = mask & mask_boxes(cells, mask.shape[1:])
-    seen = Seen(features, mask, encoder, activations, settings)
+    seen = Seen(features, mask, encoder, activations, settings.only(SYSTEMS[column.system or "ofa"].vary))
     if column.system is not None:
       vectors = pool_vectors(SYSTEMS[column.system], seen)
     else:
@@ -96,10 +102,14 @@ def see(
 
 
 def _mask_of(features, images, sizes) -> Bool[jax.Array, "b i j"]:
-  """The cells of a map inside its images; its stride is a power of two."""
+  """The cells of a map inside its images."""
+  return valid_mask(jnp.asarray(sizes) // _stride_of(features, images), features.shape[1:3])
+
+
+def _stride_of(features, images) -> int:
+  """The pixels a cell of a map, a power of two."""
   # A canvas need not be whole cells of it: one of 80 pixels has two of 32.
-  stride = 1 << ((images.shape[1] // features.shape[1]).bit_length() - 1)
-  return valid_mask(jnp.asarray(sizes) // stride, features.shape[1:3])
+  return 1 << ((images.shape[1] // features.shape[1]).bit_length() - 1)
 
 
 def _choose_classes(activations: Activations, column: Column, class_ids: Any) -> jax.Array:
@@ -144,8 +154,8 @@ def see_images(
     if progress is not None:
       progress(count)
   if skipped and unreadable is None:
-    first = skipped[0]
-    raise InputError(f"{len(skipped)} images of {images.root} cannot be read, the first is {first.id}: {first.reason}")
+    first, told = skipped[0], count_of(skipped, "image", "images")
+    raise InputError(f"{told} of {images.root} cannot be read, the first is {first.id}: {first.reason}")
 
 
 def see_query(
@@ -160,7 +170,7 @@ def see_query(
   return jax.device_get(see(encoder, *_stack(query.seen), columns, _relevant(columns, settings), cells, class_ids))
 
 
-def _relevant(columns: tuple[Column, ...], settings: Settings) -> Settings:
+def _relevant(columns: tuple[Column, ...], settings: Settings) -> SomeSettings:
   """The settings that the columns depend on: with others a program need not be compiled again."""
   return settings.only(sorted({name for column in columns for name in SYSTEMS[column.system or "ofa"].vary}))
 

@@ -18,11 +18,10 @@ from jaxtyping import Float, Int
 from cwf_jax.encoder import Encoder
 from cwf_jax.evaluation.benchmark import Benchmark
 from cwf_jax.evaluation.descriptors import Fit, describe, fit_whitening, read_fit, score, score_online, write_fit
+from cwf_jax.evaluation.distractors import Maker, SeenDescriptors
 from cwf_jax.evaluation.images import ImageSet
 from cwf_jax.evaluation.passes import IDS, Column
 from cwf_jax.evaluation.seeing import (
-  Maker,
-  SeenDescriptors,
   SeenImages,
   SeenQueries,
   digest_of,
@@ -148,15 +147,15 @@ class Scorer:
     by_class = {SYSTEMS[name].classes for name in names} - {None}
     own = (self._own,) if by_class else ()
     of_queries = (*own, listed_classes(self._encoder, self._settings, None)) if "listed" in by_class else own
-    self._pass("queries", self._queries, names, of_queries)
+    self._pass("passes of queries", self._queries, names, of_queries)
     listed = (self._listed(),) if by_class & {"query", "listed"} else ()
-    self._pass(f"images of {self.images.name}", self._images, names, (*own, *listed))
+    self._pass(f"passes of {self.images.name}", self._images, names, (*own, *listed))
     if self._pool is not None and any(whitened for _, whitened in rows):
       whitened_names = tuple(dict.fromkeys(name for name, whitened in rows if whitened))
-      self._pass(f"images of {self._pool.images.name}", self._pool, whitened_names, own)
+      self._pass(f"passes of {self._pool.images.name}", self._pool, whitened_names, own)
     if self._others is not None:
       made = {self._row_column(*row): self._maker(*row) for row in rows if SYSTEMS[row[0]].classes != "query"}
-      self._pass(f"images of {self._others.images.name}", self._others, made, ())
+      self._pass(f"passes of {self._others.images.name}", self._others, made, ())
 
   def _pass(self, unit: str, seen, wanted, classes: tuple[Column, ...]) -> None:
     total, done, started = seen.count_missing(wanted, classes), 0, time.monotonic()

@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -22,10 +22,9 @@ from cwf_jax.evaluation.benchmark import Benchmark
 from cwf_jax.evaluation.images import ImageSet, sign
 from cwf_jax.evaluation.passes import Column, see_images, see_query, with_protocol
 from cwf_jax.evaluation.queries import fit_query, read_box
-from cwf_jax.evaluation.settings import Settings
+from cwf_jax.evaluation.settings import Settings, list_settings
 from cwf_jax.evaluation.systems import SYSTEMS
 from cwf_jax.evaluation.vectors import ALL, Chosen, Signature, VectorStore
-from cwf_jax.images.loading import SkippedImage
 from cwf_jax.images.queries import read_pixels
 from cwf_jax.protocol import Protocol
 from cwf_jax.version import __version__
@@ -35,8 +34,10 @@ Count = Callable[[int], Any]
 
 
 def own_classes(encoder: Encoder, settings: Settings) -> Column:
-  """The vectors of an image's own most probable classes: as many as are summed, or as a whitening is fitted on."""
-  count = min(max(settings.num_classes, settings.n_pca), len(encoder.settings.classes))
+  """The vectors of an image's own most probable classes: as many as the preset sums, so that fewer need no other passes, or as
+  many as are summed or a whitening is fitted on."""
+  usual = next(field.default for field in list_settings() if field.name == "num_classes")
+  count = min(max(settings.num_classes, settings.n_pca, usual), len(encoder.settings.classes))
   return Column(SYSTEMS["ofa"].column(f"own{count}", settings), count=count)
 
 
@@ -196,86 +197,6 @@ class SeenQueries:
     if key not in self._stores:
       self._stores[key] = VectorStore(self._folder / f"{self._benchmark.name}-queries-{key[:16]}")
     return self._stores[key]
-
-
-class Maker(NamedTuple):
-  """What makes a descriptor.
-
-  Attributes:
-    system: whose sizes its pass has.
-    column: of the pass.
-    make: from vectors [b r k] of the column to descriptors [b d].
-  """
-
-  system: str
-  column: Column
-  make: Callable[[np.ndarray], np.ndarray]
-
-
-class SeenDescriptors:
-  """Images that are only ranked: of distractors, of which there may be a million, descriptors alone are kept.
-
-  Attributes:
-    images: which.
-    unreadable: those that cannot be read, with reasons: they are left out.
-  """
-
-  def __init__(
-    self, images: ImageSet, encoder: Encoder, settings: Settings, folder: str | os.PathLike, batch_size: int | None = None
-  ):
-    """Nothing is computed yet; `folder` keeps the descriptors."""
-    self.images, self.unreadable = images, ()
-    self._seen = SeenImages(images, encoder, settings, folder, batch_size)
-    self._encoder, self._settings, self._batch_size = encoder, settings, batch_size
-
-  def _missing(self, made: Mapping[str, Maker]) -> Iterator[tuple[Protocol, dict[str, Maker], tuple[str, ...]]]:
-    by_size: dict[Protocol, dict[str, Maker]] = {}
-    for name, maker in made.items():
-      by_size.setdefault(protocol_of(maker.system, self._encoder, self._settings), {})[name] = maker
-    for protocol, makers in by_size.items():
-      store, signatures = self._seen.store(protocol), self.images.signatures
-      wanted = {name: maker for name, maker in makers.items() if store.missing(signatures, [name])}
-      if wanted:
-        yield protocol, wanted, store.missing(signatures, wanted)
-
-  def count_missing(self, made: Mapping[str, Maker], classes: tuple[Column, ...] = ()) -> int:
-    """Images to be passed, counted once for each pass."""
-    return sum(len(missing) for _, _, missing in self._missing(made))
-
-  def compute(self, made: Mapping[str, Maker], classes: tuple[Column, ...] = (), count: Count | None = None) -> None:
-    """Makes the passes whose descriptors are not there yet.
-
-    Args:
-      made: by the names under which the descriptors are kept.
-      classes: not used: a maker names its column.
-      count: see `Count`.
-
-    Raises:
-      OSError: there is no room.
-    """
-    skipped: list[SkippedImage] = []
-    for protocol, makers, missing in self._missing(made):
-      store, signatures = self._seen.store(protocol), self.images.signatures
-      columns = tuple(dict.fromkeys(maker.column for maker in makers.values()))
-      encoder = with_protocol(self._encoder, protocol)
-      found = see_images(encoder, self.images, missing, columns, self._settings, self._batch_size, count, skipped)
-      try:
-        for ids, vectors in found:
-          described = {name: maker.make(vectors[maker.column.name]) for name, maker in makers.items()}
-          store.add(ids, [signatures[name] for name in ids], described)
-      finally:
-        store.flush()
-    self.unreadable = tuple(sorted({f"{file.id}: {file.reason}" for file in skipped}))
-
-  def read(self, name: str, column: str) -> Float[np.ndarray, "n d"]:
-    """The descriptors of that name of all images that can be read, in their order."""
-    there, rows = np.zeros(len(self.images.ids), bool), None
-    for places, part in self._seen.read(name, column):
-      rows = np.empty((len(there), part.shape[1]), np.float32) if rows is None else rows
-      rows[places], there[places] = part, True
-    if rows is None:
-      return np.zeros((0, 0), np.float32)
-    return rows if there.all() else rows[there]
 
 
 def plan_passes(

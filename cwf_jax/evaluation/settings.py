@@ -126,15 +126,38 @@ class Settings:
     """Those that act on "sizes", "pixels", "vectors", "queries", "descriptors" or "ranking"."""
     return {field.name: getattr(self, field.name) for field in list_settings() if field.metadata["acts"] in parts}
 
-  def only(self, names: Iterable[str]) -> "Settings":
-    """These settings, and the paper's in place of all others: what depends on them alone is the same for more presets."""
-    return Settings("", **{name: getattr(self, name) for name in names})
+  def only(self, names: Iterable[str]) -> "SomeSettings":
+    """These settings and no others: what depends on them alone is the same for more presets."""
+    return SomeSettings(tuple((name, getattr(self, name)) for name in sorted(set(names))))
 
   def protocol(self, image_size: int) -> Protocol:
     """Sizes and boxes of the systems of METHOD section 2."""
     return Protocol(
       self.preset_name, self.size_rule, image_size, self.num_classes, self.box_rule, self.reversed_means
     )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class SomeSettings:
+  """The settings that something depends on, as attributes; another one is an error, and not silently the paper's.
+
+  Attributes:
+    values: (name, value) of each, in order.
+  """
+
+  values: tuple[tuple[str, Any], ...]
+
+  def only(self, names: Iterable[str]) -> "SomeSettings":
+    """Fewer of them."""
+    return SomeSettings(tuple((name, getattr(self, name)) for name in sorted(set(names))))
+
+  def __getattr__(self, name: str) -> Any:
+    """The value of a setting."""
+    for setting, value in self.__dict__.get("values", ()):
+      if setting == name:
+        return value
+    there = ", ".join(setting for setting, _ in self.__dict__.get("values", ())) or "none"
+    raise AttributeError(f"the setting {name!r} is not among those that the system names in `vary` ({there})")
 
 
 def list_settings() -> tuple[dataclasses.Field, ...]:

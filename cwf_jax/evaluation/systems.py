@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from cwf_jax.encoder import Activations, Encoder
-from cwf_jax.evaluation.settings import PUBLISHED_SIZE, Settings
+from cwf_jax.evaluation.settings import PUBLISHED_SIZE, Settings, SomeSettings
 from cwf_jax.ops import cams
 from cwf_jax.ops.normalize import l2_normalize
 from cwf_jax.ops.pooling import pool_class_vectors, pool_gem, pool_max, pool_rmac, pool_sum
@@ -42,14 +42,14 @@ class Seen(NamedTuple):
     mask: its cells inside the image; of a query that is cut to its box, inside the box.
     encoder: whose pass it was.
     activations: everything else of the pass.
-    settings: of the evaluation.
+    settings: of the evaluation, those that the system names in `vary`.
   """
 
   features: Float[Array, "b i j k"]
   mask: Bool[Array, "b i j"]
   encoder: Encoder
   activations: Activations
-  settings: Settings
+  settings: SomeSettings
 
 
 @dataclasses.dataclass(frozen=True)

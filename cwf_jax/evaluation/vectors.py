@@ -1,9 +1,9 @@
 """The vectors that forward passes gave, kept as they come: whatever stops a run, the next one takes up where it was.
 
     store = VectorStore("results/vectors/toy_oxford-0f3a")
-    for names in missing(store.missing(signatures, ["raw", "rmac"])):
-      store.add(names, signatures, {"raw": ..., "rmac": ...})
-    for rows, vectors in store.read("rmac", names):
+    for names in batches(store.missing(signatures, ["raw", "rmac"])):
+      store.add(names, [signatures[name] for name in names], {"raw": ..., "rmac": ...})
+    for rows, vectors in store.read("rmac", signatures):
       ...
 
 A part holds some images, and the columns that were computed of them; it is written in one step. An image counts as there
@@ -26,8 +26,8 @@ import numpy as np
 from cwf_jax.errors import InputError, printable
 from cwf_jax.writing import write_whole
 
-IMAGES_A_PART, SECONDS_A_PART = 64, 30.0
-"""A part is written when it holds so many images, or when the last one was written so long ago."""
+BYTES_A_PART, SECONDS_A_PART = 1 << 25, 30.0
+"""A part is written when it holds so much, or when the last one was written so long ago."""
 
 Signature = tuple[int, int]
 """What tells that a file is what it was: its bytes, and when it was last changed in ns."""
@@ -67,8 +67,8 @@ class VectorStore:
   def add(self, ids: Sequence[str], signatures: Sequence[Signature], columns: Mapping[str, np.ndarray]) -> None:
     """Takes the vectors of some images, [n ...] of each column; they are written with others, at last by `flush`."""
     self._waiting.append((tuple(ids), tuple(signatures), dict(columns)))
-    waiting = sum(len(names) for names, _, _ in self._waiting)
-    if waiting >= IMAGES_A_PART or time.monotonic() - self._written > SECONDS_A_PART:
+    waiting = sum(column.nbytes for _, _, columns in self._waiting for column in columns.values())
+    if waiting >= BYTES_A_PART or time.monotonic() - self._written > SECONDS_A_PART:
       self.flush()
 
   def flush(self) -> None:

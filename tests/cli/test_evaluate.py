@@ -77,7 +77,7 @@ def test_every_system_is_measured(toys, preset):
 
 def test_rows_say_on_what_they_ran(toys):
   systems = toys.results()["systems"]
-  assert {name.partition("@")[2] for name in systems} == {"", "tiny"}  # gem is published on any network
+  assert {name.partition("@")[2] for name in systems} == {"tiny"}
   made_of = {row["system"]: (row["map"], row["query"]) for row in _how(toys).values()}
   assert made_of["raw"] == ("conv5_1", "cells") and made_of["spoc"] == ("conv5_3", "box")
   assert made_of["rmac"] == ("pool5", "box") and made_of["gem"] == ("conv5_3", "box_in_proportion")
@@ -95,8 +95,10 @@ def _how(toys):
 
 def test_the_report_tells_all_of_it(toys):
   text = toys.report("reference")
-  for part in ("table 1a", "first table", "not yet", "## Settings", "| `reversed_means` | True | False | True | 1 |"):
+  for part in ("table 1a", "first table", "not yet", "## Settings", "| `reversed_means` | True | False | True |"):
     assert part in text
+  for part in ("images | sha256 ", "ground truth | sha256 ", "working directory | ", "measured | 20", "batch size | "):
+    assert f"| {part}" in text
   for part in ("| command | `", "| preset | reference |", "sha256", "cwf_jax ", "jax ", "cpu", "images of toy_paris"):
     assert part in text
   assert "nan" not in text.replace("nan metre", "").lower().split()
@@ -128,7 +130,14 @@ def test_other_rankings_make_no_pass(toys, monkeypatch):
   again = toys.run(*toys.flags, *settings, *where, f"--against={toys.folder / 'paper'}")
   assert again.code == 0, again.err
   assert toys.results("other")["changed_settings"] == {"n_pca": 3, "query_row": "replaced", "ties": "by_row"}
-  assert len(toys.results("other")["differences"][f"toy Oxford, to the rows of {toys.folder / 'paper'}"]) == len(ROWS)
+  title = f"toy Oxford, less the rows of {toys.folder / 'paper'}"
+  assert len(toys.results("other")["differences"][title]) == len(ROWS)
+  told = again.out.splitlines()[len(ROWS) + 1 : -1]
+  assert told[0] == f"{title}: difference in mAP, 95 % interval" and told[1].split()[0] == "raw@tiny"
+  assert [line.split()[0] for line in told[1 : len(ROWS) + 1]] == list(toys.results()["systems"])
+  assert told[len(ROWS) + 1 :] == [
+    "  n_pca is 3 here, 1 there", "  query_row is replaced here, kept there", "  ties is by_row here, shuffled there"
+  ]  # fmt: skip
   assert "| `ties` | by_row (set) | shuffled | reversed |" in toys.report("other")
 
 
@@ -143,7 +152,7 @@ def test_an_interrupted_run_goes_on(toys, monkeypatch):
   monkeypatch.setattr(passes, "see", stop_later)
   flags = (*toys.flags, toys.data, "--systems=raw,mac,ofa", f"--output={toys.folder / 'stopped'}")
   stopped = toys.run(*flags)
-  assert stopped.code == 130 and stopped.err.splitlines()[-1] == "cwf_jax: interrupted"
+  assert stopped.code == 130 and stopped.err.splitlines()[-1] == "cwf_jax: interrupted; the same command goes on where it was"
   assert not (toys.folder / "stopped" / "results.json").exists()
   monkeypatch.setattr(passes, "see", lambda *given: calls.append(given) or see(*given))
   before = len(calls)
@@ -156,6 +165,23 @@ def test_an_interrupted_run_goes_on(toys, monkeypatch):
   calls.clear()
   assert toys.run(*flags[:-1], f"--output={toys.folder / 'anew'}").code == 0
   assert made < len(calls), "what was done before the stop was done again"
+
+
+def test_rows_that_were_not_asked_for_stay_in_the_report(toys, monkeypatch):
+  """They are of the same weights, images and settings; with other settings they are not theirs."""
+  monkeypatch.setattr(passes, "see", _stop)
+  shutil.copytree(toys.folder / "paper", toys.folder / "fewer")
+  flags = (*toys.flags, toys.data, "--systems=mac", f"--output={toys.folder / 'fewer'}")
+  found = toys.run(*flags)
+  assert found.code == 0, found.err
+  assert [line.split()[0] for line in found.out.splitlines()[1:-1]] == ["mac@tiny"]
+  systems = toys.results("fewer")["systems"]
+  assert set(systems) == set(toys.results()["systems"]) and next(iter(systems)) == "mac@tiny"
+  kept = [f"`{name}`" for name in toys.results()["systems"] if name != "mac@tiny"]
+  assert f"and not asked for in this one: {', '.join(kept)}." in toys.report("fewer")
+  assert toys.run(*flags, "--set=ties=by_row").code == 0
+  assert list(toys.results("fewer")["systems"]) == ["mac@tiny"]
+  assert "| `raw` | not run: not asked for |" in toys.report("fewer")
 
 
 def test_vectors_can_be_shared(toys, monkeypatch):

@@ -60,10 +60,17 @@ def test_what_cannot_be_whitened_says_why(shop, tiny_checkpoint, tmp_path, cli):
     ([], "--dataset is missing"),
     (["--dataset=toy_oxford"], "--output is missing"),
     (["--dataset=oxford5k", "--output=OUT"], "--data_dir is missing, the folder that holds oxford5k/"),
-    (["--dataset=atlantis", "--output=OUT", "--data_dir=."], "no data set is named atlantis; there are oxford5k"),
+    (["--dataset=atlantis", "--output=OUT"], "no data set is named atlantis (--dataset takes oxford5k, paris6k"),
+    (["--dataset=toy_oxfrod", "--output=OUT"], "no data set is named toy_oxfrod; did you mean toy_oxford? ("),
     (["--dataset=folder", "--output=OUT"], "--dataset=folder needs --images and --groundtruth"),
     (["--dataset=toy_oxford", "--output=OUT", "--images=."], "--images and --groundtruth are for --dataset=folder"),
     (["--dataset=toy_oxford", "--output=OUT", "--systems=raw,vlad"], "--systems knows no vlad; there are raw,"),
+    (["--dataset=toy_oxford", "--output=OUT", "--systems=raw,macc,"], "fixed; did you mean mac?"),
+    (["--dataset=toy_oxford", "--output=OUT", "--systems=,"], "--systems names none; there are raw,"),
+    (["--dataset=toy_oxford", "--output=OUT", "--whitening=/absent"], "--whitening=/absent is neither other, bundled, none, a"),
+    (["--dataset=toy_oxford", "--output=OUT", "--against=OUT"], "--against is the --output folder itself"),
+    (["--dataset=toy_oxford", "--output=OUT", "--num_classes=3", "--set=num_classes=4"], "--num_classes=3 and --set=num_cl"),
+    (["--dataset=toy_oxford", "--output=OUT", "--set=tie=by_row"], "there is no setting 'tie' (there are size_rule, "),
     (["--dataset=toy_oxford", "--output=OUT", "--set=ties"], "--set is NAME=VALUE; found 'ties'"),
     (["--dataset=toy_oxford", "--output=OUT", "--set=ties=no"], "ties is one of shuffled, by_row, reversed; found 'no'"),
     (["--dataset=toy_oxford", "--output=OUT", "--set=knots=1"], "there is no setting 'knots'"),
@@ -82,7 +89,7 @@ def test_wrong_calls_are_refused(arguments, said, tmp_path, refused):
   ("change", "said"),
   [
     (lambda truth: truth["queries"]["a_0.png"]["relevant"].append("nowhere.png"), "not in the database: nowhere.png"),
-    (lambda truth: truth["database"].append("nowhere.png"), "1 images that its ground truth names are not there: nowhere.png"),
+    (lambda truth: truth["database"].append("nowhere.png"), "1 image that its ground truth names is not there: nowhere.png"),
   ],
 )
 def test_ground_truth_of_absent_images_is_refused(change, said, shop, tiny_checkpoint, tmp_path, refused):
@@ -102,7 +109,28 @@ def test_every_bad_file_is_in_one_report(shop, tiny_checkpoint, tmp_path, refuse
   line = refused(*_shop_flags(tmp_path / "shop", tiny_checkpoint, tmp_path / "out"))
   assert all(name in line for name in ("a_1.png", "b_0.png", "c_2.png"))
   assert line.endswith(f"(all of it: {tmp_path / 'out' / 'problems.txt'})")
-  assert len((tmp_path / "out/problems.txt").read_text().splitlines()) == 3
+  assert (tmp_path / "out/problems.txt").read_text().splitlines() == [
+    "1 image that its ground truth names is not there",
+    "  b_0.png",
+    "2 images cannot be read",
+    *(f"  {name}: truncated" for name in ("a_1.png", "c_2.png")),
+  ]
+
+
+def test_all_that_is_wrong_with_the_flags_is_told_at_once(tmp_path, refused):
+  flags = ("--dataset=folder", "--systems=rmax", "--set=ties=no", "--set=knots", "--set=seed=x")
+  line = refused("--mode=evaluate", *flags, f"--output={tmp_path / 'out'}")
+  for told in ("needs --images", "knows no rmax", "did you mean rmac?", "ties is one of", "found 'knots'", "seed is a whole"):
+    assert told in line
+
+
+def test_more_classes_than_the_network_has_are_refused(shop, tiny_checkpoint, tmp_path, refused, cli):
+  flags = _shop_flags(shop, tiny_checkpoint, tmp_path / "out")
+  line = refused(*flags, "--num_classes=11", "--set=n_pca=12", "--set=fixed_classes=10")
+  assert line.endswith("the network has 10 classes; num_classes=11 and n_pca=12 asks for more")
+  # Those of a preset are all that there are.
+  assert cli(*flags, "--systems=ona", "--whitening=none").code == 0
+  assert "10 classes), sha256" in (tmp_path / "out/report.md").read_text()
 
 
 def test_queries_without_a_positive_leave_the_mean(shop, tiny_checkpoint, tmp_path, cli):
@@ -110,13 +138,19 @@ def test_queries_without_a_positive_leave_the_mean(shop, tiny_checkpoint, tmp_pa
   truth["queries"]["b_0.png"]["relevant"] = []
   (tmp_path / "truth.json").write_text(json.dumps(truth))
   flags = _shop_flags(shop, tiny_checkpoint, tmp_path / "out")
-  assert cli(*flags, f"--groundtruth={tmp_path / 'truth.json'}", "--systems=raw", "--whitening=none").code == 0
+  flags = (*flags, f"--groundtruth={tmp_path / 'truth.json'}", "--systems=raw", "--whitening=none")
+  assert cli(*flags).out.splitlines()[:2] == ["folder: mAP of 2 of 3 queries", "  raw@tiny      1.000"]
   row = json.loads((tmp_path / "out/results.json").read_text())["systems"]["raw@tiny"]
   assert row["per_query"] == {"a_0.png": 1.0, "b_0.png": None, "c_0.png": 1.0} and row["map"] == 1.0
+  for query in truth["queries"].values():
+    query["relevant"] = []
+  (tmp_path / "truth.json").write_text(json.dumps(truth))
+  assert cli(*flags).out.splitlines()[:2] == ["folder: mAP of 0 of 3 queries", "  raw@tiny      no query has a positive"]
 
 
 @pytest.mark.parametrize(
-  "content", ["[]", "{", '{"dataset": "folder", "systems": {}, "x": 1}', '{"dataset": "paris6k", "systems": {}}']
+  "content",
+  ["[]", "{", *(f'{{"dataset": "{name}", "systems": {{}}, "head": {{}}, "settings": {{}}}}' for name in ("folder", "paris6k"))],
 )
 def test_results_of_something_else_are_refused(content, shop, tiny_checkpoint, tmp_path, cli):
   (tmp_path / "other").mkdir()
@@ -157,8 +191,8 @@ def test_another_function_under_a_system_s_name_is_computed_anew(shop, tiny_chec
     one = systems.System("mean pooling", "any", "last", systems.PAPER, systems.CELLS, pool)
     monkeypatch.setitem(systems.SYSTEMS, "mean", one)
     assert cli(*flags).code == 0
-    values.append(json.loads((tmp_path / "results.json").read_text())["systems"]["mean"])
+    values.append(json.loads((tmp_path / "results.json").read_text())["systems"]["mean@tiny"])
   assert values[0]["zero"] == 0 and values[1]["zero"] == 9 and len(values[1]["odd"]) == 5
   report = (tmp_path / "report.md").read_text()
-  assert "## Other systems" in report and "| mean pooling | `mean` |" in report
-  assert "`mean`: 9 zero, 3 of queries (a_0.png, a_1.png, a_2.png, b_0.png, b_1.png and more)" in report
+  assert "## Other systems" in report and "| mean pooling | `mean@tiny` |" in report
+  assert "`mean@tiny`: 9 zero, 3 of queries (a_0.png, a_1.png, a_2.png, b_0.png, b_1.png and more)" in report

@@ -8,7 +8,7 @@ from PIL import Image
 
 from cwf_jax.datasets.groundtruth import Query as BoxedQuery
 from cwf_jax.datasets.groundtruth import write_groundtruth
-from cwf_jax.evaluation import seeing
+from cwf_jax.evaluation import distractors, seeing
 from cwf_jax.evaluation.average_precision import average_precisions
 from cwf_jax.evaluation.benchmark import Benchmark, Metric, Query
 from cwf_jax.evaluation.experiment import Experiment
@@ -99,7 +99,8 @@ def make_benchmark(make_files):
 def made_up(monkeypatch):
   """Passes are made up while a test runs."""
   found = MadeUp()
-  monkeypatch.setattr(seeing, "see_images", found.see_images)
+  for module in (seeing, distractors):
+    monkeypatch.setattr(module, "see_images", found.see_images)
   monkeypatch.setattr(
     seeing.SeenQueries,
     "_see",

@@ -154,6 +154,18 @@ class TestOnline:
     assert (found.zero, found.not_finite) == (4, 3)
     assert np.isnan(found.scores[:, 8]).all() and np.isfinite(np.delete(found.scores, 8, 1)).all()
 
+  @pytest.mark.parametrize("fill", [False, True])
+  def test_a_class_that_is_not_finite_spoils_only_those_that_want_it(self, case, fill):
+    vectors, wanted, _, queries = case
+    expected = score_online(queries, wanted, _parts(vectors, [7]), self.IDS, 20, None, fill).scores
+    vectors[8, 2] = np.nan
+    wants = np.asarray([self.IDS[2] in row for row in wanted.tolist()])
+    assert 0 < wants.sum() < 3
+    found = score_online(queries, wanted, _parts(vectors, [7]), self.IDS, 20, None, fill)
+    assert found.not_finite == wants.sum() and np.isnan(found.scores[wants, 8]).all()
+    found.scores[wants, 8] = expected[wants, 8]
+    np.testing.assert_allclose(found.scores, expected, atol=1e-6)
+
   def test_more_queries_than_are_run_at_once(self, case, monkeypatch):
     vectors, wanted, _, queries = case
     expected = score_online(queries, wanted, _parts(vectors, []), self.IDS, 20, None)

@@ -78,7 +78,7 @@ class TestWhitening:
   def test_too_few_vectors(self, open_, made_up, others):
     few = dataclasses.replace(others, name="few", ids=others.ids[:5])
     rows = {key_of(row): row for row in open_(whitened_by=few).make_rows(["raw", "ofa"])}
-    assert rows["raw+pca"].reason == "5 vectors are too few, or all alike, to whiten by"
+    assert rows["raw+pca"].reason == "too few vectors to whiten by, or all alike: 5"
     assert rows["raw"].was_run and rows["ofa"].was_run and rows["ofa"].vectors == 10
     assert row_of(open_(whitened_by=few), "raw+pca").reason  # it is not kept as a row that was run
 
@@ -108,7 +108,7 @@ def test_progress_is_told_by_part(open_, made_up):
 
   opened = open_(progress=Bar)
   rows = list(opened.make_rows(["raw", "mac"]))
-  assert list(told) == ["queries", "images of made", "images of others", "rows"]
-  assert told["images of made"] == [(done, 32) for done in range(1, 33)]  # at two sizes
-  assert told["queries"][-1] == (4, 4) and told["rows"] == [(1, 3), (2, 3), (3, 3)] and len(rows) == 3
+  assert list(told) == ["passes of queries", "passes of made", "passes of others", "rows"]
+  assert told["passes of made"] == [(done, 32) for done in range(1, 33)]  # at two sizes
+  assert told["passes of queries"][-1] == (4, 4) and told["rows"] == [(1, 3), (2, 3), (3, 3)] and len(rows) == 3
   assert set(opened.seconds) == set(told)

@@ -96,7 +96,7 @@ def test_sources_that_are_refused(tmp_path):
     ("text.tar", "tar"),
     ("notes.md", "neither a folder nor a list"),
     ("empty.tar", "there are no images in .*empty.tar: no file in it ends in"),
-    ("links.tar", "1 images of .*links.tar cannot be listed, the first is link.jpg: a link inside a tar"),
+    ("links.tar", "1 image of .*links.tar cannot be listed, the first is link.jpg: a link inside a tar"),
   ):
     with pytest.raises(InputError, match=message):
       open_images(tmp_path / name)

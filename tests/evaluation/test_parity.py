@@ -239,7 +239,7 @@ class TestParity:
       "rmac": ("pool5", "longer side 91", "box", "pool", 12 * 14),
       "gem": ("conv5_3", "longer side 91", "box_in_proportion", "pool", 12),
     }
-    assert run.by_key["gem"].name == "gem" and run.by_key["raw+pca"].name == "raw+pca@tiny"
+    assert run.by_key["gem"].name == "gem@tiny" and run.by_key["raw+pca"].name == "raw+pca@tiny"
     assert all(row.was_run and row.seconds > 0 and row.left_out == 0 for row in run.rows)
     assert len(run.by_key["fixed"].classes) == 2
 

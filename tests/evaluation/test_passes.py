@@ -166,3 +166,9 @@ class TestQuery:
     features = np.asarray(_activate(tiny_encoder, *stack([whole], (64, 64), 1)).features, np.float64)[0]
     expected = features[2, 1:3].sum(0)
     np.testing.assert_allclose(cut["raw"][0, 0], expected / np.linalg.norm(expected), atol=1e-5)  # float32, two programs
+
+  def test_cells_of_another_map_are_refused(self, tiny_encoder, pictures):
+    """A box is told in cells of 16 pixels; after the last pool they have 32."""
+    query = FittedQuery(pictures[0], (1, 2, 3, 3), None)
+    with pytest.raises(InputError, match=r"^a query is cut to cells of 16 pixels, and mac-a pools a map of 32: let it see BOX"):
+      see_query(tiny_encoder, query, (Column("mac-a", "mac"),), PAPER)

@@ -81,9 +81,9 @@ class TestDistractors:
       ({"ties": "by_row"}, set()),
       ({"query_row": "replaced"}, set()),
       ({"crow_epsilon": 0.5}, set()),
-      ({"eigenvalue_floor": 0.5}, {"raw", "own3-no_vector"}),  # they are kept whitened
-      ({"n_pca": 1}, {"own3-no_vector"}),
-      ({"num_classes": 2, "n_pca": 3}, {"own3-no_vector"}),
+      ({"eigenvalue_floor": 0.5}, {"raw", "own10-no_vector"}),  # they are kept whitened
+      ({"n_pca": 1}, {"own10-no_vector"}),
+      ({"num_classes": 2, "n_pca": 3}, {"own10-no_vector"}),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
   )
@@ -112,9 +112,9 @@ class TestDistractors:
     """However they came, in however many parts: scores are equal or not by it."""
     scores, find = [], find_places
     monkeypatch.setattr(experiment, "find_places", lambda given, *rest: scores.append(given.copy()) or find(given, *rest))
-    monkeypatch.setattr(vectors, "IMAGES_A_PART", 3)
+    monkeypatch.setattr(vectors, "BYTES_A_PART", 100)
     see = made_up.see_images
-    monkeypatch.setattr("cwf_jax.evaluation.seeing.see_images", lambda e, i, ids, *rest: see(e, i, ids[::-1], *rest))
+    monkeypatch.setattr("cwf_jax.evaluation.distractors.see_images", lambda e, i, ids, *rest: see(e, i, ids[::-1], *rest))
     row_of(open_(distractors=distractors), "raw")
     row_of(open_(distractors=distractors, settings=changed(ties="by_row")), "raw")
     query, rows = made_up.vectors("a?", "raw")[0], [made_up.vectors(name[:-4], "raw")[0] for name in distractors.ids]

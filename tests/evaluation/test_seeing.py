@@ -5,12 +5,14 @@ import errno
 import json
 import os
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from cwf_jax.evaluation import cells, vectors
 from cwf_jax.evaluation.images import ImageSet
+from cwf_jax.evaluation.seeing import own_classes
 from tests.evaluation.made_up import BOX, FOUND, IMAGES, QUERIES, by_name, changed, row_of
 
 SYSTEMS_OF_STORES = ("raw", "rmac", "ofa", "ona", "fixed")
@@ -80,12 +82,12 @@ class TestStores:
       ({"query_row": "replaced"}, ""),
       ({"eigenvalue_floor": 0.1}, ""),
       ({"n_pca": 1}, ""),
-      ({"num_classes": 2, "n_pca": 3}, ""),  # as many vectors
+      ({"num_classes": 2, "n_pca": 3}, ""),
+      ({"num_classes": 4}, ""),  # as many vectors: at least 64, or all
       ({"crow_epsilon": 0.5}, ""),
       ({"box_rule": "unscaled"}, "boxed"),
       ({"floor_boxes": False}, "boxed"),
       ({"query_images": "stretched"}, "plain"),
-      ({"num_classes": 4}, "boxed plain pool"),
       ({"empty_maps": "divided"}, "boxed plain pool"),
       ({"size_rule": "fixed_frame"}, "boxed plain pool"),
     ],
@@ -147,6 +149,16 @@ class TestStores:
     rows = list(open_(encoder=dataclasses.replace(tiny_encoder, settings=settings)).make_rows(["raw"]))
     assert [row.name for row in rows] == ["raw@others'", "raw+pca@others'"]
     assert {image for image, _ in made_up.passes} >= set(IMAGES)
+
+
+@pytest.mark.parametrize(
+  ("count", "n_pca", "classes", "kept"),
+  [(64, 1, 1000, 64), (3, 1, 1000, 64), (65, 1, 1000, 65), (1, 80, 1000, 80), (99, 1, 10, 10)],
+)
+def test_fewer_classes_are_those_that_are_kept(count, n_pca, classes, kept):
+  encoder = SimpleNamespace(settings=SimpleNamespace(classes=range(classes)))
+  column = own_classes(encoder, changed(num_classes=count, n_pca=n_pca))
+  assert column.count == kept and column.name.startswith(f"own{kept}-")
 
 
 class TestStretchedPixels:

@@ -1,6 +1,7 @@
 """Both presets, value by value; what is set by text; what is refused; which parts a setting acts on."""
 
 import math
+import pickle
 
 import pytest
 
@@ -141,7 +142,11 @@ def test_what_acts_on_what():
 def test_some_settings_alone_are_the_same_in_more_presets():
   paper, reference = (Settings.preset(name, {"crow_epsilon": 0.5}) for name in ("paper", "reference"))
   assert paper.only(["crow_epsilon"]) == reference.only(["crow_epsilon"]) and paper.only(["ties"]) != reference.only(["ties"])
-  assert reference.only(["ties"]).ties == "reversed" and reference.only(["ties"]).size_rule == "shorter_side"
+  some = reference.only(["ties", "seed"])
+  assert some.ties == some.only(["ties"]).ties == "reversed" and hash(some) == hash(reference.only(["seed", "ties"]))
+  with pytest.raises(AttributeError, match=r"^the setting 'size_rule' is not among those .* in `vary` \(seed, ties\)$"):
+    _ = some.size_rule
+  assert pickle.loads(pickle.dumps(some)) == some
 
 
 def test_the_protocol_is_that_of_the_preset():

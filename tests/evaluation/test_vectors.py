@@ -81,7 +81,7 @@ def test_columns_may_come_one_by_one(tmp_path):
 
 
 def test_a_part_is_written_when_there_are_enough(tmp_path, monkeypatch):
-  monkeypatch.setattr(vectors, "IMAGES_A_PART", 4)
+  monkeypatch.setattr(vectors, "BYTES_A_PART", 4 * _rows(IDS[:1]).nbytes)
   store = VectorStore(tmp_path)
   for name in IDS:
     _add(store, [name])

@@ -1,0 +1,231 @@
+"""What an evaluation found, as values: for `report`, for `results.json`, and for the run that is compared with it later.
+
+    measured = Measured("toy_oxford", "toy Oxford", rows, names)
+    report = Report((measured,), head, settings, seconds, (compare(measured),))
+    (output / "results.json").write_text(json.dumps(to_results(report)))
+    there = read_results(output, "toy_oxford", names)
+"""
+
+import csv
+import io
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cwf_jax.errors import InputError, printable, reason_of
+from cwf_jax.evaluation.average_precision import mean_average_precision
+from cwf_jax.evaluation.bootstrap import Interval
+from cwf_jax.evaluation.cells import Row, to_json
+from cwf_jax.evaluation.published import Line
+from cwf_jax.evaluation.settings import Settings
+
+FORMATS = {"N-S": "z.2f"}
+"""How the values of a metric are written, where it is not with three decimals; z: no minus before a zero."""
+
+
+class Measured(NamedTuple):
+  """One data set, or one with distractors.
+
+  Attributes:
+    name: such as "oxford5k", "oxford105k".
+    title: such as "Oxford105k".
+    rows: of systems, in order; none where it was not run.
+    queries: the names of the queries, in the order of the rows' values.
+    reason: why it was not run.
+    kept: names of rows that were not asked for, and are there from an earlier run on the same.
+  """
+
+  name: str
+  title: str
+  rows: tuple[Row, ...]
+  queries: tuple[str, ...]
+  reason: str = ""
+  kept: frozenset[str] = frozenset()
+
+  @property
+  def metrics(self) -> tuple[str, ...]:
+    """Of the rows, the one that counts first."""
+    return next((tuple(row.values) for row in self.rows if row.was_run), ())
+
+  @property
+  def main_metrics(self) -> tuple[str, ...]:
+    """Those that tables show: of the revisited sets the average precisions alone."""
+    return self.metrics if len(self.metrics) < 4 else tuple(name for name in self.metrics if name.startswith("mAP"))
+
+  def label(self, metric: str) -> str:
+    """A metric and, where not every query counts, how many do."""
+    row = next(row for row in self.rows if row.was_run)
+    count = sum(not math.isnan(value) for value in row.values[metric])
+    return metric if count == len(self.queries) else f"{metric} of {count:,} of {len(self.queries):,} queries"
+
+  def find(self, line: Line) -> Row | None:
+    """The row of a table's line, whatever network it ran on."""
+    return next((row for row in self.rows if system_of(row.name) == line.system), None)
+
+
+class Difference(NamedTuple):
+  """What one row has more than another.
+
+  Attributes:
+    name, other: of the rows.
+    means: of both.
+    interval: of the difference.
+  """
+
+  name: str
+  other: str
+  means: tuple[float, float]
+  interval: Interval
+
+
+class Comparison(NamedTuple):
+  """Differences of one kind.
+
+  Attributes:
+    title: what was compared.
+    metric: by which.
+    differences: in order.
+    notes: sentences: what else is not the same, what could not be compared.
+  """
+
+  title: str
+  metric: str
+  differences: tuple[Difference, ...]
+  notes: tuple[str, ...] = ()
+
+
+class OtherRun(NamedTuple):
+  """What another evaluation wrote.
+
+  Attributes:
+    where: its folder.
+    values: of each row that was run, by its name, in the order of the queries; NaN where a query has no positive.
+    head: of its report.
+    settings: by name.
+  """
+
+  where: str
+  values: Mapping[str, Sequence[float]]
+  head: Mapping[str, str]
+  settings: Mapping[str, Any]
+
+
+class Report(NamedTuple):
+  """Everything that is told.
+
+  Attributes:
+    measured: the data set, and with distractors.
+    head: what was run, by name: command, weights, versions, device ...
+    settings: of the evaluation.
+    seconds: by part.
+    comparisons: of rows, and with another run.
+  """
+
+  measured: tuple[Measured, ...]
+  head: Mapping[str, str]
+  settings: Settings
+  seconds: Mapping[str, float]
+  comparisons: tuple[Comparison, ...] = ()
+
+
+def system_of(row: str) -> str:
+  """A row's name without the network that it ran on."""
+  return row.partition("@")[0]
+
+
+def mean_of(row: Row, metric: str) -> float | None:
+  """The mean over the queries that have a positive; None where none has."""
+  value = mean_average_precision(row.values[metric])
+  return None if math.isnan(value) else value
+
+
+def form_of(metric: str) -> str:
+  """How the values of a metric are written."""
+  return FORMATS.get(metric, "z.3f")
+
+
+def tell_means(row: Row, metrics: Sequence[str]) -> str:
+  """The means of a row that was run, side by side."""
+  means = [mean_of(row, metric) for metric in metrics]
+  if not any(mean is not None for mean in means):
+    return "no query has a positive"
+  return " / ".join("-" if mean is None else f"{mean:{form_of(metric)}}" for mean, metric in zip(means, metrics, strict=True))
+
+
+def to_results(report: Report) -> dict[str, Any]:
+  """Everything, as plain values: `{"dataset", "systems": {name: {"map", "per_query", ...}}, ...}`."""
+  first = report.measured[0]
+  return {
+    "dataset": first.name,
+    "systems": {row.name: _row_to_json(row, first) for row in first.rows},
+    "with_distractors": {
+      one.name: {"reason": one.reason, "systems": {row.name: _row_to_json(row, one) for row in one.rows}}
+      for one in report.measured[1:]
+    },
+    "differences": {
+      one.title: [{"system": found.name, "less": found.other, **found.interval._asdict()} for found in one.differences]
+      for one in report.comparisons
+    },
+    "head": dict(report.head),
+    "preset": report.settings.preset_name,
+    "settings": report.settings.to_json(),
+    "changed_settings": report.settings.changes(),
+    "seconds": {name: round(value, 3) for name, value in report.seconds.items()},
+  }
+
+
+def format_queries(measured: Measured) -> str:
+  """The values of each query as comma-separated text: query, then a column for each row and metric."""
+  run = [row for row in measured.rows if row.was_run]
+  columns = [(row, metric) for row in run for metric in row.values]
+  text = io.StringIO()
+  writer = csv.writer(text, lineterminator="\n")
+  single = len(measured.metrics) == 1
+  writer.writerow(["query", *(row.name if single else f"{row.name} {metric}" for row, metric in columns)])
+  for place, query in enumerate(measured.queries):
+    values = [row.values[metric][place] for row, metric in columns]
+    writer.writerow([query, *("" if math.isnan(value) else repr(value) for value in values)])
+  return text.getvalue()
+
+
+def read_results(folder: str | os.PathLike, dataset: str, queries: Sequence[str]) -> OtherRun:
+  """Reads what another run wrote.
+
+  Args:
+    folder: the output of an evaluation.
+    dataset: that it is of.
+    queries: that it has.
+
+  Raises:
+    InputError: there are no results in the folder, or they are of another data set or of other queries.
+  """
+  file = Path(folder) / "results.json"
+  try:
+    results = json.loads(file.read_bytes())
+    found, per_query = results["dataset"], {row["name"]: row["per_query"] for row in results["systems"].values()}
+    head, settings = dict(results["head"]), dict(results["settings"])
+  except OSError as error:
+    raise InputError(f"the results {printable(file)} cannot be read: {reason_of(error)}") from None
+  except (ValueError, KeyError, TypeError, AttributeError):
+    raise InputError(f"{printable(file)} holds no results of an evaluation") from None
+  if found != dataset:
+    raise InputError(f"the results {printable(file)} are of {found}, not of {dataset}")
+  run = {name: values for name, values in per_query.items() if values}
+  if any(set(values) != set(queries) for values in run.values()):
+    counts = ", ".join(sorted({str(len(values)) for values in run.values()}))
+    raise InputError(f"the results {printable(file)} are of other queries of {dataset}: {counts}, and here are {len(queries)}")
+  values = {name: [math.nan if row[query] is None else row[query] for query in queries] for name, row in run.items()}
+  return OtherRun(os.fspath(folder), values, head, settings)
+
+
+def _row_to_json(row: Row, measured: Measured) -> dict[str, Any]:
+  told = row._asdict()
+  values = told.pop("values")
+  metrics = {metric: mean_of(row, metric) for metric in values}
+  first = next(iter(values), None)
+  per_query = {} if first is None else dict(zip(measured.queries, to_json(values)[first], strict=True))
+  more = {metric: dict(zip(measured.queries, one, strict=True)) for metric, one in to_json(values).items() if metric != first}
+  return {"map": metrics.get(first), "metrics": metrics, "per_query": per_query, "per_query_of_other_metrics": more, **told}
