@@ -30,6 +30,11 @@ A folder's JSON: {"database": ["a.jpg", ...], "queries": {"q.jpg": {"box": [10, 
 "relevant": ["a.jpg"], "junk": []}}}. Names are those of files below --images; box (left, top,
 right, bottom in pixels) and junk may be left out.
 
+Settings, of which report.md tells the meaning and what --protocol=paper and reference say:
+size_rule, reversed_means, query_images, empty_maps, crow_weights, crow_epsilon, box_rule,
+floor_boxes, crow_box, spoc_query, num_classes, fixed_classes, n_pca, eigenvalue_floor, query_row,
+ties, seed. --set=ties=by_row changes one; what it takes is told where it is given something else.
+
 A run that is interrupted goes on where it was if it is called again; with other settings it
 computes what they change. The report is of the last run, with rows of earlier ones on the same.
 --against=OTHER tells what each row gains over the same system's in another output folder.

@@ -4,7 +4,7 @@
      "queries": {"q.jpg": {"box": [10, 20, 110, 90], "relevant": ["a.jpg"], "junk": ["c.jpg"]}}}
 
 Names are those of the files below the folder. A query may lie in the same folder outside the database; its box, in pixels of
-the upright image, may be left out and then is the whole image. DESIGN.md, "Names that outside code relies on".
+the upright image, may be left out and then is the whole image; so may its junk. DESIGN.md, "Names that outside code relies on".
 """
 
 import collections
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cwf_jax.datasets.groundtruth import GroundTruthError
+from cwf_jax.datasets.problems import count_of
 from cwf_jax.errors import printable, reason_of
 from cwf_jax.protocol import Box
 
@@ -112,25 +113,25 @@ def _read_query(name: str, value: Any, database: set[str], problems: list[str]) 
   """The query as far as it could be read."""
   where = f"query '{printable(name)[:200]}'"
   if not isinstance(value, dict):
-    problems.append(f"{where} is an object with the keys relevant and junk; found {_kind(value)}")
+    problems.append(f"{where} is an object with the key relevant; found {_kind(value)}")
     return FolderQuery(name, None, (), ())
-  _check_keys(value, where, ("relevant", "junk"), ("box",), problems)
+  _check_keys(value, where, ("relevant",), ("junk", "box"), problems)
   lists = {}
   for key in ("relevant", "junk"):
     lists[key] = _read_names(value.get(key, []), f"{where}: {key}", problems)
     unknown = [listed for listed in lists[key] if listed not in database]
     if unknown:
-      problems.append(f"{where}: {len(unknown)} images of {key} are not in the database: {_list(unknown)}")
+      problems.append(f"{where}: {count_of(unknown, 'image', 'images')} of {key} not in the database: {_list(unknown)}")
   both = [listed for listed in lists["relevant"] if listed in set(lists["junk"])]
   if both:
-    problems.append(f"{where}: {len(both)} images are both relevant and junk: {_list(both)}")
+    problems.append(f"{where}: {count_of(both, 'image is', 'images are')} both relevant and junk: {_list(both)}")
   return FolderQuery(name, _read_box(value["box"], where, problems) if "box" in value else None, **lists)
 
 
 def _check_keys(value: dict, where: str, needed: tuple[str, ...], optional: tuple[str, ...], problems: list[str]) -> None:
   missing, unknown = [key for key in needed if key not in value], sorted(set(value) - {*needed, *optional})
   if missing:
-    problems.append(f"{where} lacks the keys {', '.join(missing)}")
+    problems.append(f"{where} lacks {', '.join(missing)}")
   if unknown:
     problems.append(f"{where} has keys that are not known: {_list(unknown)} (known are {', '.join((*needed, *optional))})")
 

@@ -150,7 +150,7 @@ def _check_keys(value: dict, where: str, needed: tuple[str, ...], problems: list
   missing = [key for key in needed if key not in value]
   unknown = [key if isinstance(key, str) else _kind(key) for key in value if key not in needed]
   if missing:
-    problems.append(f"{where} lacks the keys {', '.join(missing)}")
+    problems.append(f"{where} lacks {', '.join(missing)}")
   if unknown:
     problems.append(f"{where} has keys that are not known: {_list(unknown)} (known are {', '.join(needed)})")
 

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cwf_jax.cli import evaluate
 from cwf_jax.evaluation import systems
+from cwf_jax.evaluation.settings import list_settings
 from tests.cli.test_evaluate import ROWS
 
 
@@ -163,6 +165,11 @@ def test_results_of_something_else_are_refused(content, shop, tiny_checkpoint, t
 
 def test_systems_that_the_table_knows_are_all_there():
   assert [name for name in ROWS if not name.endswith("+pca")] == list(systems.SYSTEMS)
+
+
+def test_the_help_names_every_setting():
+  text = evaluate.EXAMPLES
+  assert [field.name for field in list_settings() if field.name not in text] == []
 
 
 def test_boxes_outside_their_images_are_all_told(shop, tiny_checkpoint, tmp_path, refused):

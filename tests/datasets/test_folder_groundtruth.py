@@ -26,7 +26,7 @@ def _content(**query):
 
 def test_what_is_read(tmp_path):
   content = _content(junk=["c/d.png", "b.jpg", "b.jpg"], box=[1, 2.5, 30, 40])
-  content["queries"]["a.jpg"] = {"junk": [], "relevant": []}
+  content["queries"]["a.jpg"] = {"relevant": []}
   found = read_folder_groundtruth(_write(tmp_path, content))
   assert found == FolderGroundTruth(
     ("a.jpg", "b.jpg", "c/d.png"),
@@ -65,8 +65,8 @@ BOX = r"a box is \[left, top, right, bottom\], four finite numbers, left < right
 @pytest.mark.parametrize(
   ("content", "message"),
   [
-    ({}, "it lacks the keys database, queries"),
-    ({"database": ["a"]}, "it lacks the keys queries"),
+    ({}, "it lacks database, queries"),
+    ({"database": ["a"]}, "it lacks queries"),
     ({**_content(), "images": 1}, r"it has keys that are not known: images \(known are database, queries\)"),
     ({**_content(), "database": {}}, "database is a list of names; found an object; .*"),
     ({"database": [], "queries": {}}, "the database is empty; there is no query"),
@@ -75,19 +75,19 @@ BOX = r"a box is \[left, top, right, bottom\], four finite numbers, left < right
       {**_content(), "database": ["a.jpg", 1, "", None]},
       "database is a list of names; 3 of its 4 items are none, the first is a number",
     ),
-    ({**_content(), "queries": {"q": "a"}}, "query 'q' is an object with the keys relevant and junk; found a text"),
+    ({**_content(), "queries": {"q": "a"}}, "query 'q' is an object with the key relevant; found a text"),
     (_content(relevant="a.jpg"), "query 'q.jpg': relevant is a list of names; found a text"),
     (_content(junk=None), "query 'q.jpg': junk is a list of names; found null"),
     (_content(junk=[True]), "query 'q.jpg': junk is a list of names; 1 of its 1 items are none, the first is true or false"),
     (_content(relevent=[]), r"query 'q.jpg' has keys that are not known: relevent \(known are relevant, junk, box\)"),
-    (_content(relevant=["a", "b.jpg", "x"]), "query 'q.jpg': 2 images of relevant are not in the database: a, x"),
+    (_content(relevant=["a", "b.jpg", "x"]), "query 'q.jpg': 2 images of relevant not in the database: a, x"),
     (
       _content(junk=[f"x{number}" for number in range(8)]),
-      "query 'q.jpg': 8 images of junk are not in the database: x0, x1, x2, x3, x4 and more",
+      "query 'q.jpg': 8 images of junk not in the database: x0, x1, x2, x3, x4 and more",
     ),
     (
       _content(relevant=["a.jpg", "b.jpg"], junk=["b.jpg"]),
-      "query 'q.jpg': 1 images are both relevant and junk: b.jpg",
+      "query 'q.jpg': 1 image is both relevant and junk: b.jpg",
     ),
     *(
       (_content(box=box), f"query 'q.jpg': {BOX}.*")
@@ -141,7 +141,7 @@ def test_all_problems_are_told_at_once_on_one_line(tmp_path):
     read_folder_groundtruth(_write(tmp_path, content))
   told = str(caught.value)
   assert "\n" not in told and told.count(";") == 5 - 1 + 2  # five problems, two of them with a semicolon of their own
-  parts = ("extra", "1 images of relevant", "four finite numbers", "new\\nline' lacks the keys relevant", "'third' is an")
+  parts = ("extra", "1 image of relevant", "four finite numbers", "new\\nline' lacks relevant", "'third' is an")
   assert all(part in told for part in parts)
 
 

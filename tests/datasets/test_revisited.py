@@ -85,7 +85,7 @@ def test_arrays_and_tuples_are_as_good_as_lists(protocol, tmp_path):
 @pytest.mark.parametrize(
   ("content", "message"),
   [
-    ({}, "it lacks the keys imlist, qimlist, gnd"),
+    ({}, "it lacks imlist, qimlist, gnd"),
     ({**CONTENT, "ok": 1, 5: 2}, r"it has keys that are not known: ok, a number \(known are imlist, qimlist, gnd\)"),
     ({**CONTENT, "imlist": "abc"}, "imlist is a list of names; found a text; the database is empty; .*"),
     ({"imlist": [], "qimlist": [], "gnd": []}, "the database is empty; there is no query"),
@@ -103,7 +103,7 @@ def test_arrays_and_tuples_are_as_good_as_lists(protocol, tmp_path):
       {**CONTENT, "gnd": [[], CONTENT["gnd"][1]]},
       r"query 0 \(p\) is a dictionary of bbx, easy, hard and junk; found a list of 0",
     ),
-    (_change(bbx=None, junk=None), r"query 0 \(p\) lacks the keys bbx, junk"),
+    (_change(bbx=None, junk=None), r"query 0 \(p\) lacks bbx, junk"),
     (_change(ok=[1]), r"query 0 \(p\) has keys that are not known: ok \(known are bbx, easy, hard, junk\)"),
     (_change(easy=3), r"query 0 \(p\): easy is a list of rows of imlist; found a number"),
     (_change(easy="30"), r"query 0 \(p\): easy is a list of rows of imlist; found a text"),
@@ -180,7 +180,7 @@ def test_all_problems_are_told_at_once_on_one_line(tmp_path):
 
 def test_of_many_problems_the_first_are_told(tmp_path):
   content = {**CONTENT, "qimlist": [f"q{number}" for number in range(70)], "gnd": [{}] * 70}
-  with pytest.raises(GroundTruthError, match=r"query 9 \(q9\) lacks the keys bbx, easy, hard, junk; and 60 problems more$"):
+  with pytest.raises(GroundTruthError, match=r"query 9 \(q9\) lacks bbx, easy, hard, junk; and 60 problems more$"):
     read_revisited(_write(tmp_path, content))
 
 
