@@ -61,8 +61,16 @@ class VectorStore:
 
   def missing(self, signatures: Mapping[str, Signature], columns: Iterable[str]) -> tuple[str, ...]:
     """The images of which a column is not there, in the order given."""
-    there = [self._find(column, signatures) for column in columns]
-    return tuple(name for name in signatures if not all(name in found for found in there))
+    wanted, whole, partly = frozenset(columns), set(), {}
+    for part in self._parts:
+      there = wanted & part.columns
+      names = (name for name, one in zip(part.ids, part.signatures, strict=True) if signatures.get(name) == one)
+      if there == wanted:
+        whole.update(names)
+      elif there:
+        for name in names:
+          partly[name] = partly.get(name, frozenset()) | there
+    return tuple(name for name in signatures if name not in whole and partly.get(name, frozenset()) != wanted)
 
   def add(self, ids: Sequence[str], signatures: Sequence[Signature], columns: Mapping[str, np.ndarray]) -> None:
     """Takes the vectors of some images, [n ...] of each column; they are written with others, at last by `flush`."""
