@@ -170,10 +170,10 @@ def score_online(
   scores, zero, not_finite = np.empty((len(queries), count), np.float32), 0, 0
   step = min(QUERIES_AT_ONCE, len(queries))
   for places, block in _blocks(parts):
-    whitened = _whiten(block, whitening)
+    whitened, odd_vectors = _whiten(block, whitening)
     for start in range(0, len(queries), step):
       some = np.resize(np.arange(start, min(start + step, len(queries))), step)  # the last ones are filled up
-      found, empty, odd = _score_online(queries[some], whitened, chosen[some], fill)
+      found, empty, odd = _score_online(queries[some], whitened, odd_vectors, chosen[some], fill)
       kept = len(queries[start : start + step])
       scores[start : start + kept, places] = np.asarray(found)[:kept, : len(places)]
       zero += int(np.asarray(empty)[:kept, : len(places)].sum())
@@ -202,24 +202,24 @@ def _describe(vectors, whitening, fill) -> jax.Array:
 
 
 @jax.jit
-def _whiten(vectors, whitening) -> jax.Array:
-  return vectors if whitening is None else apply_whitening(whitening, vectors)
+def _whiten(vectors, whitening) -> tuple[jax.Array, jax.Array]:
+  """Whitened vectors, and which of them are not finite: these are zero, so that they count where they are wanted alone."""
+  whitened = vectors if whitening is None else apply_whitening(whitening, vectors)
+  odd = ~jnp.isfinite(whitened).all(-1)
+  return jnp.where(odd[..., None], 0, whitened), odd
 
 
 @functools.partial(jax.jit, static_argnames="fill")
-def _score_online(queries, whitened, chosen, fill) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _score_online(queries, whitened, odd, chosen, fill) -> tuple[jax.Array, jax.Array, jax.Array]:
   def describe_filled(places):
     return aggregate(fill_with_previous(whitened[:, places]))
 
+  wanted = (chosen[:, :, None] == jnp.arange(whitened.shape[1])).any(1).astype(whitened.dtype)
   if fill:
     described = jax.lax.map(describe_filled, chosen)
   else:
-    wanted = (chosen[:, :, None] == jnp.arange(whitened.shape[1])).any(1).astype(whitened.dtype)
-    # All images have the vectors of the same classes: one product, where `aggregate_matching` has one for each image. What is
-    # not finite counts where it is wanted alone: zero times it would be no number either.
-    odd = ~jnp.isfinite(whitened).all(-1)
-    whitened = jnp.where(odd[..., None], 0, whitened)
+    # All images have the vectors of the same classes: one product, where `aggregate_matching` has one for each image.
     described = l2_normalize(jnp.einsum("qu,bud->qbd", wanted, whitened, precision=jax.lax.Precision.HIGHEST))
-    described = jnp.where((wanted @ odd.T.astype(wanted.dtype) > 0)[..., None], jnp.nan, described)
+  is_odd = wanted @ odd.T.astype(wanted.dtype) > 0
   scores = jnp.einsum("qd,qbd->qb", queries, described, precision=jax.lax.Precision.HIGHEST)
-  return scores, (described == 0).all(-1), ~jnp.isfinite(described).all(-1)
+  return jnp.where(is_odd, jnp.nan, scores), (described == 0).all(-1) & ~is_odd, is_odd
