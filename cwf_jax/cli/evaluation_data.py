@@ -47,6 +47,7 @@ def open_set(values: flags.FlagValues, settings, data_dir: Path | None, output: 
   except FolderError as error:
     problems += error.problems
     listing, used = error.listing, error.listing.ids
+  (output / _PROBLEMS).unlink(missing_ok=True)  # of an earlier run
   digest = _check(name, listing, used, problems, output, console)
   _refuse(_list_wrong_boxes(benchmark, settings), listing.root, output)
   return benchmark, digest

@@ -167,8 +167,8 @@ def _compare_count(known: KnownSet, found: Collection[str], is_complete: bool) -
     return []
   if len(found) != known.images:
     differ = abs(len(found) - known.images)
-    verb = f"{differ:,} {'is' if differ == 1 else 'are'} {'missing' if len(found) < known.images else 'too many'}"
-    return [Problem(f"{known.title} has {known.images:,} images; found {len(found):,}: {verb}{_tell_list(known)}")]
+    verb = f"{differ:,} too {'few' if len(found) < known.images else 'many'}"
+    return [Problem(f"{known.title} has {known.images:,} images; found {len(found):,}, {verb}{_tell_list(known)}")]
   if known.names_sha256 is not None and is_complete and digest_names(found) != known.names_sha256:
     what = f"there are {len(found):,} images, as many as {known.title} has, but their names are not all its own"
     return [Problem(what + _tell_list(known))]

@@ -283,6 +283,6 @@ def test_a_known_set_to_whiten_by_is_checked(toys, tmp_path, tiny_checkpoint, cl
   found = cli(*flags, f"--output={tmp_path / 'out'}")
   assert found.code == 2
   assert "1 file is a known corrupted one of Partner" in found.err
-  assert "Partner has 4 images; found 2: 2 are missing" in found.err
+  assert "Partner has 4 images; found 2, 2 too few" in found.err
   found = cli(*flags, f"--output={tmp_path / 'out'}", "--whitening=none")
-  assert found.code == 0 and "Mine+: not run, More has 5 images; found 1: 4 are missing" in found.out
+  assert found.code == 0 and "Mine+: not run, More has 5 images; found 1, 4 too few" in found.out

@@ -102,7 +102,7 @@ def test_ground_truth_of_absent_images_is_refused(change, said, shop, tiny_check
   assert said in refused(*flags, f"--groundtruth={tmp_path / 'truth.json'}")
 
 
-def test_every_bad_file_is_in_one_report(shop, tiny_checkpoint, tmp_path, refused):
+def test_every_bad_file_is_in_one_report(shop, tiny_checkpoint, tmp_path, refused, cli):
   shutil.copytree(shop, tmp_path / "shop")
   for name in ("a_1.png", "c_2.png"):
     content = (shop / "images" / name).read_bytes()
@@ -117,6 +117,10 @@ def test_every_bad_file_is_in_one_report(shop, tiny_checkpoint, tmp_path, refuse
     "2 images cannot be read",
     *(f"  {name}: truncated" for name in ("a_1.png", "c_2.png")),
   ]
+  for name in ("a_1.png", "b_0.png", "c_2.png"):
+    shutil.copy(shop / "images" / name, tmp_path / "shop/images" / name)
+  assert cli(*_shop_flags(tmp_path / "shop", tiny_checkpoint, tmp_path / "out"), "--systems=raw", "--whitening=none").code == 0
+  assert not (tmp_path / "out/problems.txt").exists()
 
 
 def test_all_that_is_wrong_with_the_flags_is_told_at_once(tmp_path, refused):

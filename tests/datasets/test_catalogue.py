@@ -130,12 +130,12 @@ LISTS = " (a list of them, a name a line, in groundtruth/list_paris6k.txt tells 
     (
       FILES[2:], NAMES[:3], None,
       ["2 images of the 3 that its ground truth names are not there: tower_000, tower_001",
-       "Towers has 10 images; found 8: 2 are missing" + LISTS],
+       "Towers has 10 images; found 8, 2 too few" + LISTS],
     ),
-    (FILES[1:], NAMES[5:], None, ["Towers has 10 images; found 9: 1 is missing" + LISTS]),
+    (FILES[1:], NAMES[5:], None, ["Towers has 10 images; found 9, 1 too few" + LISTS]),
     (FILES[1:], NAMES[5:], NAMES, ["1 image of the 10 of its list is not there: tower_000"]),
     (FILES[1:], NAMES[:5], NAMES, ["1 image of the 5 that its ground truth names is not there: tower_000"]),
-    ([*FILES, "x.jpg"], NAMES, None, ["Towers has 10 images; found 11: 1 is too many" + LISTS]),
+    ([*FILES, "x.jpg"], NAMES, None, ["Towers has 10 images; found 11, 1 too many" + LISTS]),
     ([*FILES, "x.jpg", "y/\x1b.png"], NAMES, NAMES, ["2 images are not of Towers: \\x1b, x"]),
     (
       [*FILES[:9], "x.jpg"], NAMES[:3], None,
@@ -165,7 +165,7 @@ LISTS = " (a list of them, a name a line, in groundtruth/list_paris6k.txt tells 
     ([], NAMES[:7], None,
      ["7 images of the 7 that its ground truth names are not there: "
       "tower_000, tower_001, tower_002, tower_003, tower_004 and 2 more",
-      "Towers has 10 images; found 0: 10 are missing" + LISTS]),
+      "Towers has 10 images; found 0, 10 too few" + LISTS]),
   ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_folder(files, named, listed, problems):
@@ -181,4 +181,4 @@ def test_a_set_of_distractors_may_have_a_name_in_several_folders():
     "1 name is that of several files, in other folders or with other endings: b/1.jpg and b/1.png"
   ]
   (problem,) = compare_names(KNOWN["revisited1m"], ["a.jpg"], ())
-  assert str(problem) == "R1M has 1,001,001 images; found 1: 1,001,000 are missing"
+  assert str(problem) == "R1M has 1,001,001 images; found 1, 1,001,000 too few"

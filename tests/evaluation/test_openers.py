@@ -314,7 +314,7 @@ class TestByName:
       open_benchmark("oxford5k", folder.parent)
     told = str(caught.value)
     assert "1 image of the 2 that its ground truth names is not there: nave" in told
-    assert "Oxford5k has 5,063 images; found 2: 5,061 are missing (a list of them, a name a line, in" in told
+    assert "Oxford5k has 5,063 images; found 2, 5,061 too few (a list of them, a name a line, in" in told
 
 
 @pytest.fixture(scope="module")
