@@ -105,13 +105,13 @@ class Experiment:
       InputError: an image cannot be read.
     """
     wanted = [(name, whitened) for name in names for whitened in ((False, True) if SYSTEMS[name].plain else (True,))]
-    kept = {pair: self._cells.find(self._key(*pair)) for pair in wanted}
+    kept = {pair: self._find(*pair) for pair in wanted}
     able = [pair for pair in wanted if kept[pair] is None and not self._why_not(*pair)]
     self._scorer.make_passes([(name, whitened and self._whitened_by is not None) for name, whitened in able])
     with self._progress("rows") as progress:
       for done, (name, whitened) in enumerate(wanted, 1):
         found = kept[name, whitened]
-        yield self._make_row(name, whitened) if found is None else self._relabel(found, name, whitened)
+        yield self._make_row(name, whitened) if found is None else found
         progress(done, len(wanted))
 
   def find_kept(self, but: Sequence[str]) -> tuple[Row, ...]:
@@ -119,8 +119,8 @@ class Experiment:
     found = []
     for name, system in SYSTEMS.items():
       for whitened in (False, True) if system.plain else (True,):
-        if name not in but and (row := self._cells.find(self._key(name, whitened))):
-          found.append(self._relabel(row, name, whitened))
+        if name not in but and (row := self._find(name, whitened)):
+          found.append(row)
     return tuple(found)
 
   def _make_row(self, name: str, whitened: bool) -> Row:
@@ -138,8 +138,11 @@ class Experiment:
       self._cells.keep(self._key(name, whitened), row)
     return row
 
-  def _relabel(self, row: Row, name: str, whitened: bool) -> Row:
-    """A kept row under the names that weights and pool have in this run: it depends on their content alone."""
+  def _find(self, name: str, whitened: bool) -> Row | None:
+    """A kept row, under the names that weights and pool have in this run: it depends on their content alone."""
+    row = None if self._why_not(name, whitened) else self._cells.find(self._key(name, whitened))
+    if row is None:
+      return None
     origin = self._origin if row.whitened_by else ""
     return row._replace(name=self._describe_row(name, whitened).name, whitened_by=origin)
 

@@ -74,6 +74,17 @@ class TestWhitening:
     rows = {key_of(row): row for row in open_(whitened_by=None).make_rows(["raw", "mac", "ofa"])}
     assert rows["raw+pca"].reason == "nothing is whitened"
     assert all(rows[key].was_run and rows[key].dimensions == 6 for key in ("raw", "mac", "ofa"))
+    # Kept, they do not stand for rows that cannot be whitened.
+    opened = open_(whitened_by=None, no_whitening="it is not there")
+    assert [row.reason for row in opened.make_rows(["mac"])] == ["it is not there"]
+    assert [row.name for row in opened.find_kept(["mac"])] == ["raw@tiny"]
+
+  def test_rows_that_an_earlier_run_kept(self, open_, made_up):
+    made = list(open_().make_rows(["raw", "mac", "ofa"]))
+    made_up.passes.clear()
+    assert open_().find_kept(["mac"]) == tuple(row for row in made if row.system != "mac")
+    assert open_(changed(ties="by_row")).find_kept([]) == () and open_(whitened_by=None).find_kept([]) == (made[0],)
+    assert made_up.passes == []
 
   def test_too_few_vectors(self, open_, made_up, others):
     few = dataclasses.replace(others, name="few", ids=others.ids[:5])
