@@ -86,7 +86,8 @@ def tell(report, against) -> None:
 
   for one in report.measured:
     rows = [row for row in one.rows if row.name not in one.kept]
-    print(f"{one.title}: {' / '.join(map(one.label, one.main_metrics)) or f'not run, {one.reason}'}")
+    not_run = f"not run, {one.reason}" if one.reason else "no row was run"
+    print(f"{one.title}: {' / '.join(map(one.label, one.main_metrics)) or not_run}")
     width = max((len(row.name) for row in rows), default=0)
     for row in rows:
       print(f"  {row.name:<{width}}  {tell_means(row, one.main_metrics) if row.was_run else f'not run: {row.reason}'}")
