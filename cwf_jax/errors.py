@@ -23,7 +23,8 @@ def near(name: str, known: Iterable[str], form: str = "{}") -> str:
 
   `form` is how the name is written, such as "--{}" for a flag.
   """
-  found = difflib.get_close_matches(name, list(known), n=1)
+  known = list(known)
+  found = difflib.get_close_matches(name, known, n=1) or difflib.get_close_matches(name.lower(), known, n=1)
   return f"; did you mean {form.format(found[0])}?" if found else ""
 
 

@@ -1,8 +1,12 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and folders that one process writes to."""
 
+import contextlib
 import os
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
+
+import filelock
 
 
 def write_whole(target: Path, content: bytes | memoryview) -> None:
@@ -14,6 +18,28 @@ def write_whole(target: Path, content: bytes | memoryview) -> None:
     os.replace(temporary, target)
   finally:
     temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def holding(folder: Path, taken: Exception) -> Iterator[None]:
+  """Holds the right to write to a folder, which is made if it is not there.
+
+  The lock goes with its process, however that ends.
+
+  Raises:
+    Exception: `taken`, where another process holds it.
+    OSError: the folder cannot be made.
+  """
+  lock = filelock.FileLock(folder / ".lock", timeout=0)
+  folder.mkdir(parents=True, exist_ok=True)
+  try:
+    lock.acquire()
+  except filelock.Timeout:
+    raise taken from None
+  try:
+    yield
+  finally:
+    lock.release()
 
 
 def write_if_changed(target: Path, content: bytes) -> None:

@@ -10,6 +10,7 @@ from cwf_jax.cli.evaluation_data import FOLDER, TOYS, choose_distractors, choose
 from cwf_jax.cli.evaluation_report import describe_run, tell, write_report
 from cwf_jax.cli.notes import RANDOM_NOTE
 from cwf_jax.errors import InputError, near, printable
+from cwf_jax.writing import holding
 
 EXAMPLES = """
   python main.py --mode=evaluate --dataset=toy_oxford --output=results
@@ -28,7 +29,9 @@ it is there. toy_oxford and toy_paris are made on the spot where there is no DAT
 
 A folder's JSON: {"database": ["a.jpg", ...], "queries": {"q.jpg": {"box": [10, 20, 110, 90],
 "relevant": ["a.jpg"], "junk": []}}}. Names are those of files below --images; box (left, top,
-right, bottom in pixels) and junk may be left out.
+right, bottom in pixels) and junk may be left out. A query that is in the database finds itself
+first: put it into its own junk, so that it is skipped, or into relevant. The whitening is the
+checkpoint's own unless --whitening names a folder, list or tar of other images.
 
 Settings, of which report.md tells the meaning and what --protocol=paper and reference say:
 size_rule, reversed_means, query_images, empty_maps, crow_weights, crow_epsilon, box_rule,
@@ -57,13 +60,14 @@ def define_flags(values: flags.FlagValues) -> None:
   text("images", None, "for --dataset=folder: its images")
   text("groundtruth", None, "for --dataset=folder: its JSON file")
   text("output", None, "the folder for report and results, and for what is kept between runs")
-  text("vectors", None, "the folder that keeps what passes give, which evaluations can share; default: in --output")
+  shared = "which evaluations of the same image files can share; default: in --output"
+  text("vectors", None, f"the folder that keeps what passes give, {shared}")
   text("systems", "all", "separated by commas: raw, raw_cw, spoc, ucrow, crow, mac, rmac, gem, ofa, ona, fixed")
   text(
     "whitening",
     "other",
-    "what the whitening is fitted on: other (the set that goes with this one), the name of a set in --data_dir, a folder, "
-    "list or tar of images, bundled (the checkpoint's own), or none",
+    "what the whitening is fitted on: other (the set that goes with this one; bundled where none does), the name of a set in "
+    "--data_dir, a folder, list or tar of images, bundled (the checkpoint's own), or none",
   )
   text("classes", None, "for the system fixed: names or ids of classes, separated by commas; default: those of most queries")
   text("against", None, "the output folder of another evaluation of the same set, to tell the differences to it")
@@ -101,56 +105,60 @@ def run(values: flags.FlagValues, console) -> int:
   if values["classes"].value is not None:
     classes = tuple(encoder.settings.classes.resolve_all(values["classes"].value))
   data_dir = find_data(values, output, console)
-  benchmark, content = open_set(values, settings, data_dir, output, console)
+  benchmark, content, remarks = open_set(values, settings, data_dir, output, console)
   queries = tuple(query.name for query in benchmark.queries)
   against = read_results(values["against"].value, benchmark.name, queries) if values["against"].value else None
-  whitened_by, no_whitening = choose_whitening(values, benchmark, data_dir, output, console)
+  whitened_by, no_whitening, pool_content = choose_whitening(values, benchmark, data_dir, output, console)
   distractors, no_distractors, more_title = choose_distractors(values, data_dir)
-  output.mkdir(parents=True, exist_ok=True)
-  if encoder.settings.is_random:
-    console.say(RANDOM_NOTE)
+  for remark in (RANDOM_NOTE, *remarks) if encoder.settings.is_random else remarks:
+    console.say(remark)
   seconds = {"check": time.monotonic() - started}
-  measured = []
-  for name, title, others in _list_runs(benchmark, distractors, no_distractors, more_title):
-    if isinstance(others, str):
-      measured.append(Measured(name, title, (), queries, others))
-      continue
-    experiment = Experiment(
-      benchmark,
-      encoder,
-      settings,
-      output,
-      whitened_by=whitened_by,
-      no_whitening=no_whitening,
-      distractors=others,
-      vectors=values["vectors"].value,
-      classes=classes,
-      batch_size=values["batch_size"].value,
-      progress=console.progress,
-    )
-    rows = tuple(experiment.make_rows(names))
-    for problem in experiment.unreadable:
-      console.say(f"left out: {problem}")
-    seconds |= {part if others is None else f"{part}, {title}": spent for part, spent in experiment.seconds.items()}
-    kept = experiment.find_kept(names)
-    measured.append(Measured(name, title, (*rows, *kept), queries, kept=frozenset(row.name for row in kept)))
-  started_comparing = time.monotonic()
-  comparisons = [compare(one, seed=settings.seed) for one in measured]
-  head = describe_run(values, encoder, weights, benchmark, content, whitened_by, no_whitening)
-  report = Report(tuple(measured), head, settings, seconds)
-  to_other = None if against is None else compare_runs(report, against, seed=settings.seed)
-  comparisons = (*(one for one in comparisons if one.differences), *([to_other] if to_other else []))
-  seconds |= {"differences": time.monotonic() - started_comparing, "all": time.monotonic() - started}
-  report = report._replace(comparisons=comparisons, seconds=seconds)
-  write_report(report, output)
-  tell(report, to_other)
-  print(f"report: {output / 'report.md'}", flush=True)
-  return 0
+  measured: list[Measured] = []
+  hint = "wait for its end, or give another --output, and --vectors for what both can share"
+  with holding(output, CallError(f"{printable(output)} is being written by another run; {hint}")):
+    for name, title, others in _list_runs(benchmark, distractors, no_distractors, more_title):
+      if isinstance(others, str):
+        measured.append(Measured(name, title, (), queries, others))
+        continue
+      experiment = Experiment(
+        benchmark,
+        encoder,
+        settings,
+        output,
+        whitened_by=whitened_by,
+        no_whitening=no_whitening,
+        distractors=others,
+        vectors=values["vectors"].value,
+        classes=classes,
+        batch_size=values["batch_size"].value,
+        progress=console.progress,
+      )
+      rows = tuple(experiment.make_rows(names))
+      for problem in experiment.unreadable:
+        console.say(f"left out: {problem}")
+      seconds |= {part if others is None else f"{part}, {title}": spent for part, spent in experiment.seconds.items()}
+      kept = experiment.find_kept(names)
+      measured.append(Measured(name, title, (*rows, *kept), queries, kept=frozenset(row.name for row in kept)))
+    started_comparing = time.monotonic()
+    comparisons = [compare(one, seed=settings.seed) for one in measured]
+    contents = (content, pool_content)
+    head = describe_run(values, encoder, weights, benchmark, contents, whitened_by, no_whitening, remarks)
+    report = Report(tuple(measured), head, settings, seconds)
+    to_other = None if against is None else compare_runs(report, against, seed=settings.seed)
+    comparisons = (*(one for one in comparisons if one.differences), *([to_other] if to_other else []))
+    seconds |= {"differences": time.monotonic() - started_comparing, "all": time.monotonic() - started}
+    report = report._replace(comparisons=comparisons, seconds=seconds)
+    write_report(report, output)
+    tell(report, to_other)
+    print(f"report: {output / 'report.md'}", flush=True)
+    return 0
 
 
 def _check_call(values: flags.FlagValues):
   """The systems and the settings that are asked for; all that is wrong with the flags alone is told at once."""
   names, problems = _choose_systems(values["systems"].value)
+  if values["classes"].value is not None and "fixed" not in names:
+    problems.append("--classes is for the system fixed, which --systems leaves out")
   problems = [*_list_wrong_paths(values), *problems]
   settings, wrong = _choose_settings(values)
   if problems or wrong:
@@ -171,16 +179,21 @@ def _list_wrong_paths(values: flags.FlagValues) -> list[str]:
     problems.append(f"{known} (--dataset takes {', '.join(sets)} and {FOLDER})")
   if not output:
     problems.append("--output is missing, the folder for the results")
-  elif Path(output).exists() and not Path(output).is_dir():
-    problems.append(f"--output={printable(output)} is a file, not a folder")
   given = {name: values[name].value for name in ("images", "groundtruth")}
   if dataset == FOLDER and None in given.values():
     problems.append("--dataset=folder needs --images and --groundtruth")
   if dataset in sets and any(given.values()):
     problems.append("--images and --groundtruth are for --dataset=folder")
-  if dataset in sets and dataset not in TOYS and values["data_dir"].value is None:
+  data_dir = values["data_dir"].value
+  if dataset in sets and dataset not in TOYS and data_dir is None:
     problems.append(f"--data_dir is missing, the folder that holds {printable(dataset)}/")
+  if data_dir is not None and not Path(data_dir).is_dir():
+    problems.append(f"--data_dir={printable(data_dir)} is no folder that is there")
+  for name in ("output", "vectors"):
+    problems += _list_wrong_folder(name, values[name].value)
   whitening = values["whitening"].value
+  if whitening in KNOWN and data_dir is None and dataset not in TOYS and not Path(whitening).exists():
+    problems.append(f"--whitening={whitening} is a set, which needs --data_dir, the folder that holds it")
   if whitening not in ("other", "bundled", "none", *KNOWN) and not Path(whitening).exists():
     known = "other, bundled, none, a set's name"
     problems.append(f"--whitening={printable(whitening)} is neither {known} nor a path that is there")
@@ -188,6 +201,18 @@ def _list_wrong_paths(values: flags.FlagValues) -> list[str]:
   if against and output and Path(against).resolve() == Path(output).resolve():
     problems.append("--against is the --output folder itself: give one of them another folder")
   return problems
+
+
+def _list_wrong_folder(name: str, given: str | None) -> list[str]:
+  """What keeps a flag's value from being a folder, or becoming one."""
+  if not given:
+    return []
+  path = Path(given).absolute()
+  there = next(one for one in (path, *path.parents) if one.exists())
+  if there.is_dir():
+    return []
+  what = "is a file, not a folder" if there == path else f"cannot be a folder: {printable(there)} is a file"
+  return [f"--{name}={printable(given)} {what}"]
 
 
 def _choose_systems(asked: str) -> tuple[tuple[str, ...], list[str]]:
@@ -210,10 +235,11 @@ def _choose_settings(values: flags.FlagValues):
   overrides, problems = {}, []
   for text in values["set"].value:
     name, sign, value = text.partition("=")
-    if sign:
-      overrides[name.strip()] = value.strip()
-    else:
+    name, value = name.strip(), value.strip()
+    if not sign:
       problems.append(f"--set is NAME=VALUE; found {text!r}")
+    elif overrides.setdefault(name, value) != value:
+      problems.append(f"--set={name} is given twice: {overrides[name]} and {value}")
   count = values["num_classes"].value
   if count is not None and overrides.setdefault("num_classes", count) not in (count, str(count)):
     problems.append(f"--num_classes={count} and --set=num_classes={overrides['num_classes']} differ; give one of them")

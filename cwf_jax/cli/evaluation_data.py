@@ -14,6 +14,9 @@ TOYS = ("toy_oxford", "toy_paris")
 
 _PROBLEMS = "problems.txt"
 
+_CUT = 0.1
+"""The part of a box that may lie outside its image without a remark."""
+
 
 def find_data(values: flags.FlagValues, output: Path, console) -> Path | None:
   """The folder of the sets; the toy pair is made where there is none."""
@@ -34,7 +37,7 @@ def find_data(values: flags.FlagValues, output: Path, console) -> Path | None:
 
 
 def open_set(values: flags.FlagValues, settings, data_dir: Path | None, output: Path, console):
-  """The benchmark, all of whose images can be read, and the digest of their contents."""
+  """The benchmark, all of whose images can be read, the digest of their contents, and remarks on it."""
   from cwf_jax.evaluation.openers import FolderError, open_benchmark, open_folder
 
   name, problems = values["dataset"].value, []
@@ -46,11 +49,14 @@ def open_set(values: flags.FlagValues, settings, data_dir: Path | None, output: 
     listing, used = benchmark.listing, benchmark.listing.ids if name != FOLDER else _used(benchmark)
   except FolderError as error:
     problems += error.problems
-    listing, used = error.listing, error.listing.ids
+    listing, used = error.listing, error.listing.ids if name != FOLDER else error.used
+    benchmark = None
   (output / _PROBLEMS).unlink(missing_ok=True)  # of an earlier run
+  wrong, cut = _check_boxes(benchmark, settings) if benchmark else (None, None)
+  problems += [wrong] if wrong and wrong.names else []
   digest = _check(name, listing, used, problems, output, console)
-  _refuse(_list_wrong_boxes(benchmark, settings), listing.root, output)
-  return benchmark, digest
+  remarks = [one for one in (cut, _find_own_wrong_answers(benchmark)) if one.names]
+  return benchmark, digest, tuple(map(str, remarks))
 
 
 def _check(name: str, source, ids: tuple[str, ...], problems: list, output: Path, console) -> str:
@@ -70,21 +76,47 @@ def _check(name: str, source, ids: tuple[str, ...], problems: list, output: Path
   return digest
 
 
-def _list_wrong_boxes(benchmark, settings) -> list:
-  """Boxes of which nothing that can be searched for lies in their image."""
+def _check_boxes(benchmark, settings):
+  """Boxes of which nothing that can be searched for lies in their image, and those that leave much of themselves outside."""
   from cwf_jax.datasets.problems import Problem, count_of
   from cwf_jax.evaluation.queries import read_box
-  from cwf_jax.images.decoding import decode_image
+  from cwf_jax.images.decoding import UnreadableImageError, decode_image
   from cwf_jax.protocol import BoxError
 
-  wrong = []
+  wrong, cut = [], []
   for query in benchmark.queries:
     if query.box is not None:
+      where = f"the query {query.name} in {query.image}"
       try:
-        read_box(query.box, "corners", decode_image(benchmark.listing.path(query.image)).shape[:2], settings)
+        inside = read_box(query.box, "corners", decode_image(benchmark.listing.path(query.image)).shape[:2], settings)
       except BoxError as error:
-        wrong.append(f"the query {query.name} in {query.image}: {error}")
-  return [Problem(f"{count_of(wrong, 'box', 'boxes')} cannot be searched for", tuple(wrong))] if wrong else []
+        wrong.append(f"{where}: {error}")
+        continue
+      except UnreadableImageError:  # told with all others
+        continue
+      if _area(inside) < (1 - _CUT) * _area(query.box):
+        cut.append(where)
+  refused = f"{count_of(wrong, 'box', 'boxes')} cannot be searched for (are the images the published ones?)"
+  remark = f"{count_of(cut, 'box of a query lies', 'boxes of queries lie')} by more than a tenth outside the image, and is cut"
+  return Problem(refused, tuple(wrong)), Problem(remark, tuple(cut))
+
+
+def _area(box) -> float:
+  left, top, right, bottom = box
+  return (right - left) * (bottom - top)
+
+
+def _find_own_wrong_answers(benchmark):
+  """Queries that are images of the database, and neither among what should be found nor skipped."""
+  from cwf_jax.datasets.problems import Problem, count_of
+
+  first = benchmark.metrics[0]
+  own = benchmark.own_rows[:, None]
+  listed = (first.positive == own).any(1) | (first.junk == own).any(1)
+  rows = zip(benchmark.queries, own[:, 0], listed, strict=True)
+  names = tuple(query.name for query, row, is_listed in rows if row >= 0 and not is_listed)
+  what = count_of(names, "query is an image", "queries are images")
+  return Problem(f"{what} of the database and neither relevant nor junk, so that its own image counts as a wrong answer", names)
 
 
 def _used(benchmark) -> tuple[str, ...]:
@@ -103,24 +135,24 @@ def _refuse(problems: list, where: str, output: Path) -> None:
 
 
 def choose_whitening(values: flags.FlagValues, benchmark, data_dir: Path | None, output: Path, console):
-  """What to whiten by: images, "bundled" or None; and why there is nothing, if there should be."""
-  from cwf_jax.datasets.catalogue import KNOWN, compare_names, find_known
+  """What to whiten by: images, "bundled" or None; why there is nothing, if there should be; the digest of the images."""
+  from cwf_jax.datasets.catalogue import KNOWN, find_known
   from cwf_jax.evaluation.experiment import BUNDLED
   from cwf_jax.evaluation.image_source import open_images
   from cwf_jax.evaluation.images import ImageSet
 
   asked, dataset = values["whitening"].value, values["dataset"].value
   if asked == "none":
-    return None, ""
+    return None, "", ""
   if asked == BUNDLED:
-    return BUNDLED, ""
+    return BUNDLED, "", ""
   name = asked
   if asked == "other":
     partner = None if dataset == FOLDER else find_known(dataset).whitened_by
     if partner is None:
-      return BUNDLED, ""
+      return BUNDLED, "", ""
     if not (data_dir / partner / "images").is_dir():
-      return None, f"{partner} is not in {data_dir}, to whiten by"
+      return None, f"{partner} is not in {data_dir}, to whiten by", ""
     name = partner
   is_known = data_dir is not None and name in KNOWN
   source = open_images(data_dir / name / "images" if is_known else name)
@@ -130,9 +162,24 @@ def choose_whitening(values: flags.FlagValues, benchmark, data_dir: Path | None,
     hint = f"; say --whitening={dataset} if you mean it" if dataset != FOLDER else ""
     raise CallError(f"the images of --whitening={name} are those of the evaluated set itself{hint}")
   name = name if is_known else Path(name).stem
-  problems = compare_names(KNOWN[name], source.ids, ()) if is_known else []
-  _check(name if is_known else "", source, source.ids, problems, output, console)
-  return ImageSet(name, source, source.ids), ""
+  problems = _list_problems(name, data_dir, source) if is_known else []
+  digest = _check(name if is_known else "", source, source.ids, problems, output, console)
+  return ImageSet(name, source, source.ids), "", digest
+
+
+def _list_problems(name: str, data_dir: Path, listing) -> list:
+  """What is wrong with the files of a known set, by its ground truth if that is there."""
+  from cwf_jax.datasets.catalogue import KNOWN, compare_names
+  from cwf_jax.errors import InputError
+  from cwf_jax.evaluation.openers import FolderError, open_benchmark
+
+  try:
+    open_benchmark(name, data_dir)
+    return []
+  except FolderError as error:
+    return list(error.problems)
+  except InputError:
+    return compare_names(KNOWN[name], listing.ids, ())
 
 
 def _overlap(source, benchmark) -> bool:

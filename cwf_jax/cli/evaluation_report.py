@@ -10,8 +10,10 @@ from pathlib import Path
 from cwf_jax.cli.notes import program
 
 
-def describe_run(values, encoder, weights, benchmark, content: str, whitened_by, no_whitening: str) -> dict[str, str]:
-  """The report's head."""
+def describe_run(
+  values, encoder, weights, benchmark, contents: tuple[str, str], whitened_by, no_whitening: str, remarks: tuple[str, ...]
+) -> dict[str, str]:
+  """The report's head; `contents` are the digests of the set's images and of those that are whitened by."""
   import platform
 
   import flax
@@ -23,34 +25,39 @@ def describe_run(values, encoder, weights, benchmark, content: str, whitened_by,
 
   device, size = jax.devices()[0], encoder.settings.protocol.image_size
   random = ", random: classes mean nothing" if weights.is_random else ""
-  return {
+  pool = getattr(whitened_by, "root", "")
+  head = {
     "command": f"`{shlex.join([*program().split(), *sys.argv[1:]])}`",
     "working directory": os.getcwd(),
+    "folders": f"{benchmark.listing.root}{f', whitened by {pool}' if pool else ''}",
     "measured": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
     "data set": f"{benchmark.name}: {len(benchmark.database):,} images, {len(benchmark.queries):,} queries"
-    f" ({benchmark.listing.root}){_tell_part(benchmark)}",
-    "images": f"sha256 {content}",
+    f"{_tell_part(benchmark)}",
+    "images": f"sha256 {contents[0]}",
     "ground truth": f"sha256 {benchmark.digest}",
     "weights": f"{weights.name} ({weights.network_name}, {len(encoder.settings.classes):,} classes), sha256 {weights.sha256}"
     f"{random}",
     "sizes": f"shorter side {size} where the paper has 720; other systems' sizes in proportion",
-    "whitening": _tell_origin(encoder, benchmark, whitened_by, no_whitening),
+    "whitening": _tell_origin(encoder, benchmark, whitened_by, no_whitening, *contents),
     "preset": values["protocol"].value or "paper",
     "versions": f"cwf_jax {__version__}, jax {jax.__version__}, flax {flax.__version__}, numpy {numpy.__version__}, "
     f"Python {platform.python_version()}",
     "device": f"{device.platform}, {device.device_kind}, {encoder.settings.dtype}",
     "batch size": str(values["batch_size"].value or default_batch_size(encoder)),
   }
+  return head | ({"remarks": "; ".join(remarks)} if remarks else {})
 
 
-def _tell_origin(encoder, benchmark, whitened_by, no_whitening: str) -> str:
+def _tell_origin(encoder, benchmark, whitened_by, no_whitening: str, own: str, content: str) -> str:
   """What the whitening was fitted on."""
+  from cwf_jax.datasets.problems import count_of
   from cwf_jax.evaluation.experiment import BUNDLED
   from cwf_jax.evaluation.images import ImageSet
 
   if isinstance(whitened_by, ImageSet):
     itself = ": the evaluated set itself, as asked for" if whitened_by.name == benchmark.name else ""
-    return f"fitted on {len(whitened_by.ids):,} images of {whitened_by.name} ({whitened_by.root}){itself}"
+    itself = itself or (": the same images as the evaluated set's" if content == own else "")
+    return f"by {count_of(whitened_by.ids, 'image', 'images')} of {whitened_by.name}, sha256 {content}{itself}"
   if whitened_by == BUNDLED:
     return "none: the checkpoint has none" if encoder.whitening is None else "the checkpoint's own, of class vectors"
   return no_whitening or "none"
@@ -82,7 +89,7 @@ def write_report(report, output: Path) -> None:
 
 def tell(report, against) -> None:
   """The rows that were asked for, in short, and the comparison with another run."""
-  from cwf_jax.evaluation.results import form_of, tell_means
+  from cwf_jax.evaluation.results import form_of, is_bare, tell_means
 
   for one in report.measured:
     rows = [row for row in one.rows if row.name not in one.kept]
@@ -90,7 +97,8 @@ def tell(report, against) -> None:
     print(f"{one.title}: {' / '.join(map(one.label, one.main_metrics)) or not_run}")
     width = max((len(row.name) for row in rows), default=0)
     for row in rows:
-      print(f"  {row.name:<{width}}  {tell_means(row, one.main_metrics) if row.was_run else f'not run: {row.reason}'}")
+      mark = " (not whitened)" if is_bare(row) else ""
+      print(f"  {row.name:<{width}}  {tell_means(row, one.main_metrics) + mark if row.was_run else f'not run: {row.reason}'}")
   if against is not None:
     print(f"{against.title}: difference in {against.metric}, 95 % interval")
     width = max((len(found.name) for found in against.differences), default=0)

@@ -144,7 +144,7 @@ def compare_names(
     what = f"{count_of(missing, 'image', 'images')} of the {len(named):,} that its ground truth names"
     problems.append(Problem(f"{what} {'is' if len(missing) == 1 else 'are'} not there", tuple(sorted(missing))))
   if listed is None:
-    problems += _compare_count(known, found, is_complete=not missing)
+    problems += _compare_count(known, found, len(missing))
   else:
     problems += _compare_list(known, found, missing, set(listed) - known.bad_images)
   twice = {name: paths for name, paths in files.items() if len(paths) > 1 and name in found}
@@ -161,7 +161,7 @@ def find_bad(known: KnownSet, found_names: Iterable[str]) -> tuple[str, ...]:
   return tuple(sorted(path for path in found_names if _name_of(path, is_alone) in known.bad_images))
 
 
-def _compare_count(known: KnownSet, found: Collection[str], is_complete: bool) -> list[Problem]:
+def _compare_count(known: KnownSet, found: Collection[str], missing: int) -> list[Problem]:
   """Whether there are as many as should be and, as far as that can be told without a list, those."""
   if known.images is None:
     return []
@@ -169,7 +169,7 @@ def _compare_count(known: KnownSet, found: Collection[str], is_complete: bool) -
     differ = abs(len(found) - known.images)
     verb = f"{differ:,} too {'few' if len(found) < known.images else 'many'}"
     return [Problem(f"{known.title} has {known.images:,} images; found {len(found):,}, {verb}{_tell_list(known)}")]
-  if known.names_sha256 is not None and is_complete and digest_names(found) != known.names_sha256:
+  if missing or (known.names_sha256 is not None and digest_names(found) != known.names_sha256):
     what = f"there are {len(found):,} images, as many as {known.title} has, but their names are not all its own"
     return [Problem(what + _tell_list(known))]
   return []

@@ -58,18 +58,22 @@ class FolderGroundTruth:
 
 
 def read_folder_groundtruth(file: str | os.PathLike) -> FolderGroundTruth:
-  """Reads the file. A name that is twice in one list counts once.
+  """Reads the file. A name that is twice among what should be found or skipped counts once.
 
   Raises:
     GroundTruthError: the file cannot be read or is no JSON; or, all of it in one message: a key is missing, unknown or twice,
-      a value is of another kind, there is no database or no query, a name that should be found or skipped is not in the
-      database or is both, a box is not four finite numbers in order.
+      a value is of another kind, there is no database or no query, a name is twice in the database, a name that should be
+      found or skipped is not in the database or is both, a box is not four finite numbers in order.
   """
   path = Path(file)
   problems: list[str] = []
   content = _read_json(path, problems)
   _check_keys(content, "it", ("database", "queries"), (), problems)
   database = _read_names(content.get("database", []), "database", problems)
+  listed = content.get("database") if database else ()
+  twice = [name for name, times in collections.Counter(map(str, listed)).items() if times > 1]
+  if twice:
+    problems.append(f"the database has {count_of(twice, 'name', 'names')} more than once: {_list(twice)}")
   queries = content.get("queries", {})
   if not isinstance(queries, dict):
     problems.append(f"queries is an object with one entry a query; found {_kind(queries)}")

@@ -11,8 +11,9 @@ on where it was; one with another whitening or another order of ties makes no pa
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -27,8 +28,10 @@ from cwf_jax.evaluation.scoring import Progress, Scorer
 from cwf_jax.evaluation.seeing import digest_of, protocol_of, vector_key
 from cwf_jax.evaluation.settings import Settings
 from cwf_jax.evaluation.systems import SYSTEMS
+from cwf_jax.evaluation.vectors import DamagedVectorsError
 from cwf_jax.models.parameters import hash_arrays
 from cwf_jax.models.registry import name_network
+from cwf_jax.ops.whitening import VECTORS_PER_DIMENSION
 
 BUNDLED = "bundled"
 """In place of images to whiten by: the checkpoint's own whitening, which is one of class vectors."""
@@ -107,7 +110,7 @@ class Experiment:
     wanted = [(name, whitened) for name in names for whitened in ((False, True) if SYSTEMS[name].plain else (True,))]
     kept = {pair: self._find(*pair) for pair in wanted}
     able = [pair for pair in wanted if kept[pair] is None and not self._why_not(*pair)]
-    self._scorer.make_passes([(name, whitened and self._whitened_by is not None) for name, whitened in able])
+    self._mended(lambda: self._make_passes(able))
     with self._progress("rows") as progress:
       for done, (name, whitened) in enumerate(wanted, 1):
         found = kept[name, whitened]
@@ -123,13 +126,24 @@ class Experiment:
           found.append(row)
     return tuple(found)
 
+  def _make_passes(self, rows: Sequence[tuple[str, bool]]) -> None:
+    self._scorer.make_passes([(name, whitened and self._whitened_by is not None) for name, whitened in rows])
+
+  def _mended(self, act: Callable[[], Any]) -> Any:
+    """What `act` gives; where it meets kept vectors that are damaged, which then are gone, it is done anew."""
+    while True:
+      try:
+        return act()
+      except DamagedVectorsError:
+        continue
+
   def _make_row(self, name: str, whitened: bool) -> Row:
     reason = self._why_not(name, whitened)
     if reason:
       return self._describe_row(name, whitened)._replace(reason=reason)
     started = time.monotonic()
     try:
-      row = self._measure(name, whitened)
+      row = self._mended(lambda: (self._make_passes([(name, whitened)]), self._measure(name, whitened))[1])
     except NotRunError as error:
       return self._describe_row(name, whitened)._replace(reason=str(error))
     row = row._replace(seconds=time.monotonic() - started)
@@ -156,7 +170,7 @@ class Experiment:
     if whitened and self._whitened_by is None and (self._no_whitening or SYSTEMS[name].plain):
       return self._no_whitening or "nothing is whitened"
     if whitened and self._whitened_by == BUNDLED and self._encoder.whitening is None:
-      return "the checkpoint has no whitening"
+      return "the checkpoint has no whitening: whiten by other images"
     if whitened and self._whitened_by == BUNDLED and SYSTEMS[name].classes is None:
       return "the checkpoint's whitening is one of class vectors"
     if self._distractors is not None and SYSTEMS[name].classes == "query":
@@ -194,7 +208,8 @@ class Experiment:
     if whitened:
       fit = self._scorer.fit(name)
       if fit.whitening is None:
-        raise NotRunError(f"too few vectors to whiten by, or all alike: {fit.vectors}")
+        least = 2 * VECTORS_PER_DIMENSION
+        raise NotRunError(f"too few vectors to whiten by, at least {least}, or all alike: {fit.vectors}")
       row = row._replace(whitened_by=self._origin, vectors=fit.vectors, left_out=fit.left_out)
     found = self._scorer.score(name, whitened)
     scores = found.scores

@@ -154,12 +154,13 @@ class FolderError(InputError):
   Attributes:
     problems: what is wrong.
     listing: the images that there are.
+    used: those that the ground truth names.
   """
 
-  def __init__(self, where: str, problems: Sequence[Problem], listing: Listing):
+  def __init__(self, where: str, problems: Sequence[Problem], listing: Listing, used: Sequence[str]):
     """A message of all problems, each in short."""
     super().__init__(f"{printable(where)} cannot be evaluated: {'; '.join(map(str, problems))}")
-    self.problems, self.listing = tuple(problems), listing
+    self.problems, self.listing, self.used = tuple(problems), listing, tuple(used)
 
 
 def _match(
@@ -194,7 +195,8 @@ def _match(
     reasons = tuple(f"{name}: {reason}" for name, reason in listing.skipped)
     problems.append(Problem(f"{count_of(reasons, 'file', 'files')} cannot be listed", reasons))
   if problems:
-    raise FolderError(os.fspath(folder), problems, listing)
+    used = sorted({listing.ids[row] for rows in found.values() for row in rows})
+    raise FolderError(os.fspath(folder), problems, listing, used)
   return {name: rows[0] for name, rows in found.items()}
 
 

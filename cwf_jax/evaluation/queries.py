@@ -43,7 +43,7 @@ def read_box(box: Box, rule: str, size: tuple[int, int], settings: Settings) -> 
     right, bottom = left + right, top + bottom
   if right <= 0 or bottom <= 0 or left >= size[1] or top >= size[0]:
     shown = ",".join(f"{side:g}" for side in (left, top, right, bottom))
-    raise BoxError(f"the box {shown} lies outside the image, which has {size[1]}x{size[0]} pixels; is it the published one?")
+    raise BoxError(f"the box {shown} lies outside the image, which has {size[1]}x{size[0]} pixels")
   return check_box((max(left, 0.0), max(top, 0.0), min(right, float(size[1])), min(bottom, float(size[0]))), size)
 
 

@@ -3,12 +3,14 @@
     (output / "report.md").write_text(format_report(report))
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
+from cwf_jax.datasets.problems import Problem
 from cwf_jax.evaluation.cells import Row
 from cwf_jax.evaluation.differences import SAMPLES
 from cwf_jax.evaluation.published import TABLES, Line, Table
-from cwf_jax.evaluation.results import Comparison, Measured, Report, form_of, mean_of, system_of, tell_means
+from cwf_jax.evaluation.results import Comparison, Measured, Report, form_of, is_bare, mean_of, system_of, tell_means
 from cwf_jax.evaluation.settings import Settings, list_settings
 from cwf_jax.evaluation.systems import SYSTEMS
 from cwf_jax.ops.whitening import VECTORS_PER_DIMENSION
@@ -17,14 +19,15 @@ from cwf_jax.ops.whitening import VECTORS_PER_DIMENSION
 def format_report(report: Report) -> str:
   """The page."""
   first = report.measured[0]
-  parts = [f"# {first.title}: measured beside published", _format_head(report)]
+  is_published = any(first.name in line.published for table in TABLES for line in table.lines)
+  parts = [f"# {first.title}: measured{' beside published' if is_published else ''}", _format_head(report)]
   parts += [note for note in (_note_networks(report.measured), _note_kept(report.measured)) if note]
   tables = [*TABLES, *_tables_of_others(report.measured)]
   parts += [f"## {table.title}\n\n{_format_table(table.lines, report)}" for table in tables]
   parts += [f"## How: {one.title}\n\n{_format_rows(one)}" for one in report.measured if one.rows]
   parts += [f"## Differences: {one.title}\n\n{_format_comparison(one)}" for one in report.comparisons]
   parts += [_format_odd(report), f"## Settings\n\n{_format_settings(report.settings)}"]
-  parts += [f"## Time of this run\n\n{_format_time(report.seconds)}"]
+  parts += [f"## Time of this run\n\n{_format_time(report.seconds)}\n\nWhat earlier runs kept took none."]
   return "\n\n".join(parts) + "\n"
 
 
@@ -84,7 +87,7 @@ def _show(line: Line, row: Row | None, measured: Measured) -> tuple[str, str]:
     return f"not run: {_cell(measured.reason) or 'not asked for'}", ""
   if not row.was_run:
     return f"not run: {_cell(row.reason)}", ""
-  return tell_means(row, measured.main_metrics), str(row.dimensions)
+  return tell_means(row, measured.main_metrics), f"{row.dimensions}{', not whitened' if is_bare(row) else ''}"
 
 
 def _format_rows(measured: Measured) -> str:
@@ -105,6 +108,10 @@ def _format_rows(measured: Measured) -> str:
 
 def _list_notes(measured: Measured) -> Iterator[str]:
   run = [row for row in measured.rows if row.was_run]
+  for metric in measured.main_metrics:
+    left_out = [query for query, value in zip(measured.queries, run[0].values[metric], strict=True) if math.isnan(value)]
+    if left_out:
+      yield f"{Problem(f'Without an image that should be found, and not in the mean of {metric}', tuple(left_out))}."
   fixed = [f"`{row.name}`: {', '.join(row.classes)}" for row in run if row.classes]
   if fixed:
     yield f"Fixed list: {'; '.join(fixed)}."

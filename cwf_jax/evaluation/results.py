@@ -21,6 +21,7 @@ from cwf_jax.evaluation.bootstrap import Interval
 from cwf_jax.evaluation.cells import Row, to_json
 from cwf_jax.evaluation.published import Line
 from cwf_jax.evaluation.settings import Settings
+from cwf_jax.evaluation.systems import SYSTEMS
 
 FORMATS = {"N-S": "z.2f"}
 """How the values of a metric are written, where it is not with three decimals; z: no minus before a zero."""
@@ -145,6 +146,11 @@ def mean_of(row: Row, metric: str) -> float | None:
 def form_of(metric: str) -> str:
   """How the values of a metric are written."""
   return FORMATS.get(metric, "z.3f")
+
+
+def is_bare(row: Row) -> bool:
+  """Whether a row was run without the whitening that its system has."""
+  return row.was_run and not row.whitened_by and not SYSTEMS[row.system].plain
 
 
 def tell_means(row: Row, metrics: Sequence[str]) -> str:

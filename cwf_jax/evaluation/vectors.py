@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cwf_jax.datasets.problems import count_of
 from cwf_jax.errors import InputError, printable
 from cwf_jax.writing import write_whole
 
@@ -38,6 +39,10 @@ ALL = slice(None)
 _IDS, _SIGNATURES = "ids", "signatures"
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error)
 """What NumPy and `zipfile` raise on damaged files; of the latter also RuntimeError, on flags and methods it does not know."""
+
+
+class DamagedVectorsError(InputError):
+  """Kept vectors were damaged, and are removed: their images are missing now, and can be computed again."""
 
 
 class _Part(NamedTuple):
@@ -109,16 +114,30 @@ class VectorStore:
       chosen: which of the vectors that an image has.
 
     Raises:
-      InputError: a part is damaged.
+      DamagedVectorsError: a part is damaged; all such parts are removed.
     """
     place = {name: row for row, name in enumerate(signatures)}
     by_part: dict[int, list[tuple[int, int]]] = {}
     for name, (part, row) in self._find(column, signatures).items():
       by_part.setdefault(part, []).append((place[name], row))
     for part, pairs in sorted(by_part.items()):
-      vectors = _read_part(self._parts[part].path, column)
+      vectors = self._read_part(self._parts[part].path, column)
       places, rows = (np.asarray(numbers) for numbers in zip(*pairs, strict=True))
       yield places, vectors[rows] if chosen == ALL else vectors[rows][:, chosen]
+
+  def _read_part(self, path: Path, column: str) -> np.ndarray:
+    try:
+      with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+        return arrays[column]
+    except _DAMAGED:
+      damaged = {part.path for part in self._parts if not _is_whole(part.path)} | {path}
+      self._parts = [part for part in self._parts if part.path not in damaged]
+      for one in damaged:
+        one.unlink(missing_ok=True)
+      files = count_of(damaged, "file was", "files were")
+      raise DamagedVectorsError(
+        f"{files} damaged in {printable(self._folder)} and removed; the images in it are computed again"
+      ) from None
 
   def _find(self, column: str, signatures: Mapping[str, Signature]) -> dict[str, tuple[int, int]]:
     """Where each image is, (part, row); the newest part counts."""
@@ -130,12 +149,13 @@ class VectorStore:
     return found
 
 
-def _read_part(path: Path, column: str) -> np.ndarray:
+def _is_whole(path: Path) -> bool:
+  """Whether every checksum of a part is right."""
   try:
-    with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-      return arrays[column]
+    with zipfile.ZipFile(path) as file:
+      return file.testzip() is None
   except _DAMAGED:
-    raise InputError(f"{printable(path)} is damaged; remove it, and its images are computed again") from None
+    return False
 
 
 def _open_part(path: Path) -> _Part | None:

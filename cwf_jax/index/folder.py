@@ -6,9 +6,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import filelock
-
 from cwf_jax.errors import InputError
+from cwf_jax.writing import holding
 
 DATA = "images.lance"
 """The data set's name in the folder."""
@@ -61,18 +60,13 @@ def writing(folder: str | os.PathLike) -> Iterator[None]:
     IndexFolderError: another run holds it, or no index can be here.
   """
   path = check_place(folder)
-  lock = filelock.FileLock(path / ".lock", timeout=0)
-  try:
-    path.mkdir(parents=True, exist_ok=True)
-    lock.acquire()
-  except filelock.Timeout:
-    raise IndexFolderError(f"{path} is being written by another run; wait for its end and try again") from None
-  except (FileExistsError, NotADirectoryError):
-    raise IndexFolderError(f"{path} cannot be a folder: a part of its path is a file") from None
-  try:
+  with contextlib.ExitStack() as stack:
+    try:
+      taken = IndexFolderError(f"{path} is being written by another run; wait for its end and try again")
+      stack.enter_context(holding(path, taken))
+    except (FileExistsError, NotADirectoryError):
+      raise IndexFolderError(f"{path} cannot be a folder: a part of its path is a file") from None
     yield
-  finally:
-    lock.release()
 
 
 @contextlib.contextmanager

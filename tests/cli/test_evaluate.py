@@ -11,6 +11,7 @@ import pytest
 from cwf_jax.cli import entry
 from cwf_jax.datasets import landmarks
 from cwf_jax.evaluation import passes
+from cwf_jax.writing import holding
 from tests.cli.test_demo import SIZES
 
 ROWS = ("raw", "raw+pca", "raw_cw", "raw_cw+pca", "spoc", "ucrow", "crow", "mac", "rmac", "gem", "ofa", "ona", "fixed")
@@ -206,6 +207,14 @@ def test_a_full_disk_leaves_nothing_half_written(toys, monkeypatch):
   assert {path: path.read_bytes() for path in output.iterdir() if path.is_file()} == before
 
 
+def test_a_second_run_into_the_same_folder_is_refused(toys, cli):
+  output = toys.folder / "held"
+  with holding(output, RuntimeError()):
+    found = cli(*toys.flags, toys.data, "--systems=raw", f"--output={output}")
+  assert found.code == 2
+  assert f"cwf_jax: {output} is being written by another run; wait for its end, or give another --output" in found.err
+
+
 def _stop(*_, **__):
   raise KeyboardInterrupt
 
@@ -261,7 +270,7 @@ def test_the_evaluated_set_whitens_itself_only_by_name(toys, cli, monkeypatch):
   found = cli(*flags, f"--whitening={images}")
   assert found.code == 2 and "are those of the evaluated set itself; say --whitening=toy_oxford if you mean it" in found.err
   assert cli(*flags, "--whitening=toy_oxford").code == 0
-  assert "of toy_oxford (" in toys.report() and ": the evaluated set itself, as asked for |" in toys.report()
+  assert "of toy_oxford, sha256 " in toys.report() and ": the evaluated set itself, as asked for |" in toys.report()
   assert toys.run(*toys.flags, f"--output={toys.folder / 'paper'}").code == 0
 
 

@@ -42,8 +42,8 @@ def test_a_folder_with_a_json_is_evaluated(shop, tiny_checkpoint, tmp_path, cli)
   assert [line.split() for line in lines[1:5]] == [
     ["raw@tiny", "1.000"],
     ["raw+pca@tiny", "not", "run:", "nothing", "is", "whitened"],
-    ["rmac@tiny", "1.000"],
-    ["ona@tiny", "1.000"],
+    ["rmac@tiny", "1.000", "(not", "whitened)"],
+    ["ona@tiny", "1.000", "(not", "whitened)"],
   ]
 
 
@@ -72,6 +72,13 @@ def test_what_cannot_be_whitened_says_why(shop, tiny_checkpoint, tmp_path, cli):
     (["--dataset=toy_oxford", "--output=OUT", "--whitening=/absent"], "--whitening=/absent is neither other, bundled, none, a"),
     (["--dataset=toy_oxford", "--output=OUT", "--against=OUT"], "--against is the --output folder itself"),
     (["--dataset=toy_oxford", "--output=OUT", "--num_classes=3", "--set=num_classes=4"], "--num_classes=3 and --set=num_cl"),
+    (["--dataset=toy_oxford", "--output=OUT", "--set=seed=1", "--set=seed=2"], "--set=seed is given twice: 1 and 2"),
+    (["--dataset=toy_oxford", "--output=/dev/null/x"], "--output=/dev/null/x cannot be a folder: /dev/null is a file"),
+    (["--dataset=toy_oxford", "--output=OUT", "--vectors=/dev/null"], "--vectors=/dev/null is a file, not a folder"),
+    (["--dataset=toy_oxford", "--output=OUT", "--systems=OFA"], "did you mean ofa?"),
+    (["--dataset=toy_oxford", "--output=OUT", "--systems=ofa", "--classes=0"], "--classes is for the system fixed, which"),
+    (["--dataset=folder", "--output=OUT", "--whitening=toy_paris"], "--whitening=toy_paris is a set, which needs --data_dir"),
+    (["--dataset=oxford5k", "--output=OUT", "--data_dir=/absent"], "--data_dir=/absent is no folder that is there"),
     (["--dataset=toy_oxford", "--output=OUT", "--set=tie=by_row"], "there is no setting 'tie' (there are size_rule, "),
     (["--dataset=toy_oxford", "--output=OUT", "--set=ties"], "--set is NAME=VALUE; found 'ties'"),
     (["--dataset=toy_oxford", "--output=OUT", "--set=ties=no"], "ties is one of shuffled, by_row, reversed; found 'no'"),
@@ -123,6 +130,29 @@ def test_every_bad_file_is_in_one_report(shop, tiny_checkpoint, tmp_path, refuse
   assert not (tmp_path / "out/problems.txt").exists()
 
 
+def test_files_that_nothing_names_do_not_matter(shop, tiny_checkpoint, tmp_path, refused):
+  shutil.copytree(shop, tmp_path / "shop")
+  (tmp_path / "shop/images/other.png").write_bytes(b"no image")
+  (tmp_path / "shop/images/b_0.png").unlink()
+  line = refused(*_shop_flags(tmp_path / "shop", tiny_checkpoint, tmp_path / "out"))
+  assert "is not there: b_0.png" in line and "other.png" not in line
+
+
+def test_what_may_be_meant_otherwise_is_remarked_upon(shop, tiny_checkpoint, tmp_path, cli):
+  truth = json.loads((shop / "truth.json").read_text())
+  del truth["queries"]["b_0.png"]["junk"]
+  truth["queries"]["c_0.png"]["box"] = [-20, 0, 64, 64]
+  truth["queries"]["a_0.png"]["box"] = [0, -3, 64, 64]
+  (tmp_path / "truth.json").write_text(json.dumps(truth))
+  flags = (*_shop_flags(shop, tiny_checkpoint, tmp_path / "out"), f"--groundtruth={tmp_path / 'truth.json'}")
+  found = cli(*flags, "--systems=raw", "--whitening=none")
+  own = "1 query is an image of the database and neither relevant nor junk, so that its own image counts as a wrong answer"
+  own += ": b_0.png"
+  cut = "1 box of a query lies by more than a tenth outside the image, and is cut: the query c_0.png in c_0.png"
+  assert found.code == 0 and found.err.splitlines()[-2:] == [cut, own]
+  assert f"| remarks | {cut}; {own} |" in (tmp_path / "out/report.md").read_text()
+
+
 def test_all_that_is_wrong_with_the_flags_is_told_at_once(tmp_path, refused):
   flags = ("--dataset=folder", "--systems=rmax", "--set=ties=no", "--set=knots", "--set=seed=x")
   line = refused("--mode=evaluate", *flags, f"--output={tmp_path / 'out'}")
@@ -146,6 +176,8 @@ def test_queries_without_a_positive_leave_the_mean(shop, tiny_checkpoint, tmp_pa
   flags = _shop_flags(shop, tiny_checkpoint, tmp_path / "out")
   flags = (*flags, f"--groundtruth={tmp_path / 'truth.json'}", "--systems=raw", "--whitening=none")
   assert cli(*flags).out.splitlines()[:2] == ["folder: mAP of 2 of 3 queries", "  raw@tiny      1.000"]
+  left_out = "Without an image that should be found, and not in the mean of mAP: b_0.png."
+  assert left_out in (tmp_path / "out/report.md").read_text()
   row = json.loads((tmp_path / "out/results.json").read_text())["systems"]["raw@tiny"]
   assert row["per_query"] == {"a_0.png": 1.0, "b_0.png": None, "c_0.png": 1.0} and row["map"] == 1.0
   for query in truth["queries"].values():

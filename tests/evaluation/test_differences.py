@@ -63,11 +63,20 @@ class TestOtherRuns:
     assert found.notes == (
       "ties is shuffled here, reversed there",
       "weights: made here; others there",
+      "means and differences are over the 2 of 3 queries that count in both",
       "only here: raw+pca, crow@default",
       "only there: mac",
     )
     page = format_report(report_of(measured_of(), comparisons=[found]))
-    assert "* weights: made here; others there\n* only here: raw+pca, crow@default\n* only there: mac\n" in page
+    assert "* weights: made here; others there\n* means and" in page and "\n* only there: mac\n" in page
+
+  def test_means_are_those_of_the_queries_that_count_in_both(self, there):
+    """The other run has a positive for the second query, and none for the third."""
+    here = measured_of((made_row("raw", [0.25, 0.75, 0.5]),))
+    other = there._replace(values={"raw": [0.5, 0.5, math.nan]})
+    found = compare_runs(report_of(here), other, samples=200)
+    assert found.differences[0].means == (0.5, 0.5) and found.differences[0].interval.difference == 0
+    assert "means and differences are over the 2 of 3 queries that count in both" in found.notes
 
   def test_queries_of_which_none_counts_in_both_are_no_difference(self, there):
     other = there._replace(values={"raw": [math.nan, 0.5, math.nan]})

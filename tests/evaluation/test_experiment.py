@@ -89,7 +89,7 @@ class TestWhitening:
   def test_too_few_vectors(self, open_, made_up, others):
     few = dataclasses.replace(others, name="few", ids=others.ids[:5])
     rows = {key_of(row): row for row in open_(whitened_by=few).make_rows(["raw", "ofa"])}
-    assert rows["raw+pca"].reason == "too few vectors to whiten by, or all alike: 5"
+    assert rows["raw+pca"].reason == "too few vectors to whiten by, at least 6, or all alike: 5"
     assert rows["raw"].was_run and rows["ofa"].was_run and rows["ofa"].vectors == 10
     assert row_of(open_(whitened_by=few), "raw+pca").reason  # it is not kept as a row that was run
 
@@ -101,7 +101,7 @@ class TestWhitening:
     assert rows["ofa"].dimensions == 4 and (rows["ofa"].whitened_by, rows["ofa"].vectors) == (BUNDLED, 0)
     other = tiny_encoder.replace(whitening=Whitening(np.zeros(6, np.float32), drawn[:, :3]))
     assert row_of(open_(encoder=other, whitened_by=BUNDLED), "ofa").dimensions == 3  # not the other's kept row
-    assert row_of(open_(whitened_by=BUNDLED), "ofa").reason == "the checkpoint has no whitening"
+    assert row_of(open_(whitened_by=BUNDLED), "ofa").reason == "the checkpoint has no whitening: whiten by other images"
 
 
 def test_progress_is_told_by_part(open_, made_up):

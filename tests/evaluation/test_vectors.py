@@ -8,7 +8,7 @@ import pytest
 
 from cwf_jax.errors import InputError
 from cwf_jax.evaluation import vectors
-from cwf_jax.evaluation.vectors import VectorStore
+from cwf_jax.evaluation.vectors import DamagedVectorsError, VectorStore
 
 IDS = tuple(f"b/{number}.jpg" for number in range(10))
 SIGNED = {name: (100 + number, 10**18 + number) for number, name in enumerate(IDS)}
@@ -144,15 +144,21 @@ def test_a_damaged_part_is_left_aside(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", ["truncated", "empty", "random", "text", "pickle", "gone"])
-def test_a_part_that_is_damaged_while_it_is_open_is_named(tmp_path, kind):
+def test_parts_that_are_damaged_while_they_are_open_are_removed(tmp_path, kind):
   store = VectorStore(tmp_path)
-  _add(store, IDS)
-  store.flush()
-  (damaged,) = tmp_path.iterdir()
-  damaged.unlink() if kind == "gone" else _damage(damaged, kind)
-  with pytest.raises(InputError) as caught:
+  for ids in (IDS[:2], IDS[2:5], IDS[5:]):
+    _add(store, ids)
+    store.flush()
+  for damaged in sorted(tmp_path.iterdir())[:2]:
+    damaged.unlink() if kind == "gone" else _damage(damaged, kind)
+  with pytest.raises(DamagedVectorsError) as caught:
     _read(store)
-  assert str(caught.value) == f"{damaged} is damaged; remove it, and its images are computed again"
+  assert str(caught.value) == f"2 files were damaged in {tmp_path} and removed; the images in it are computed again"
+  assert store.missing(SIGNED, ["raw"]) == VectorStore(tmp_path).missing(SIGNED, ["raw"]) == IDS[:5]
+  assert len(list(tmp_path.iterdir())) == 1
+  _add(store, IDS[:5])
+  store.flush()
+  _check_all(store)
 
 
 def test_any_byte_that_is_other_is_right_left_aside_or_told(tmp_path):
