@@ -232,7 +232,8 @@ json.dump(found | {"moved": moved, "apart": apart}, sys.stdout)
 def test_eight_devices_give_what_one_gives(batch, tmp_path):
   """Statistics of batch norm and gradients are those of the whole batch, in sums of another order."""
   np.savez(tmp_path / "batch.npz", **batch._asdict())
-  flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+  # Compiled as a user's: without optimization the shards' sums end in other digits on some processors, and Adam enlarges them.
+  flags = "--xla_force_host_platform_device_count=8"
   done = subprocess.run(
     [sys.executable, "-c", _SHARDED, tmp_path / "batch.npz"],
     cwd=Path(__file__).parents[2],
@@ -245,4 +246,4 @@ def test_eight_devices_give_what_one_gives(batch, tmp_path):
   assert found["devices"] == 8 and found["spread"] == [8]
   np.testing.assert_allclose(found["cut"], found["losses"], rtol=1e-5)  # 2e-7 was seen
   assert found["moved"] > 1e-3
-  assert found["apart"] < 1e-3 * found["moved"]  # Adam divides by the root of small squares; 1e-5 was seen
+  assert found["apart"] < 1e-3 * found["moved"]  # Adam divides by the root of small squares; 1e-5 and 4e-6 were seen
