@@ -37,6 +37,10 @@ BUNDLED = "bundled"
 """In place of images to whiten by: the checkpoint's own whitening, which is one of class vectors."""
 
 
+_MENDINGS = 20
+"""How often kept vectors are made anew for a row, at most; each size of each set has a store, and is mended at once."""
+
+
 class NotRunError(Exception):
   """A row that cannot be computed here, and why."""
 
@@ -131,11 +135,10 @@ class Experiment:
 
   def _mended(self, act: Callable[[], Any]) -> Any:
     """What `act` gives; where it meets kept vectors that are damaged, which then are gone, it is done anew."""
-    while True:
-      try:
+    for _ in range(_MENDINGS):
+      with contextlib.suppress(DamagedVectorsError):
         return act()
-      except DamagedVectorsError:
-        continue
+    return act()
 
   def _make_row(self, name: str, whitened: bool) -> Row:
     reason = self._why_not(name, whitened)

@@ -1,6 +1,7 @@
 """The images of an evaluation: where they are, what tells that they are what they were, and what is done to their pixels."""
 
 import dataclasses
+import errno
 import functools
 import hashlib
 import json
@@ -39,14 +40,10 @@ class ImageSet:
 
   @functools.cached_property
   def signatures(self) -> dict[str, Signature]:
-    """Of each image; those of a tar have the tar's.
-
-    Raises:
-      OSError: a file is gone.
-    """
+    """Of each image; those of a tar have the tar's, and one whose file is gone has (-1, -1), as no file has."""
     if isinstance(self.source, Archive):
       return dict.fromkeys(self.ids, sign(self.source.root))
-    return {name: sign(self.source.path(name)) for name in self.ids}
+    return {name: _sign_if_there(self.source.path(name)) for name in self.ids}
 
   @functools.cached_property
   def digest(self) -> str:
@@ -67,6 +64,15 @@ def stretch_contrast(pixels: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h
   least, largest = int(pixels.min()), int(pixels.max())
   scale = 255.0 / max(largest - least, 1)
   return np.clip((pixels.astype(np.float64) - least) * scale + 0.5, 0, 255).astype(np.uint8)
+
+
+def _sign_if_there(path: str) -> Signature:
+  try:
+    return sign(path)
+  except OSError as error:
+    if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+      raise
+    return -1, -1  # a link that leads nowhere; it is told, or left out, where it is read
 
 
 def sign(path: str) -> Signature:

@@ -5,6 +5,7 @@
 Oxford's four files a query, the pickles of the revisited sets, names of files alone (Holidays, UKBench), a folder's JSON.
 """
 
+import collections
 import contextlib
 import functools
 import os
@@ -92,7 +93,7 @@ def open_revisited(folder: str | os.PathLike, known: KnownSet | None = None) -> 
     for k in (1, 5, 10):
       metrics.append(Metric(f"mP@{k} {label}", positive, junk, functools.partial(precisions_at, k=k)))
   queries = tuple(Query(query.image, listing.ids[found[query.image]], query.box) for query in truth.queries)
-  database = tuple(listing.ids[found[name]] for name in truth.database)
+  database = _list_database(truth.database, found, listing, folder)
   return Benchmark(_name(folder), listing, database, queries, tuple(metrics))
 
 
@@ -144,7 +145,7 @@ def open_folder(images: str | os.PathLike, groundtruth: str | os.PathLike, name:
   positive = _rows([[row[name] for name in query.relevant] for query in truth.queries])
   junk = _rows([[row[name] for name in query.junk] for query in truth.queries])
   queries = tuple(Query(query.image, listing.ids[found[query.image]], query.box) for query in truth.queries)
-  database = tuple(listing.ids[found[name]] for name in truth.database)
+  database = _list_database(truth.database, found, listing, images)
   return Benchmark(name, listing, database, queries, (Metric("mAP", positive, junk, average_precisions),))
 
 
@@ -198,6 +199,23 @@ def _match(
     used = sorted({listing.ids[row] for rows in found.values() for row in rows})
     raise FolderError(os.fspath(folder), problems, listing, used)
   return {name: rows[0] for name, rows in found.items()}
+
+
+def _list_database(
+  names: Sequence[str], found: Mapping[str, int], listing: Listing, folder: str | os.PathLike
+) -> tuple[str, ...]:
+  """The ids of a database's images.
+
+  Raises:
+    FolderError: several of its names are those of one image, such as "a" and "a.jpg".
+  """
+  rows = [found[name] for name in names]
+  counts = collections.Counter(rows)
+  twice = tuple(name for name, row in zip(names, rows, strict=True) if counts[row] > 1)
+  if twice:
+    what = f"{count_of(twice, 'name', 'names')} of the database are those of the same images"
+    raise FolderError(os.fspath(folder), [Problem(what, twice)], listing, [listing.ids[row] for row in sorted(set(rows))])
+  return tuple(listing.ids[row] for row in rows)
 
 
 def _read_list(folder: Path, known: KnownSet) -> set[str] | None:

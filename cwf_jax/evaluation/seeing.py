@@ -133,8 +133,9 @@ class SeenQueries:
     """Nothing is computed yet; `folder` keeps the vectors."""
     self._benchmark, self._encoder, self._settings, self._folder = benchmark, encoder, settings, Path(folder)
     self._database = frozenset(benchmark.database)
-    # Kept under all that they are: a query of the same name may have got another box.
-    self._queries = {repr(tuple(query)): query for query in benchmark.queries if query.box is not None}
+    # Kept under all that they are: a query of the same name may have got another box, or its image have left the database.
+    boxed = [query for query in benchmark.queries if query.box is not None]
+    self._queries = {repr((*query, query.image in self._database)): query for query in boxed}
     paths = {name: benchmark.listing.path(query.image) for name, query in self._queries.items()}
     self.signatures: dict[str, Signature] = {name: sign(path) for name, path in paths.items()}
     self._stores: dict[str, VectorStore] = {}

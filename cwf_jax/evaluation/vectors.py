@@ -10,6 +10,7 @@ A part holds some images, and the columns that were computed of them; it is writ
 while its file is what it was: of the same length, last changed at the same time.
 """
 
+import errno
 import os
 import struct
 import time
@@ -39,6 +40,10 @@ ALL = slice(None)
 _IDS, _SIGNATURES = "ids", "signatures"
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error)
 """What NumPy and `zipfile` raise on damaged files; of the latter also RuntimeError, on flags and methods it does not know."""
+
+_OF_CONTENT = (None, errno.ENOENT, errno.EINVAL)
+"""Of an OSError that tells of damage: the file is gone, or its content sends the reader before its start. Any other, such as
+too many open files, says nothing of the file."""
 
 
 class DamagedVectorsError(InputError):
@@ -115,6 +120,7 @@ class VectorStore:
 
     Raises:
       DamagedVectorsError: a part is damaged; all such parts are removed.
+      OSError: a part cannot be read for another reason; none is removed.
     """
     place = {name: row for row, name in enumerate(signatures)}
     by_part: dict[int, list[tuple[int, int]]] = {}
@@ -129,7 +135,8 @@ class VectorStore:
     try:
       with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
         return arrays[column]
-    except _DAMAGED:
+    except _DAMAGED as error:
+      _raise_others(error)
       damaged = {part.path for part in self._parts if not _is_whole(part.path)} | {path}
       self._parts = [part for part in self._parts if part.path not in damaged]
       for one in damaged:
@@ -154,8 +161,15 @@ def _is_whole(path: Path) -> bool:
   try:
     with zipfile.ZipFile(path) as file:
       return file.testzip() is None
-  except _DAMAGED:
+  except _DAMAGED as error:
+    _raise_others(error)
     return False
+
+
+def _raise_others(error: Exception) -> None:
+  """Raises what says nothing of a file's content."""
+  if isinstance(error, OSError) and error.errno not in _OF_CONTENT:
+    raise error
 
 
 def _open_part(path: Path) -> _Part | None:
@@ -164,5 +178,6 @@ def _open_part(path: Path) -> _Part | None:
       ids, signatures = arrays[_IDS], arrays[_SIGNATURES]
       columns = frozenset(arrays.files) - {_IDS, _SIGNATURES}
       return _Part(path, tuple(ids.tolist()), tuple(map(tuple, signatures.tolist())), columns)
-  except _DAMAGED:
+  except _DAMAGED as error:
+    _raise_others(error)
     return None

@@ -8,6 +8,7 @@ import pytest
 
 from cwf_jax.evaluation.experiment import BUNDLED
 from cwf_jax.evaluation.places import shuffled_order
+from cwf_jax.evaluation.vectors import DamagedVectorsError
 from cwf_jax.ops.whitening import Whitening
 from tests.evaluation.made_up import BOX, changed, key_of, row_of, values_of
 
@@ -60,6 +61,19 @@ class TestRanking:
     assert values[0] == 1 and math.isnan(values[1])
     again = values_of(open_(benchmark=benchmark), "raw")
     assert math.isnan(again[1])  # from the kept row
+
+
+def test_vectors_that_stay_damaged_end_the_run(open_, made_up, monkeypatch):
+  tries = []
+
+  def fail(*_):
+    tries.append(1)
+    raise DamagedVectorsError("damaged again")
+
+  monkeypatch.setattr("cwf_jax.evaluation.vectors.VectorStore._read_part", fail)
+  with pytest.raises(DamagedVectorsError, match="damaged again"):
+    list(open_(whitened_by=None).make_rows(["raw"]))
+  assert len(tries) == 21
 
 
 class TestWhitening:

@@ -1,5 +1,6 @@
 """Every image is decoded once, and each that cannot be is told."""
 
+import dataclasses
 import io
 import os
 import tarfile
@@ -74,8 +75,15 @@ def test_images_of_a_tar(folder, tmp_path):
 def test_a_file_that_is_gone_meanwhile(folder):
   images = _set(folder, ("a.png", "b/good.png"))
   (folder / "a.png").unlink()
-  (told,) = check_images(images).unreadable
-  assert told.startswith("a.png: ")
+  for kept in (None, folder.parent / "checked"):
+    told, digest = check_images(dataclasses.replace(images), kept)
+    assert len(told) == 1 and told[0].startswith("a.png: ") and digest == ""
+
+
+def test_a_link_that_leads_nowhere(folder):
+  (folder / "link.png").symlink_to(folder / "absent.png")
+  told, _ = check_images(_set(folder, ("a.png", "link.png")), folder.parent / "checked")
+  assert len(told) == 1 and told[0].startswith("link.png: ")
 
 
 def test_good_images_are_not_decoded_twice(folder, tmp_path, decoded):

@@ -1,5 +1,6 @@
 """Signatures and digests of images; contrast that is stretched, by hand; images of a folder and of a tar."""
 
+import errno
 import os
 import tarfile
 
@@ -80,10 +81,19 @@ class TestDigest:
     assert _set(folder).digest != first
 
   def test_a_file_that_is_gone(self, folder):
-    images = _set(folder)
+    images, again = _set(folder), _set(folder)
     (folder / "b.png").unlink()
-    with pytest.raises(OSError, match=r"b\.png"):
-      _ = images.signatures
+    assert images.signatures["b.png"] == (-1, -1) and images.signatures["a.png"] == sign(str(folder / "a.png"))
+    (folder / "b.png").symlink_to(folder / "b.png")
+    assert again.signatures["b.png"] == (-1, -1)  # a link to itself
+
+  def test_a_file_that_cannot_be_looked_at(self, folder, monkeypatch):
+    def fail(_):
+      raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("cwf_jax.evaluation.images.sign", fail)
+    with pytest.raises(OSError, match="Too many"):
+      _ = _set(folder).signatures
 
   def test_images_of_a_tar_have_the_tar_s(self, folder, tmp_path):
     with tarfile.open(tmp_path / "all.tar", "w") as tar:

@@ -179,6 +179,13 @@ class TestFolder:
     benchmark = open_folder(tmp_path / "images", tmp_path / "gt.json")
     assert benchmark.images == ("a.jpg", "q.jpg") and benchmark.database == ("a.jpg",)
 
+  def test_names_of_one_image_are_refused(self, tmp_path):
+    _touch(tmp_path / "images", ["a.png", "b.png", "c/d.png"])
+    truth = {"database": ["a", "b.png", "a.png", "c/d", "c/d.png"], "queries": {"b": {"relevant": ["a", "a.png"]}}}
+    (tmp_path / "gt.json").write_text(json.dumps(truth))
+    with pytest.raises(FolderError, match=r"4 names of the database are those of the same images: a, a.png, c/d, c/d.png$"):
+      open_folder(tmp_path / "images", tmp_path / "gt.json")
+
   def test_images_that_are_not_there(self, tmp_path):
     _touch(tmp_path / "images", ["a.jpg"])
     (tmp_path / "gt.json").write_text('{"database": ["a.jpg", "b.jpg"], "queries": {"q.jpg": {"relevant": [], "junk": []}}}')

@@ -69,6 +69,15 @@ class TestStores:
     self._all(open_(benchmark=moved))
     assert {image for image, _ in made_up.passes} == {"a?"}
 
+  def test_a_query_whose_image_left_the_database_is_passed_anew(self, open_, made_up, make_benchmark):
+    """Only in the database is its box read as the settings say."""
+    settings = changed(crow_box="size")
+    list(open_(settings).make_rows(["crow"]))
+    made_up.passes.clear()
+    left = make_benchmark(IMAGES, QUERIES, ("bd", "cfg", "ehk"), ("", "", "ij"), database=IMAGES[1:])
+    list(open_(settings, left).make_rows(["crow"]))
+    assert [image for image, _ in made_up.passes] == ["a?"]
+
   def test_other_answers_are_another_row(self, open_, made_up, make_benchmark):
     self._all(open_())
     made_up.passes.clear()

@@ -161,6 +161,35 @@ def test_parts_that_are_damaged_while_they_are_open_are_removed(tmp_path, kind):
   _check_all(store)
 
 
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.ESTALE, errno.EACCES])
+def test_what_says_nothing_of_the_files_removes_none(tmp_path, monkeypatch, number):
+  store = VectorStore(tmp_path)
+  for ids in (IDS[:5], IDS[5:]):
+    _add(store, ids)
+    store.flush()
+  before = sorted(tmp_path.iterdir())
+
+  def fail(*_, **__):
+    raise OSError(number, "not now")
+
+  with monkeypatch.context() as patch:
+    patch.setattr(vectors.np, "load", fail)
+    with pytest.raises(OSError, match="not now"):
+      _read(store)
+    with pytest.raises(OSError, match="not now"):
+      VectorStore(tmp_path)
+  # One part is damaged, and the others cannot be looked at: they stay.
+  before[0].write_bytes(b"not a part")
+  with monkeypatch.context() as patch:
+    patch.setattr(vectors.zipfile, "ZipFile", fail)
+    with pytest.raises(OSError, match="not now"):
+      _read(store)
+  assert sorted(tmp_path.iterdir()) == before
+  with pytest.raises(DamagedVectorsError, match=r"^1 file was damaged"):
+    _read(store)
+  assert sorted(tmp_path.iterdir()) == before[1:]
+
+
 def test_any_byte_that_is_other_is_right_left_aside_or_told(tmp_path):
   """Nothing else is raised, and no other vector comes out."""
   store = VectorStore(tmp_path)
