@@ -29,10 +29,11 @@ class Row(NamedTuple):
     zero, not_finite: descriptors of the database that are; online, of a query and an image each.
     odd: the first of those images.
     odd_queries: queries whose descriptor is zero or not finite.
-    unreadable: distractors that cannot be read, and are left out.
+    unreadable: ids of distractors that cannot be read, and are left out.
     values: of each metric a value for each query, in the benchmark's order; NaN where it has no positive.
     seconds: from kept vectors to values.
     classes: of a fixed list, by name.
+    made: when, and by which versions and on which device; see `provenance`.
   """
 
   name: str
@@ -50,10 +51,11 @@ class Row(NamedTuple):
   not_finite: int = 0
   odd: tuple[str, ...] = ()
   odd_queries: int = 0
-  unreadable: int = 0
+  unreadable: tuple[str, ...] = ()
   values: Mapping[str, list[float]] = MappingProxyType({})
   seconds: float = 0.0
   classes: tuple[str, ...] = ()
+  made: Mapping[str, str] = MappingProxyType({})
 
   @property
   def was_run(self) -> bool:
@@ -74,7 +76,8 @@ class CellStore:
     try:
       values = json.loads((self._folder / f"{key}.json").read_bytes())
       row = Row(**values)
-      return row._replace(values=_from_json(row.values), classes=tuple(row.classes), odd=tuple(row.odd))
+      tuples = {name: tuple(getattr(row, name)) for name in ("classes", "odd", "unreadable")}
+      return row._replace(values=_from_json(row.values), made=dict(row.made), **tuples)
     except (OSError, ValueError, TypeError, AttributeError):
       return None
 
@@ -84,7 +87,7 @@ class CellStore:
     Raises:
       OSError: there is no room.
     """
-    content = {**row._asdict(), "values": to_json(row.values)}
+    content = {**row._asdict(), "values": to_json(row.values), "made": dict(row.made)}
     write_whole(self._folder / f"{key}.json", json.dumps(content, allow_nan=False).encode())
 
 

@@ -40,14 +40,15 @@ class SeenDescriptors:
 
   Attributes:
     images: which.
-    unreadable: those that cannot be read, with reasons: they are left out.
+    unreadable: why each that could not be read could not; they are left out.
   """
 
   def __init__(
     self, images: ImageSet, encoder: Encoder, settings: Settings, folder: str | os.PathLike, batch_size: int | None = None
   ):
     """Nothing is computed yet; `folder` keeps the descriptors."""
-    self.images, self.unreadable = images, ()
+    self.images = images
+    self.unreadable: dict[str, str] = {}
     self._seen = SeenImages(images, encoder, settings, folder, batch_size)
     self._encoder, self._settings, self._batch_size = encoder, settings, batch_size
 
@@ -61,26 +62,25 @@ class SeenDescriptors:
       if wanted:
         yield protocol, wanted, store.missing(signatures, wanted)
 
-  def count_missing(self, made: Mapping[str, Maker], classes: tuple[Column, ...] = ()) -> int:
+  def count_missing(self, made: Mapping[str, Maker]) -> int:
     """Images to be passed, counted once for each pass."""
     return sum(len(missing) for _, _, missing in self._missing(made))
 
-  def compute(self, made: Mapping[str, Maker], classes: tuple[Column, ...] = (), count: Count | None = None) -> None:
+  def compute(self, made: Mapping[str, Maker], count: Count | None = None) -> None:
     """Makes the passes whose descriptors are not there yet.
 
     Args:
       made: by the names under which the descriptors are kept.
-      classes: not used: a maker names its column.
       count: see `Count`.
 
     Raises:
       OSError: there is no room.
     """
-    skipped: list[SkippedImage] = []
     for protocol, makers, missing in self._missing(made):
       store, signatures = self._seen.store(protocol), self.images.signatures
       columns = tuple(dict.fromkeys(maker.column for maker in makers.values()))
       encoder = with_protocol(self._encoder, protocol)
+      skipped: list[SkippedImage] = []
       found = see_images(encoder, self.images, missing, columns, self._settings, self._batch_size, count, skipped)
       try:
         for ids, vectors in found:
@@ -88,14 +88,14 @@ class SeenDescriptors:
           store.add(ids, [signatures[name] for name in ids], described)
       finally:
         store.flush()
-    self.unreadable = tuple(sorted({f"{file.id}: {file.reason}" for file in skipped}))
+        self.unreadable |= {file.id: file.reason for file in skipped}
 
-  def read(self, name: str, column: str) -> Float[np.ndarray, "n d"]:
-    """The descriptors of that name of all images that can be read, in their order."""
+  def read(self, name: str, column: str) -> tuple[Float[np.ndarray, "n d"], tuple[str, ...]]:
+    """The descriptors of that name of all images that could be read, in their order, and the ids of those that could not."""
     there, rows = np.zeros(len(self.images.ids), bool), None
     for places, part in self._seen.read(name, column):
       rows = np.empty((len(there), part.shape[1]), np.float32) if rows is None else rows
       rows[places], there[places] = part, True
     if rows is None:
-      return np.zeros((0, 0), np.float32)
-    return rows if there.all() else rows[there]
+      return np.zeros((0, 0), np.float32), self.images.ids
+    return rows if there.all() else rows[there], tuple(self.images.ids[place] for place in np.flatnonzero(~there))

@@ -9,6 +9,7 @@ on where it was; one with another whitening or another order of ties makes no pa
 """
 
 import contextlib
+import dataclasses
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,8 +23,11 @@ from cwf_jax.encoder import CHANGED, Encoder
 from cwf_jax.errors import InputError
 from cwf_jax.evaluation.benchmark import Benchmark
 from cwf_jax.evaluation.cells import CellStore, Row
+from cwf_jax.evaluation.code_digest import digest_package
+from cwf_jax.evaluation.folder_check import check_images
 from cwf_jax.evaluation.images import ImageSet
 from cwf_jax.evaluation.places import find_places, shuffled_order
+from cwf_jax.evaluation.provenance import describe_run
 from cwf_jax.evaluation.scoring import Progress, Scorer
 from cwf_jax.evaluation.seeing import digest_of, protocol_of, vector_key
 from cwf_jax.evaluation.settings import Settings
@@ -50,6 +54,8 @@ class Experiment:
 
   Attributes:
     benchmark: what is ranked.
+    made: when, and by which versions and on which device, the rows are made that this run makes.
+    earlier: names of the rows that were given and that an earlier run had kept.
   """
 
   def __init__(
@@ -86,6 +92,7 @@ class Experiment:
     if encoder.settings.weights_sha256 == CHANGED:
       raise InputError("the encoder's network was replaced: save it as a checkpoint and load that, so that it has a name")
     self.benchmark, self._encoder, self._settings, self._classes = benchmark, encoder, settings, classes
+    self.made, self.earlier = describe_run(encoder, batch_size), frozenset()
     self._whitened_by, self._no_whitening, self._distractors = whitened_by, no_whitening, distractors
     self._progress = progress or (lambda _: contextlib.nullcontext(lambda done, total: None))
     self._network, self._cells = name_network(encoder.network), CellStore(Path(folder) / "rows")
@@ -93,6 +100,7 @@ class Experiment:
     vectors = Path(folder) / "vectors" if vectors is None else vectors
     self._scorer = Scorer(benchmark, encoder, settings, vectors, pool, distractors, classes, batch_size, progress)
     self._seconds = 0.0
+    self._lacking: dict[tuple[str, ...], bool] = {(): True}
 
   @property
   def seconds(self) -> dict[str, float]:
@@ -149,19 +157,26 @@ class Experiment:
       row = self._mended(lambda: (self._make_passes([(name, whitened)]), self._measure(name, whitened))[1])
     except NotRunError as error:
       return self._describe_row(name, whitened)._replace(reason=str(error))
-    row = row._replace(seconds=time.monotonic() - started)
+    row = row._replace(seconds=time.monotonic() - started, made=self.made)
     self._seconds += row.seconds
-    if not row.unreadable:  # what could not be read may be there the next time
-      self._cells.keep(self._key(name, whitened), row)
+    self._cells.keep(self._key(name, whitened), row)
     return row
 
   def _find(self, name: str, whitened: bool) -> Row | None:
     """A kept row, under the names that weights and pool have in this run: it depends on their content alone."""
     row = None if self._why_not(name, whitened) else self._cells.find(self._key(name, whitened))
-    if row is None:
+    if row is None or not self._are_unreadable(row.unreadable):
       return None
-    origin = self._origin if row.whitened_by else ""
-    return row._replace(name=self._describe_row(name, whitened).name, whitened_by=origin)
+    row = row._replace(name=self._describe_row(name, whitened).name, whitened_by=self._origin if row.whitened_by else "")
+    self.earlier |= {row.name}
+    return row
+
+  def _are_unreadable(self, ids: tuple[str, ...]) -> bool:
+    """Whether the distractors that a row lacks are still lacking: what could not be read may be there the next time."""
+    if ids not in self._lacking:
+      some = self._distractors and dataclasses.replace(self._distractors, ids=ids)
+      self._lacking[ids] = some is not None and len(check_images(some).unreadable) == len(ids)
+    return self._lacking[ids]
 
   @property
   def _origin(self) -> str:
@@ -191,7 +206,7 @@ class Experiment:
     return Row(label, name, network=self._network, layer=taps[system.map], sizes=sizes, query=system.query_rule(self._settings))
 
   def _key(self, name: str, whitened: bool) -> str:
-    """Of everything that a row depends on."""
+    """Of everything that a row depends on, the code included."""
     protocol = protocol_of(name, self._encoder, self._settings)
     whitening = self._whitened_by if whitened else None
     if isinstance(whitening, ImageSet):
@@ -199,11 +214,11 @@ class Experiment:
     elif whitening == BUNDLED and self._encoder.whitening is not None:
       whitening = hash_arrays(vars(self._encoder.whitening))
     return digest_of(
-      *(name, whitened, SYSTEMS[name].digest, vector_key(self._encoder, protocol, self._settings.to_json())),
-      *(self.benchmark.digest, self._scorer.images.digest, self._scorer.query_signatures),
+      *(name, whitened, digest_package(), SYSTEMS[name].digest, vector_key(self._encoder, protocol, self._settings.to_json())),
+      *(self.benchmark.digest, self.benchmark.listing.root, self._scorer.images.digest, self._scorer.query_signatures),
       whitening,
       self._distractors and self._distractors.digest,
-      self._classes,
+      self._classes if SYSTEMS[name].classes == "listed" else None,
     )
 
   def _measure(self, name: str, whitened: bool) -> Row:

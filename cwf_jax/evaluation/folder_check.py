@@ -1,18 +1,24 @@
 """Whether every image of a set can be read, found out before anything is computed from them, and what they hold."""
 
 import hashlib
+import json
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from cwf_jax.evaluation.image_source import Archive
 from cwf_jax.evaluation.images import ImageSet
+from cwf_jax.evaluation.vectors import Signature
 from cwf_jax.images.decoding import UnreadableImageError, decode_image, read_file
 from cwf_jax.images.files import describe
 from cwf_jax.images.loading import map_on_threads
 from cwf_jax.indexing.build import processors
 from cwf_jax.writing import write_whole
+
+_SECONDS = 30.0
+"""What was found is written so often, so that an interrupted check goes on where it was."""
 
 
 class Checked(NamedTuple):
@@ -20,11 +26,19 @@ class Checked(NamedTuple):
 
   Attributes:
     unreadable: what is wrong with images that cannot be decoded, in order: "NAME: the reason".
-    sha256: of all names and contents, in hexadecimal; it is the same wherever the files are. Empty where some cannot be read.
+    contents: of each image that can be, SHA-256 of its file, in hexadecimal.
   """
 
   unreadable: tuple[str, ...]
-  sha256: str
+  contents: Mapping[str, str]
+
+  @property
+  def sha256(self) -> str:
+    """Of all names and contents: the same wherever the files are. Empty where some cannot be read."""
+    if self.unreadable:
+      return ""
+    lines = "".join(f"{digest} {name}\n" for name, digest in self.contents.items())
+    return hashlib.sha256(lines.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def check_images(
@@ -34,39 +48,51 @@ def check_images(
 
   Args:
     images: the set.
-    folder: keeps what was found to be good, so that the same files are not decoded twice; None: nowhere.
-    progress: called with (images done, images).
+    folder: keeps what was found to be good, so that a file of the same length and time of change is not decoded twice, and a
+      check that was interrupted goes on where it was; None: nowhere.
+    progress: called with (images done, images), where there is any to decode.
 
   Raises:
     OSError: the folder cannot be written.
   """
-  mark = None if folder is None else Path(folder) / images.digest
-  kept = None if mark is None else _read_mark(mark)
-  if kept is not None:
-    return Checked((), kept)
-  found, content = [], hashlib.sha256()
-  checked = map_on_threads(lambda name: _check(images, name), images.ids, processors(), 64)
-  for done, (name, (problem, digest)) in enumerate(zip(images.ids, checked, strict=True), 1):
-    content.update(f"{digest} {name}\n".encode("utf-8", "surrogatepass"))
-    if problem:
-      found.append(f"{name}: {problem}")
-    if progress is not None:
-      progress(done, len(images.ids))
-  if found:
-    return Checked(tuple(found), "")
-  if mark is not None:
-    mark.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(mark, content.hexdigest().encode())
-  return Checked((), content.hexdigest())
-
-
-def _read_mark(mark: Path) -> str | None:
-  """The digest of images that were found to be good."""
+  mark = None if folder is None else Path(folder) / f"{hashlib.sha256(os.fsencode(images.root)).hexdigest()[:16]}.json"
+  kept = {} if mark is None else _read_mark(mark)
+  signatures = images.signatures
+  good = {name: digest for name in images.ids if (digest := kept.get((name, *signatures[name]), ""))}
+  wanted = [name for name in images.ids if name not in good]
+  wrong: list[str] = []
+  checked = map_on_threads(lambda name: _check(images, name), wanted, processors(), 64)
+  written, is_new = time.monotonic(), False
   try:
-    digest = mark.read_text()
-  except (OSError, UnicodeDecodeError):
-    return None
-  return digest if len(digest) == 64 else None
+    for done, (name, (problem, digest)) in enumerate(zip(wanted, checked, strict=True), len(good) + 1):
+      if problem:
+        wrong.append(f"{name}: {problem}")
+      else:
+        good[name] = kept[name, *signatures[name]] = digest
+        is_new = True
+      if mark is not None and is_new and time.monotonic() - written > _SECONDS:
+        _write_mark(mark, kept)
+        written, is_new = time.monotonic(), False
+      if progress is not None:
+        progress(done, len(images.ids))
+  finally:
+    if mark is not None and is_new:
+      _write_mark(mark, kept)
+  return Checked(tuple(wrong), {name: good[name] for name in images.ids if name in good})
+
+
+def _read_mark(mark: Path) -> dict[tuple[str, *Signature], str]:
+  """The digests of files that were found to be good, by name and signature; none where there is none, or a damaged one."""
+  try:
+    return {(name, size, changed): digest for name, size, changed, digest in json.loads(mark.read_bytes())}
+  except (OSError, ValueError, TypeError):
+    return {}
+
+
+def _write_mark(mark: Path, kept: Mapping[tuple[str, *Signature], str]) -> None:
+  newest = {name: [name, size, changed, digest] for (name, size, changed), digest in kept.items()}
+  mark.parent.mkdir(parents=True, exist_ok=True)
+  write_whole(mark, json.dumps(list(newest.values())).encode())
 
 
 def _check(images: ImageSet, name: str) -> tuple[str, str]:

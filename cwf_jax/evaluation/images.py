@@ -47,8 +47,8 @@ class ImageSet:
 
   @functools.cached_property
   def digest(self) -> str:
-    """Of names and signatures: what is computed from the set depends on it."""
-    content = json.dumps([list(self.signatures.items()), sorted(self.stretched)])
+    """Of place, names and signatures: what is computed from the set depends on it."""
+    content = json.dumps([self.root, list(self.signatures.items()), sorted(self.stretched)])
     return hashlib.sha256(content.encode()).hexdigest()
 
   def load(self, ids: Sequence[str], protocol: Protocol, threads: int, ahead: int) -> Iterator[LoadedImage | SkippedImage]:

@@ -147,7 +147,7 @@ def _list_odd(measured: Sequence[Measured]) -> Iterator[str]:
   for one in measured:
     for row in one.rows:
       counts = {"zero": row.zero, "not finite": row.not_finite, "of queries": row.odd_queries}
-      counts |= {"of vectors left out of the whitening": row.left_out, "unreadable distractors": row.unreadable}
+      counts |= {"of vectors left out of the whitening": row.left_out, "unreadable distractors": len(row.unreadable)}
       told = [f"{count} {what}" for what, count in counts.items() if count]
       if told:
         names = f" ({', '.join(row.odd)}{' and more' if row.zero + row.not_finite > len(row.odd) else ''})" if row.odd else ""

@@ -37,6 +37,7 @@ class Measured(NamedTuple):
     queries: the names of the queries, in the order of the rows' values.
     reason: why it was not run.
     kept: names of rows that were not asked for, and are there from an earlier run on the same.
+    earlier: names of all rows that are there from an earlier run; their `made` tells which.
   """
 
   name: str
@@ -45,6 +46,7 @@ class Measured(NamedTuple):
   queries: tuple[str, ...]
   reason: str = ""
   kept: frozenset[str] = frozenset()
+  earlier: frozenset[str] = frozenset()
 
   @property
   def metrics(self) -> tuple[str, ...]:
@@ -234,4 +236,6 @@ def _row_to_json(row: Row, measured: Measured) -> dict[str, Any]:
   first = next(iter(values), None)
   per_query = {} if first is None else dict(zip(measured.queries, to_json(values)[first], strict=True))
   more = {metric: dict(zip(measured.queries, one, strict=True)) for metric, one in to_json(values).items() if metric != first}
-  return {"map": metrics.get(first), "metrics": metrics, "per_query": per_query, "per_query_of_other_metrics": more, **told}
+  origin = {"made": dict(told.pop("made")), "earlier": row.name in measured.earlier, "asked": row.name not in measured.kept}
+  found = {"map": metrics.get(first), "metrics": metrics, "per_query": per_query, "per_query_of_other_metrics": more}
+  return found | told | origin

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 
 from cwf_jax.encoder import Encoder
 from cwf_jax.evaluation.benchmark import Benchmark
+from cwf_jax.evaluation.code_digest import digest_code
 from cwf_jax.evaluation.descriptors import Fit, describe, fit_whitening, read_fit, score, score_online, write_fit
 from cwf_jax.evaluation.distractors import Maker, SeenDescriptors
 from cwf_jax.evaluation.images import ImageSet
@@ -54,7 +55,7 @@ class Scored(NamedTuple):
     zero, not_finite: descriptors of the database; online, of a query and an image each.
     odd_queries: those that are zero or not finite.
     odd: the ids of the first images whose descriptor is.
-    unreadable: distractors that are left out.
+    unreadable: ids of distractors that are left out.
   """
 
   scores: Float[np.ndarray, "q n"]
@@ -64,7 +65,7 @@ class Scored(NamedTuple):
   not_finite: int
   odd_queries: int
   odd: tuple[str, ...] = ()
-  unreadable: int = 0
+  unreadable: tuple[str, ...] = ()
 
 
 class Scorer:
@@ -129,7 +130,7 @@ class Scorer:
   @property
   def unreadable(self) -> tuple[str, ...]:
     """Distractors that cannot be read: they are left out."""
-    return () if self._others is None else self._others.unreadable
+    return () if self._others is None else tuple(f"{name}: {why}" for name, why in sorted(self._others.unreadable.items()))
 
   # Passes: of the queries first, since online systems need the vectors of their classes; of distractors last, of which
   # descriptors alone are kept, whitened.
@@ -148,17 +149,19 @@ class Scorer:
     own = (self._own,) if by_class else ()
     of_queries = (*own, listed_classes(self._encoder, self._settings, None)) if "listed" in by_class else own
     self._pass("passes of queries", self._queries, names, of_queries)
-    listed = (self._listed(),) if by_class & {"query", "listed"} else ()
+    listed = (*([self._wanted()] if "query" in by_class else []), *([self._listed()] if "listed" in by_class else []))
     self._pass(f"passes of {self.images.name}", self._images, names, (*own, *listed))
     if self._pool is not None and any(whitened for _, whitened in rows):
       whitened_names = tuple(dict.fromkeys(name for name, whitened in rows if whitened))
       self._pass(f"passes of {self._pool.images.name}", self._pool, whitened_names, own)
     if self._others is not None:
-      made = {self._row_column(*row): self._maker(*row) for row in rows if SYSTEMS[row[0]].classes != "query"}
-      self._pass(f"passes of {self._others.images.name}", self._others, made, ())
+      able = [(name, whitened) for name, whitened in rows if SYSTEMS[name].classes != "query"]
+      able = [(name, whitened) for name, whitened in able if not whitened or self.fit(name).whitening is not None]
+      made = {self._row_column(*row): self._maker(*row) for row in able}
+      self._pass(f"passes of {self._others.images.name}", self._others, made)
 
-  def _pass(self, unit: str, seen, wanted, classes: tuple[Column, ...]) -> None:
-    total, done, started = seen.count_missing(wanted, classes), 0, time.monotonic()
+  def _pass(self, unit: str, seen, *wanted) -> None:
+    total, done, started = seen.count_missing(*wanted), 0, time.monotonic()
     if not total:
       return
     with self._progress(unit) as progress:
@@ -169,17 +172,23 @@ class Scorer:
         progress(done, total)
 
       try:
-        seen.compute(wanted, classes, count)
+        seen.compute(*wanted, count)
       finally:
         self.seconds[unit] = self.seconds.get(unit, 0.0) + time.monotonic() - started
 
   # What is read.
 
+  def _wanted(self) -> Column:
+    """Of the database, the classes of all queries; all classes where a query has no box, since it is an image as all are."""
+    every = len(self._queries) < len(self._benchmark.queries)
+    return listed_classes(self._encoder, self._settings, None if every else np.unique(self._query_classes()))
+
   def _listed(self) -> Column:
-    """The classes whose vectors the database holds: those of all queries with a box, or all."""
-    if len(self._queries) < len(self._benchmark.queries):
-      return listed_classes(self._encoder, self._settings, None)
-    return listed_classes(self._encoder, self._settings, [*np.unique(self._query_classes()), *(self._classes or ())])
+    """Of the database, the classes of which the fixed list is a part."""
+    wanted = self._wanted()
+    if len(wanted.listed) == len(self._encoder.settings.classes) or set(self.fixed_classes()) <= set(wanted.listed):
+      return wanted
+    return listed_classes(self._encoder, self._settings, self._classes)
 
   def _query_classes(self) -> Int[np.ndarray, "q c"]:
     """Each query's most probable classes, as many as are summed."""
@@ -219,6 +228,7 @@ class Scorer:
       protocol = protocol_of(name, self._encoder, self._settings)
       first = self._settings.n_pca if key == "ofa" else 0
       parts = (vector_key(self._encoder, protocol, {}), self._pool.images.digest, column.name, first, system.dimensions, floor)
+      parts = (*parts, digest_code(fit_whitening))
       # Kept, since sums in another order end in other digits, and distractors' descriptors were made by it.
       file = self._folder / f"fit-{digest_of(*parts)[:32]}.npz"
       self._fits[key] = read_fit(file)
@@ -243,16 +253,16 @@ class Scorer:
     odd = int(((queries == 0).all(1) | ~np.isfinite(queries).all(1)).sum())
     own_scores, count = (queries * queries).sum(1), len(self.images.ids)
     if SYSTEMS[name].classes == "query":
-      listed = self._listed()
-      parts = self._images.read(name, listed.name)
-      found = score_online(queries, self._query_classes(), parts, listed.listed, count, whitening, self._fills(name))
+      wanted = self._wanted()
+      parts = self._images.read(name, wanted.name)
+      found = score_online(queries, self._query_classes(), parts, wanted.listed, count, whitening, self._fills(name))
       scores = found.scores[:, self._rows]
       return Scored(scores, own_scores, queries.shape[1], found.zero, found.not_finite, odd)
     databases = [describe(self._images.read(name, column.name, chosen), count, whitening, self._fills(name))[self._rows]]
-    unreadable = 0
+    unreadable = ()
     if self._others is not None:
-      databases.append(self._others.read(name, self._row_column(name, whitened)))
-      unreadable = len(self._others.images.ids) - len(databases[1])
+      rows, unreadable = self._others.read(name, self._row_column(name, whitened))
+      databases.append(rows)
     zero, not_finite = ([~rows.any(1) for rows in databases], [~np.isfinite(rows.sum(1)) for rows in databases])
     wrong = np.flatnonzero(zero[0] | not_finite[0])[:_SHOWN]
     counts = (int(sum(map(np.sum, zero))), int(sum(map(np.sum, not_finite))), odd)
@@ -293,4 +303,5 @@ class Scorer:
       origin = [self._pool.images.digest, settings.eigenvalue_floor, None if classes is None else settings.n_pca]
     elif whitened:
       origin = hash_arrays(vars(self._encoder.whitening))
-    return f"{name}-{digest_of(origin, summed, SYSTEMS[name].column(name, settings))[:16]}"
+    code = digest_code(fit_whitening, describe)
+    return f"{name}-{digest_of(origin, summed, SYSTEMS[name].column(name, settings), code)[:16]}"

@@ -14,7 +14,6 @@ regions, or of those of classes.
 import dataclasses
 import functools
 import hashlib
-import inspect
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -23,6 +22,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from cwf_jax.encoder import Activations, Encoder
+from cwf_jax.evaluation.code_digest import digest_code
 from cwf_jax.evaluation.settings import PUBLISHED_SIZE, Settings, SomeSettings
 from cwf_jax.ops import cams
 from cwf_jax.ops.normalize import l2_normalize
@@ -84,6 +84,9 @@ CELLS, BOX, BOX_IN_PROPORTION, IMAGE = "cells", "box", "box_in_proportion", "ima
 """What is seen of a query: the whole image's map, cut to the cells of its box; the box alone, at a size of its own, or in the
 proportion of the whole image; the whole image."""
 
+_NOT_COMPUTED = ("title", "note", "pool")
+"""Fields of a system that say nothing of its vectors, or say it by their code."""
+
 
 @dataclasses.dataclass(frozen=True)
 class System:
@@ -121,13 +124,10 @@ class System:
 
   @functools.cached_property
   def digest(self) -> str:
-    """Of all that it is, the text of its pooling function included: what was computed by another one is not its own."""
-    parts = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "pool"}
-    try:
-      text = "" if self.pool is None else inspect.getsource(self.pool)
-    except (OSError, TypeError):  # it was typed in, or is no function
-      text = repr(self.pool)
-    return hashlib.sha256(f"{parts}\n{text}".encode()).hexdigest()
+    """Of all that it is, and of what its pooling function stands on: what was computed by another one is not its own."""
+    parts = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name not in _NOT_COMPUTED}
+    code = digest_code(pool_classes, Encoder.pool_classes) if self.pool is None else digest_code(self.pool, pool_vectors)
+    return hashlib.sha256(f"{parts}\n{code}".encode()).hexdigest()
 
   def query_rule(self, settings: Settings) -> str:
     """What is seen of a query under these settings."""

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import os
+import shutil
 import tarfile
 
 import numpy as np
@@ -59,10 +60,11 @@ def _names(found):
 
 def test_every_unreadable_image_is_told_in_order(folder):
   told = []
-  found, digest = check_images(_set(folder), progress=lambda done, total: told.append((done, total)))
-  assert _names(found) == ["b/truncated.png", "empty.jpg", "small.png", "text.jpg"]
-  assert found[1:] == ("empty.jpg: empty file", "small.png: 9x9 pixels, the least is 16x16", "text.jpg: not an image")
-  assert told == [(done, 6) for done in range(1, 7)] and digest == ""
+  found = check_images(_set(folder), progress=lambda done, total: told.append((done, total)))
+  assert _names(found.unreadable) == ["b/truncated.png", "empty.jpg", "small.png", "text.jpg"]
+  reasons = ("empty.jpg: empty file", "small.png: 9x9 pixels, the least is 16x16", "text.jpg: not an image")
+  assert found.unreadable[1:] == reasons and sorted(found.contents) == ["a.png", "b/good.png"] and found.sha256 == ""
+  assert told == [(done, 6) for done in range(1, 7)]
 
 
 def test_images_of_a_tar(folder, tmp_path):
@@ -76,13 +78,13 @@ def test_a_file_that_is_gone_meanwhile(folder):
   images = _set(folder, ("a.png", "b/good.png"))
   (folder / "a.png").unlink()
   for kept in (None, folder.parent / "checked"):
-    told, digest = check_images(dataclasses.replace(images), kept)
-    assert len(told) == 1 and told[0].startswith("a.png: ") and digest == ""
+    found = check_images(dataclasses.replace(images), kept)
+    assert len(found.unreadable) == 1 and found.unreadable[0].startswith("a.png: ") and found.sha256 == ""
 
 
 def test_a_link_that_leads_nowhere(folder):
   (folder / "link.png").symlink_to(folder / "absent.png")
-  told, _ = check_images(_set(folder, ("a.png", "link.png")), folder.parent / "checked")
+  told = check_images(_set(folder, ("a.png", "link.png")), folder.parent / "checked").unreadable
   assert len(told) == 1 and told[0].startswith("link.png: ")
 
 
@@ -92,12 +94,45 @@ def test_good_images_are_not_decoded_twice(folder, tmp_path, decoded):
   first = check_images(_set(folder, good), kept)
   assert first.unreadable == () and len(decoded) == 2
   assert check_images(_set(folder, good), kept) == first and len(decoded) == 2
-  assert check_images(_set(folder, good[:1]), kept).sha256 != first.sha256 and len(decoded) == 3  # other images
+  assert check_images(_set(folder, good[:1]), kept).sha256 != first.sha256 and len(decoded) == 2  # fewer of them
   os.utime(folder / "a.png", ns=(5, 5))
-  assert check_images(_set(folder, good), kept) == first and len(decoded) == 5  # a digest of contents, not of times
-  for mark in kept.iterdir():
-    mark.write_bytes(b"\xff damaged")
-  assert check_images(_set(folder, good), kept) == first and len(decoded) == 7
+  assert check_images(_set(folder, good), kept) == first and len(decoded) == 3  # a digest of contents, not of times
+  for damage in (b"\xff damaged", b'{"a": 1}', b"[[1, 2]]", b"5"):
+    decoded.clear()
+    for mark in kept.iterdir():
+      mark.write_bytes(damage)
+    assert check_images(_set(folder, good), kept) == first and len(decoded) == 2
+
+
+def test_a_copy_elsewhere_is_decoded(folder, tmp_path, decoded):
+  shutil.copytree(folder, tmp_path / "copy")
+  good = ("a.png", "b/good.png")
+  (tmp_path / "copy" / "a.png").write_bytes(b"x" * len(FILES["a.png"]))
+  stat = (folder / "a.png").stat()
+  os.utime(tmp_path / "copy" / "a.png", ns=(stat.st_atime_ns, stat.st_mtime_ns))  # same name, length and time
+  assert check_images(_set(folder, good), tmp_path / "checked").unreadable == ()
+  assert _names(check_images(_set(tmp_path / "copy", good), tmp_path / "checked").unreadable) == ["a.png"]
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e9])
+def test_an_interrupted_check_goes_on_where_it_was(folder, tmp_path, monkeypatch, seconds):
+  for number in range(6):
+    (folder / f"c{number}.png").write_bytes(_png(number + 10))
+  monkeypatch.setattr(folder_check, "_SECONDS", seconds)
+  monkeypatch.setattr(folder_check, "processors", lambda: 1)
+  good = ("a.png", "b/good.png", *(f"c{number}.png" for number in range(6)))
+
+  def stop(done, total):
+    assert total == 8
+    if done == 3:
+      raise KeyboardInterrupt
+
+  with pytest.raises(KeyboardInterrupt):
+    check_images(_set(folder, good), tmp_path / "checked", stop)
+  told = []
+  found = check_images(_set(folder, good), tmp_path / "checked", lambda *numbers: told.append(numbers))
+  assert told == [(done, 8) for done in range(4, 9)]
+  assert found == check_images(_set(folder, good))
 
 
 def test_a_digest_is_of_names_and_contents(folder):
@@ -112,7 +147,10 @@ def test_a_digest_is_of_names_and_contents(folder):
 
 
 def test_bad_images_are_told_each_time(folder, tmp_path, decoded):
-  for times in (1, 2):
-    found = check_images(_set(folder), tmp_path / "checked").unreadable
-    assert len(found) == 4 and len(decoded) in (5 * times, 6 * times)  # a file may be refused before it is decoded
-  assert not (tmp_path / "checked").exists()
+  first = check_images(_set(folder), tmp_path / "checked")
+  decoded.clear()
+  assert check_images(_set(folder), tmp_path / "checked") == first and len(first.unreadable) == 4
+  assert len(decoded) == 4  # those that are bad
+  text = folder / "text.jpg"
+  text.write_bytes(_png(5))
+  assert _names(check_images(_set(folder), tmp_path / "checked").unreadable) == ["b/truncated.png", "empty.jpg", "small.png"]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from cwf_jax.evaluation import experiment, vectors
+from cwf_jax.evaluation.folder_check import Checked
 from cwf_jax.evaluation.images import ImageSet
 from cwf_jax.evaluation.places import find_places, shuffled_order
 from tests.evaluation.made_up import BOX, FOUND, IMAGES, QUERIES, by_name, changed, key_of, row_of, values_of
@@ -125,9 +126,46 @@ class TestDistractors:
     made_up.unreadable = {"z3.jpg", "z7.jpg"}
     opened = open_(distractors=distractors)
     row = row_of(opened, "raw")
-    assert row.unreadable == 2 and opened.unreadable == ("z3.jpg: not an image", "z7.jpg: not an image")
+    assert row.unreadable == ("z3.jpg", "z7.jpg") and opened.unreadable == ("z3.jpg: not an image", "z7.jpg: not an image")
     fewer = dataclasses.replace(distractors, ids=tuple(name for name in distractors.ids if name not in made_up.unreadable))
     assert row.values["mAP"] == values_of(open_(distractors=fewer, folder="fewer"), "raw")
+
+  def test_rows_without_some_are_kept_until_those_can_be_read(self, open_, made_up, distractors, monkeypatch):
+    made_up.unreadable = {"z3.jpg"}
+    opened = open_(distractors=distractors)
+    row = row_of(opened, "raw")
+    assert list(opened.make_rows(["mac"])) and opened.unreadable == ("z3.jpg: not an image",)  # of all sizes
+    made_up.passes.clear()
+    assert row_of(open_(distractors=distractors), "raw") == row and not made_up.passes
+    # It is not told by the file that the disk gives it back.
+    monkeypatch.setattr(experiment, "check_images", lambda images: Checked((), {}))
+    made_up.unreadable = set()
+    assert row_of(open_(distractors=distractors), "raw").unreadable == ()
+    assert [image for image, _ in made_up.passes] == ["z3"]
+
+  def test_none_is_passed_for_rows_that_cannot_be_whitened(self, open_, made_up, distractors, others):
+    few = dataclasses.replace(others, name="few", ids=others.ids[:5])
+    reason = row_of(open_(distractors=distractors, whitened_by=few), "mac").reason
+    assert reason.startswith("too few vectors") and not any(image.startswith("z") for image, _ in made_up.passes)
+
+
+class TestFixedLists:
+  def test_classes_that_no_query_has(self, open_, made_up, make_benchmark):
+    """They are passed beside the others, which stay, and the online rows with them."""
+    boxed = make_benchmark(IMAGES, (("a", BOX), ("e", BOX)), ("bd", "hk"), name="boxed")
+    made_up.orders |= {"a?": [0, 1, 2, *range(3, 10)], "e?": [1, 2, 3, 0, *range(4, 10)]}
+    rows = {key_of(row): row for row in open_(benchmark=boxed).make_rows(["ona", "fixed"])}
+    made_up.passes.clear()
+    opened = open_(benchmark=boxed, classes=(8, 3))
+    listed = {key_of(row): row for row in opened.make_rows(["ona", "fixed"])}
+    assert listed["ona"] == rows["ona"] and opened.earlier == {"ona@tiny"}
+    assert listed["fixed"].values != rows["fixed"].values and len(listed["fixed"].classes) == 2
+    columns = {column for _, columns in made_up.passes for column in columns}
+    assert {column.partition("-")[0][:4] for column in columns} == {"some"} and len(made_up.passes) == 16
+    alone = row_of(open_(benchmark=boxed, classes=(8, 3), folder="alone"), "fixed")
+    assert alone.values == listed["fixed"].values
+    made_up.passes.clear()
+    assert row_of(open_(benchmark=boxed, classes=(0, 3)), "fixed").was_run and not made_up.passes  # the queries' own
 
 
 class TestOddVectors:

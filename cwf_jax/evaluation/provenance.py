@@ -1,0 +1,28 @@
+"""Where a number comes from: when it was made, by which versions, on which device."""
+
+import platform
+import time
+from importlib.metadata import version
+
+import jax
+
+from cwf_jax.encoder import Encoder
+from cwf_jax.indexing.build import default_batch_size
+from cwf_jax.version import __version__
+
+
+def describe_run(encoder: Encoder, batch_size: int | None = None) -> dict[str, str]:
+  """What is the same for all that a run makes, by what it is: "measured" (the time now), "versions", "device", "batch size".
+
+  Args:
+    encoder: whose passes it makes.
+    batch_size: images on the device at a time; None means what indexing takes.
+  """
+  device = jax.devices()[0]
+  packages = ", ".join(f"{name} {version(name)}" for name in ("jax", "flax", "numpy"))
+  return {
+    "measured": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
+    "versions": f"cwf_jax {__version__}, {packages}, Python {platform.python_version()}",
+    "device": f"{device.platform}, {device.device_kind}, {encoder.settings.dtype}",
+    "batch size": str(batch_size or default_batch_size(encoder)),
+  }
