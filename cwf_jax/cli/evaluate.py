@@ -7,7 +7,7 @@ from absl import flags
 
 from cwf_jax.cli.call import CallError
 from cwf_jax.cli.evaluation_data import FOLDER, TOYS, choose_distractors, choose_whitening, find_data, open_set
-from cwf_jax.cli.evaluation_report import describe_run, tell, write_report
+from cwf_jax.cli.evaluation_report import describe_head, tell, write_report
 from cwf_jax.cli.notes import RANDOM_NOTE
 from cwf_jax.errors import InputError, near, printable
 from cwf_jax.writing import holding
@@ -87,71 +87,85 @@ def run(values: flags.FlagValues, console) -> int:
   """Runs the mode: a line a row on standard output, the report in the output folder."""
   started = time.monotonic()
   names, settings = _check_call(values)
-  output = Path(values["output"].value)
   from cwf_jax.evaluation.differences import compare, compare_runs
-  from cwf_jax.evaluation.experiment import Experiment
-  from cwf_jax.evaluation.results import Measured, Report, read_results
+  from cwf_jax.evaluation.results import Report, read_results
+
+  encoder, weights, classes = _load(values, settings, names)
+  output = Path(values["output"].value)
+  hint = "wait for its end, or give another --output, and --vectors for what both can share"
+  with holding(output, CallError(f"{printable(output)} is being written by another run; {hint}")):
+    data_dir = find_data(values, output, console)
+    ranked = open_set(values, settings, names, data_dir, output, console)
+    queries = tuple(query.name for query in ranked.benchmark.queries)
+    other = read_results(values["against"].value, ranked.benchmark.name, queries) if values["against"].value else None
+    pool = choose_whitening(values, ranked, data_dir, output, console)
+    remarks = (*ranked.remarks, *pool.remarks)
+    for remark in (RANDOM_NOTE, *remarks) if encoder.settings.is_random else remarks:
+      console.say(remark)
+    seconds = {"check": time.monotonic() - started}
+    distractors = choose_distractors(values, data_dir)
+    measured, made = _measure(values, settings, names, encoder, classes, ranked.benchmark, pool, distractors, seconds, console)
+    started_comparing = time.monotonic()
+    comparisons = tuple(one for one in (compare(one, seed=settings.seed) for one in measured) if one.differences)
+    report = Report(measured, describe_head(values, encoder, weights, ranked, pool, made, remarks), settings, seconds)
+    to_other = () if other is None else compare_runs(report, other, seed=settings.seed)
+    seconds |= {"differences": time.monotonic() - started_comparing, "all": time.monotonic() - started}
+    report = report._replace(comparisons=(*comparisons, *to_other), seconds=seconds)
+    write_report(report, output)
+    tell(report, to_other)
+    print(f"report: {output / 'report.md'}", flush=True)
+    return 0
+
+
+def _load(values: flags.FlagValues, settings, names: tuple[str, ...]):
+  """The encoder, the weights it is of, and the classes of a fixed list, None for those of most queries."""
   from cwf_jax.load import load_encoder
   from cwf_jax.models.checkpoint import load_weights
   from cwf_jax.protocol import Protocol
 
   weights = load_weights(values["weights"].value or "default")
-  _check_classes(settings, weights.network.config.num_classes)
+  count = weights.network.config.num_classes
+  _check_classes(settings, count)
   size = values["image_size"].value or weights.network.config.image_size
+  _check_sizes(settings, names, size)
   # Reversed means belong to single passes; see `passes.with_protocol`.
-  summed = min(settings.num_classes, weights.network.config.num_classes)
-  encoder = load_encoder(weights, Protocol.paper(size, summed))
-  classes = None
-  if values["classes"].value is not None:
-    classes = tuple(encoder.settings.classes.resolve_all(values["classes"].value))
-  data_dir = find_data(values, output, console)
-  benchmark, content, remarks = open_set(values, settings, data_dir, output, console)
-  queries = tuple(query.name for query in benchmark.queries)
-  against = read_results(values["against"].value, benchmark.name, queries) if values["against"].value else None
-  whitened_by, no_whitening, pool_content = choose_whitening(values, benchmark, data_dir, output, console)
-  distractors, no_distractors, more_title = choose_distractors(values, data_dir)
-  for remark in (RANDOM_NOTE, *remarks) if encoder.settings.is_random else remarks:
-    console.say(remark)
-  seconds = {"check": time.monotonic() - started}
-  measured: list[Measured] = []
-  hint = "wait for its end, or give another --output, and --vectors for what both can share"
-  with holding(output, CallError(f"{printable(output)} is being written by another run; {hint}")):
-    for name, title, others in _list_runs(benchmark, distractors, no_distractors, more_title):
-      if isinstance(others, str):
-        measured.append(Measured(name, title, (), queries, others))
-        continue
-      experiment = Experiment(
-        benchmark,
-        encoder,
-        settings,
-        output,
-        whitened_by=whitened_by,
-        no_whitening=no_whitening,
-        distractors=others,
-        vectors=values["vectors"].value,
-        classes=classes,
-        batch_size=values["batch_size"].value,
-        progress=console.progress,
-      )
-      rows = tuple(experiment.make_rows(names))
-      for problem in experiment.unreadable:
-        console.say(f"left out: {problem}")
-      seconds |= {part if others is None else f"{part}, {title}": spent for part, spent in experiment.seconds.items()}
-      kept = experiment.find_kept(names)
-      measured.append(Measured(name, title, (*rows, *kept), queries, kept=frozenset(row.name for row in kept)))
-    started_comparing = time.monotonic()
-    comparisons = [compare(one, seed=settings.seed) for one in measured]
-    contents = (content, pool_content)
-    head = describe_run(values, encoder, weights, benchmark, contents, whitened_by, no_whitening, remarks)
-    report = Report(tuple(measured), head, settings, seconds)
-    to_other = None if against is None else compare_runs(report, against, seed=settings.seed)
-    comparisons = (*(one for one in comparisons if one.differences), *([to_other] if to_other else []))
-    seconds |= {"differences": time.monotonic() - started_comparing, "all": time.monotonic() - started}
-    report = report._replace(comparisons=comparisons, seconds=seconds)
-    write_report(report, output)
-    tell(report, to_other)
-    print(f"report: {output / 'report.md'}", flush=True)
-    return 0
+  encoder = load_encoder(weights, Protocol.paper(size, min(settings.num_classes, count)))
+  listed = values["classes"].value
+  return encoder, weights, None if listed is None else tuple(encoder.settings.classes.resolve_all(listed))
+
+
+def _measure(values: flags.FlagValues, settings, names, encoder, classes, benchmark, pool, distractors, seconds, console):
+  """The rows of the set, and with distractors; and when and by what they were made. `seconds` takes the times of parts."""
+  from cwf_jax.evaluation.experiment import Experiment
+  from cwf_jax.evaluation.results import Measured
+
+  queries, measured, made = tuple(query.name for query in benchmark.queries), [], None
+  for name, title, others in _list_runs(benchmark, *distractors):
+    if isinstance(others, str):
+      measured.append(Measured(name, title, (), queries, others))
+      continue
+    experiment = Experiment(
+      benchmark,
+      encoder,
+      settings,
+      values["output"].value,
+      whitened_by=pool.images,
+      no_whitening=pool.reason,
+      distractors=others,
+      vectors=values["vectors"].value,
+      classes=classes,
+      batch_size=values["batch_size"].value,
+      progress=console.progress,
+    )
+    made = made or experiment.made
+    rows = tuple(experiment.make_rows(names))
+    for problem in experiment.unreadable:
+      console.say(f"left out: {problem}")
+    seconds |= {part if others is None else f"{part}, {title}": spent for part, spent in experiment.seconds.items()}
+    kept = experiment.find_kept(names)
+    not_asked = frozenset(row.name for row in kept)
+    measured.append(Measured(name, title, (*rows, *kept), queries, kept=not_asked, earlier=experiment.earlier))
+  return tuple(measured), made
 
 
 def _check_call(values: flags.FlagValues):
@@ -255,6 +269,18 @@ def _check_classes(settings, count: int) -> None:
   beyond = [text for text in asked if int(text.partition("=")[2]) > count]
   if beyond:
     raise CallError(f"the network has {count} classes; {' and '.join(beyond)} asks for more")
+
+
+def _check_sizes(settings, names: tuple[str, ...], size: int) -> None:
+  """Refuses a shorter side at which a system's own size, in the same proportion as published, is none."""
+  from cwf_jax.evaluation.systems import SYSTEMS
+
+  for name in names:
+    try:
+      SYSTEMS[name].sizes.protocol(settings, size)
+    except InputError as error:
+      where = f"--image_size={size} stands where the paper has 720, and the images of {name} are in proportion"
+      raise CallError(f"{where}: {error}") from None
 
 
 def _list_runs(benchmark, distractors, no_distractors: str, more_title: str):

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from absl import flags
 
@@ -16,6 +17,40 @@ _PROBLEMS = "problems.txt"
 
 _CUT = 0.1
 """The part of a box that may lie outside its image without a remark."""
+
+
+_SAME = 0.5
+"""The part of a set's images, or of those to whiten by, from which on they are the same set under another name."""
+
+
+class Ranked(NamedTuple):
+  """The set that is evaluated.
+
+  Attributes:
+    benchmark: an `evaluation.benchmark.Benchmark`, all of whose images can be read.
+    checked: the contents of the images.
+    remarks: sentences, on what may be meant otherwise.
+  """
+
+  benchmark: Any
+  checked: Any
+  remarks: tuple[str, ...]
+
+
+class Pool(NamedTuple):
+  """What is whitened by.
+
+  Attributes:
+    images: an `ImageSet`, "bundled", or None for nothing.
+    reason: why there is nothing, if there should be.
+    checked: the contents of the images.
+    remarks: as of `Ranked`.
+  """
+
+  images: Any
+  reason: str = ""
+  checked: Any = None
+  remarks: tuple[str, ...] = ()
 
 
 def find_data(values: flags.FlagValues, output: Path, console) -> Path | None:
@@ -36,8 +71,10 @@ def find_data(values: flags.FlagValues, output: Path, console) -> Path | None:
   return output / "data"
 
 
-def open_set(values: flags.FlagValues, settings, data_dir: Path | None, output: Path, console):
-  """The benchmark, all of whose images can be read, the digest of their contents, and remarks on it."""
+def open_set(
+  values: flags.FlagValues, settings, systems: tuple[str, ...], data_dir: Path | None, output: Path, console
+) -> Ranked:
+  """The set that is asked for, for systems of these names; problems with it are told all at once."""
   from cwf_jax.evaluation.openers import FolderError, open_benchmark, open_folder
 
   name, problems = values["dataset"].value, []
@@ -52,15 +89,15 @@ def open_set(values: flags.FlagValues, settings, data_dir: Path | None, output: 
     listing, used = error.listing, error.listing.ids if name != FOLDER else error.used
     benchmark = None
   (output / _PROBLEMS).unlink(missing_ok=True)  # of an earlier run
-  wrong, cut = _check_boxes(benchmark, settings) if benchmark else (None, None)
+  wrong, cut = _check_boxes(benchmark, settings, systems) if benchmark else (None, None)
   problems += [wrong] if wrong and wrong.names else []
-  digest = _check(name, listing, used, problems, output, console)
+  checked = _check(name, listing, used, problems, output, console)
   remarks = [one for one in (cut, _find_own_wrong_answers(benchmark)) if one.names]
-  return benchmark, digest, tuple(map(str, remarks))
+  return Ranked(benchmark, checked, tuple(map(str, remarks)))
 
 
-def _check(name: str, source, ids: tuple[str, ...], problems: list, output: Path, console) -> str:
-  """Refuses images some of which cannot be read, or which have other problems; gives the digest of their contents."""
+def _check(name: str, source, ids: tuple[str, ...], problems: list, output: Path, console):
+  """Refuses images some of which cannot be read, or which have other problems; gives their contents."""
   from cwf_jax.datasets.catalogue import KNOWN, find_bad
   from cwf_jax.datasets.problems import Problem, count_of
   from cwf_jax.evaluation.folder_check import check_images
@@ -69,32 +106,40 @@ def _check(name: str, source, ids: tuple[str, ...], problems: list, output: Path
   known_bad = frozenset(find_bad(KNOWN[name], ids)) if name in KNOWN else frozenset()  # told as such, and not twice
   images = ImageSet(name, source, tuple(one for one in ids if one not in known_bad))
   with console.progress("images checked") as progress:
-    unreadable, digest = check_images(images, output / "checked", progress)
-  if unreadable:
-    problems = [*problems, Problem(f"{count_of(unreadable, 'image', 'images')} cannot be read", unreadable)]
+    checked = check_images(images, output / "checked", progress)
+  if checked.unreadable:
+    problems = [*problems, Problem(f"{count_of(checked.unreadable, 'image', 'images')} cannot be read", checked.unreadable)]
   _refuse(problems, images.root, output)
-  return digest
+  return checked
 
 
-def _check_boxes(benchmark, settings):
+def _check_boxes(benchmark, settings, systems: tuple[str, ...]):
   """Boxes of which nothing that can be searched for lies in their image, and those that leave much of themselves outside."""
   from cwf_jax.datasets.problems import Problem, count_of
-  from cwf_jax.evaluation.queries import read_box
+  from cwf_jax.evaluation.queries import box_rule_of, read_box
   from cwf_jax.images.decoding import UnreadableImageError, decode_image
   from cwf_jax.protocol import BoxError
 
-  wrong, cut = [], []
+  wrong, cut, database = [], [], frozenset(benchmark.database)
   for query in benchmark.queries:
-    if query.box is not None:
-      where = f"the query {query.name} in {query.image}"
+    if query.box is None:
+      continue
+    where = f"the query {query.name} in {query.image}"
+    try:
+      size = decode_image(benchmark.listing.path(query.image)).shape[:2]
+    except UnreadableImageError:  # told with all others
+      continue
+    rules: dict[str, list[str]] = {}
+    for name in systems:
+      rules.setdefault(box_rule_of(name, query, database, settings), []).append(name)
+    for rule, names in rules.items():
       try:
-        inside = read_box(query.box, "corners", decode_image(benchmark.listing.path(query.image)).shape[:2], settings)
+        inside = read_box(query.box, rule, size, settings)
       except BoxError as error:
-        wrong.append(f"{where}: {error}")
+        reader = "" if rule == "corners" else f", as the setting crow_box={rule} has {' and '.join(names)} read it"
+        wrong.append(f"{where}: {error}{reader}")
         continue
-      except UnreadableImageError:  # told with all others
-        continue
-      if _area(inside) < (1 - _CUT) * _area(query.box):
+      if rule == "corners" and _area(inside) < (1 - _CUT) * _area(query.box):
         cut.append(where)
   refused = f"{count_of(wrong, 'box', 'boxes')} cannot be searched for (are the images the published ones?)"
   remark = f"{count_of(cut, 'box of a query lies', 'boxes of queries lie')} by more than a tenth outside the image, and is cut"
@@ -134,8 +179,8 @@ def _refuse(problems: list, where: str, output: Path) -> None:
   raise CallError(f"{printable(where)} cannot be evaluated: {'; '.join(map(str, problems))} (all of it: {output / _PROBLEMS})")
 
 
-def choose_whitening(values: flags.FlagValues, benchmark, data_dir: Path | None, output: Path, console):
-  """What to whiten by: images, "bundled" or None; why there is nothing, if there should be; the digest of the images."""
+def choose_whitening(values: flags.FlagValues, ranked: Ranked, data_dir: Path | None, output: Path, console) -> Pool:
+  """What to whiten by; the evaluated set itself only where it is asked for by name."""
   from cwf_jax.datasets.catalogue import KNOWN, find_known
   from cwf_jax.evaluation.experiment import BUNDLED
   from cwf_jax.evaluation.image_source import open_images
@@ -143,28 +188,45 @@ def choose_whitening(values: flags.FlagValues, benchmark, data_dir: Path | None,
 
   asked, dataset = values["whitening"].value, values["dataset"].value
   if asked == "none":
-    return None, "", ""
+    return Pool(None)
   if asked == BUNDLED:
-    return BUNDLED, "", ""
+    return Pool(BUNDLED)
   name = asked
   if asked == "other":
     partner = None if dataset == FOLDER else find_known(dataset).whitened_by
     if partner is None:
-      return BUNDLED, "", ""
+      return Pool(BUNDLED)
     if not (data_dir / partner / "images").is_dir():
-      return None, f"{partner} is not in {data_dir}, to whiten by", ""
+      return Pool(None, f"{partner} is not in {data_dir}, to whiten by")
     name = partner
   is_known = data_dir is not None and name in KNOWN
   source = open_images(data_dir / name / "images" if is_known else name)
   mine, other = KNOWN.get(dataset), KNOWN.get(name) if is_known else None
   same_names = mine is not None and other is not None and None is not mine.names_sha256 == other.names_sha256
-  if not (asked == dataset and is_known) and (same_names or _overlap(source, benchmark)):
-    hint = f"; say --whitening={dataset} if you mean it" if dataset != FOLDER else ""
-    raise CallError(f"the images of --whitening={name} are those of the evaluated set itself{hint}")
-  name = name if is_known else Path(name).stem
+  may_overlap = asked == dataset and is_known
+  if not may_overlap and (same_names or _overlap(source, ranked.benchmark)):
+    raise _itself(name, dataset)
   problems = _list_problems(name, data_dir, source) if is_known else []
-  digest = _check(name if is_known else "", source, source.ids, problems, output, console)
-  return ImageSet(name, source, source.ids), "", digest
+  checked = _check(name if is_known else "", source, source.ids, problems, output, console)
+  remarks = () if may_overlap else _compare_contents(name, dataset, ranked, checked)
+  return Pool(ImageSet(name if is_known else Path(name).stem, source, source.ids), "", checked, remarks)
+
+
+def _itself(name: str, dataset: str) -> CallError:
+  hint = f"; say --whitening={dataset} if you mean it" if dataset != FOLDER else ""
+  return CallError(f"the images of --whitening={name} are those of the evaluated set itself{hint}")
+
+
+def _compare_contents(name: str, dataset: str, ranked: Ranked, checked) -> tuple[str, ...]:
+  """Refuses a copy, or a tar, of what is evaluated; a remark where some images of it are among those to whiten by."""
+  from cwf_jax.datasets.problems import Problem, count_of
+
+  database = {ranked.checked.contents[image_id] for image_id in ranked.benchmark.database}
+  shared = tuple(image_id for image_id, content in checked.contents.items() if content in database)
+  if len(shared) >= _SAME * min(len(database), len(checked.contents)):
+    raise _itself(name, dataset)
+  what = f"{count_of(shared, 'image', 'images')} to whiten by {'is' if len(shared) == 1 else 'are'} in the evaluated set, too"
+  return (str(Problem(what, shared)),) if shared else ()
 
 
 def _list_problems(name: str, data_dir: Path, listing) -> list:

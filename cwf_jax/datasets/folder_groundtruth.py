@@ -16,12 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from cwf_jax.datasets.groundtruth import GroundTruthError
-from cwf_jax.datasets.problems import count_of
+from cwf_jax.datasets.problems import count_of, join_problems, list_names
 from cwf_jax.errors import printable, reason_of
 from cwf_jax.protocol import Box
-
-_SHOWN = 5
-"""Names that a message lists of one problem."""
 
 _FARTHEST = 2**53
 """Pixels; whole numbers beyond it are no exact floats, and may be none at all."""
@@ -61,9 +58,9 @@ def read_folder_groundtruth(file: str | os.PathLike) -> FolderGroundTruth:
   """Reads the file. A name that is twice among what should be found or skipped counts once.
 
   Raises:
-    GroundTruthError: the file cannot be read or is no JSON; or, all of it in one message: a key is missing, unknown or twice,
-      a value is of another kind, there is no database or no query, a name is twice in the database, a name that should be
-      found or skipped is not in the database or is both, a box is not four finite numbers in order.
+    GroundTruthError: the file cannot be read or is no JSON; or, the first ten such problems in one message: a key is missing,
+      unknown or twice, a value is of another kind, there is no database or no query, a name is twice in the database, a name
+      that should be found or skipped is not in the database or is both, a box is not four finite numbers in order.
   """
   path = Path(file)
   problems: list[str] = []
@@ -73,7 +70,7 @@ def read_folder_groundtruth(file: str | os.PathLike) -> FolderGroundTruth:
   listed = content.get("database") if database else ()
   twice = [name for name, times in collections.Counter(map(str, listed)).items() if times > 1]
   if twice:
-    problems.append(f"the database has {count_of(twice, 'name', 'names')} more than once: {_list(twice)}")
+    problems.append(f"the database has {count_of(twice, 'name', 'names')} more than once: {list_names(twice)}")
   queries = content.get("queries", {})
   if not isinstance(queries, dict):
     problems.append(f"queries is an object with one entry a query; found {_kind(queries)}")
@@ -85,7 +82,7 @@ def read_folder_groundtruth(file: str | os.PathLike) -> FolderGroundTruth:
   known = set(database)
   read = tuple(_read_query(name, value, known, problems) for name, value in queries.items())
   if problems:
-    raise GroundTruthError(f"the ground truth {printable(path)} cannot be used: {'; '.join(problems)}")
+    raise GroundTruthError(f"the ground truth {printable(path)} cannot be used: {join_problems(problems)}")
   return FolderGroundTruth(database, read)
 
 
@@ -96,7 +93,7 @@ def _read_json(path: Path, problems: list[str]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
       counts = collections.Counter(name for name, _ in pairs)
-      problems.append(f"keys that are twice in one object: {_list([name for name, count in counts.items() if count > 1])}")
+      problems.append(f"keys that are twice in one object: {list_names([name for name, count in counts.items() if count > 1])}")
     return found
 
   try:
@@ -125,10 +122,10 @@ def _read_query(name: str, value: Any, database: set[str], problems: list[str]) 
     lists[key] = _read_names(value.get(key, []), f"{where}: {key}", problems)
     unknown = [listed for listed in lists[key] if listed not in database]
     if unknown:
-      problems.append(f"{where}: {count_of(unknown, 'image', 'images')} of {key} not in the database: {_list(unknown)}")
+      problems.append(f"{where}: {count_of(unknown, 'image', 'images')} of {key} not in the database: {list_names(unknown)}")
   both = [listed for listed in lists["relevant"] if listed in set(lists["junk"])]
   if both:
-    problems.append(f"{where}: {count_of(both, 'image is', 'images are')} both relevant and junk: {_list(both)}")
+    problems.append(f"{where}: {count_of(both, 'image is', 'images are')} both relevant and junk: {list_names(both)}")
   return FolderQuery(name, _read_box(value["box"], where, problems) if "box" in value else None, **lists)
 
 
@@ -137,7 +134,7 @@ def _check_keys(value: dict, where: str, needed: tuple[str, ...], optional: tupl
   if missing:
     problems.append(f"{where} lacks {', '.join(missing)}")
   if unknown:
-    problems.append(f"{where} has keys that are not known: {_list(unknown)} (known are {', '.join((*needed, *optional))})")
+    problems.append(f"{where} has keys that are not known: {list_names(unknown)} (known are {', '.join((*needed, *optional))})")
 
 
 def _read_names(value: Any, where: str, problems: list[str]) -> tuple[str, ...]:
@@ -161,10 +158,6 @@ def _read_box(value: Any, where: str, problems: list[str]) -> Box | None:
   wanted = "[left, top, right, bottom], four finite numbers, left < right and top < bottom"
   problems.append(f"{where}: a box is {wanted}; found {printable(json.dumps(value))[:100]}")
   return None
-
-
-def _list(names: list[str]) -> str:
-  return ", ".join(printable(name)[:100] for name in names[:_SHOWN]) + (" and more" if len(names) > _SHOWN else "")
 
 
 def _kind(value: Any) -> str:

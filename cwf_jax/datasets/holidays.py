@@ -13,7 +13,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from jaxtyping import Bool, Int
 
-from cwf_jax.errors import InputError, printable
+from cwf_jax.datasets.problems import list_names
+from cwf_jax.errors import InputError
 
 _STEP = 100
 """Numbers of a group; its query's is the first."""
@@ -46,7 +47,7 @@ def holidays_groups(names: Iterable[str]) -> Int[np.ndarray, "n"]:
   ):
     if found:
       total = {"names": len(names), "groups": len(members), "queries": len(queries)}[of]
-      problems.append(f"{len(found)} of {total} {of} of Holidays {problem}: {_list(found)}")
+      problems.append(f"{len(found)} of {total} {of} of Holidays {problem}: {list_names(found)}")
   if problems:
     raise InputError("; ".join(problems))
   return groups
@@ -63,11 +64,7 @@ def find_queries(names: Iterable[str]) -> Bool[np.ndarray, "n"]:
 
 def _read_numbers(names: Sequence[str]) -> Int[np.ndarray, "n"]:
   found = [_NAME.fullmatch(name) for name in names]
-  wrong = [printable(name) for name, match in zip(names, found, strict=True) if match is None]
+  wrong = [name for name, match in zip(names, found, strict=True) if match is None]
   if wrong:
-    raise InputError(f"{len(wrong)} of {len(names)} names are not Holidays', 100000.jpg and so on: {_list(wrong)}")
+    raise InputError(f"{len(wrong)} of {len(names)} names are not Holidays', 100000.jpg and so on: {list_names(wrong)}")
   return np.asarray([int(match[1]) for match in found], np.int64)
-
-
-def _list(names: Sequence[str]) -> str:
-  return ", ".join(names[:5]) + (" and more" if len(names) > 5 else "")

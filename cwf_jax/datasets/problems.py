@@ -1,6 +1,6 @@
 """What is wrong with the files of a set: told in short on a terminal, and in full, name by name, in a file."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from cwf_jax.errors import printable
@@ -10,6 +10,9 @@ SHOWN = 5
 
 _LONGEST = 300
 """Characters of a name in the short form."""
+
+_TOLD = 10
+"""Problems that the message of an error lists."""
 
 
 class Problem(NamedTuple):
@@ -33,6 +36,17 @@ class Problem(NamedTuple):
   def tell_all(self) -> str:
     """The sentence and, a line each, every name."""
     return "".join((f"{self.what}\n", *(f"  {printable(name)}\n" for name in self.names)))
+
+
+def list_names(names: Sequence[str]) -> str:
+  """The first names, for the message of an error: "a, b and more"."""
+  return ", ".join(printable(name)[:100] for name in names[:SHOWN]) + (" and more" if len(names) > SHOWN else "")
+
+
+def join_problems(problems: Sequence[str]) -> str:
+  """The first problems of a file, for the message of an error, and how many there are more."""
+  more = f"; and {len(problems) - _TOLD} problems more" if len(problems) > _TOLD else ""
+  return "; ".join(problems[:_TOLD]) + more
 
 
 def count_of(things: Collection, one: str, several: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 from cwf_jax.datasets.groundtruth import GroundTruthError
 from cwf_jax.datasets.plain_pickle import MOST_STEPS, PlainPickleError, read_plain_pickle
+from cwf_jax.datasets.problems import join_problems, list_names
 from cwf_jax.errors import printable, reason_of
 from cwf_jax.protocol import Box
 
@@ -21,12 +22,6 @@ LISTS = ("easy", "hard", "junk")
 
 _MOST_BYTES = 64 * 2**20
 """Of a file; RParis6k's has 276,508."""
-
-_SHOWN = 5
-"""Names that a message lists of one problem."""
-
-_TOLD = 10
-"""Problems that a message lists."""
 
 _FARTHEST = 2**53
 """Pixels; whole numbers beyond it are no exact floats, and may be none at all."""
@@ -70,9 +65,9 @@ def read_revisited(file: str | os.PathLike) -> RevisitedGroundTruth:
 
   Raises:
     GroundTruthError: the file cannot be read, has over 64 MB, is no pickle or holds more than plain values and arrays (code
-      is named and never run); or, all of it in one message: a key is missing or unknown, a value is of another kind, there is
-      no database or no query, a name is no text or is there twice, a query's image is in the database, a row is no row of
-      the database or is in two lists of a query, a box is not four finite numbers in order.
+      is named and never run); or, the first ten of such problems in one message: a key is missing or unknown, a value is of
+      another kind, there is no database or no query, a name is no text or is there twice, a query's image is in the database,
+      a row is no row of the database or is in two lists of a query, a box is not four finite numbers in order.
   """
   path = Path(file)
   content = _read(path)
@@ -99,14 +94,13 @@ def read_revisited(file: str | os.PathLike) -> RevisitedGroundTruth:
   known = set(database)
   both = [name for name in images if name and name in known]
   if both:
-    problems.append(f"{len(both)} of the queries' images are in the database, too: {_list(both)}")
+    problems.append(f"{len(both)} of the queries' images are in the database, too: {list_names(both)}")
   queries = tuple(
     _read_query(image, answer, f"query {number} ({printable(image)[:100]})", database, problems)
     for number, (image, answer) in enumerate(zip(images, answers, strict=False))
   )
   if problems:
-    more = f"; and {len(problems) - _TOLD} problems more" if len(problems) > _TOLD else ""
-    raise GroundTruthError(f"the ground truth {printable(path)} cannot be used: {'; '.join(problems[:_TOLD])}{more}")
+    raise GroundTruthError(f"the ground truth {printable(path)} cannot be used: {join_problems(problems)}")
   return RevisitedGroundTruth(database, queries)
 
 
@@ -140,7 +134,7 @@ def _read_query(image: str, value: Any, where: str, database: tuple[str, ...], p
   for one, other in (("easy", "hard"), ("easy", "junk"), ("hard", "junk")):
     common = [row for row in rows[one] if row in rows[other]]
     if common:
-      names = _list([database[row] for row in common])
+      names = list_names([database[row] for row in common])
       problems.append(f"{where}: {len(common)} rows are both {one} and {other}: {names}")
   box = _read_box(value["bbx"], where, problems) if "bbx" in value else _NO_BOX
   return RevisitedQuery(image, box, **{key: tuple(database[row] for row in rows[key]) for key in LISTS})
@@ -152,7 +146,7 @@ def _check_keys(value: dict, where: str, needed: tuple[str, ...], problems: list
   if missing:
     problems.append(f"{where} lacks {', '.join(missing)}")
   if unknown:
-    problems.append(f"{where} has keys that are not known: {_list(unknown)} (known are {', '.join(needed)})")
+    problems.append(f"{where} has keys that are not known: {list_names(unknown)} (known are {', '.join(needed)})")
 
 
 def _read_names(value: Any, where: str, problems: list[str]) -> tuple[str, ...]:
@@ -167,7 +161,7 @@ def _read_names(value: Any, where: str, problems: list[str]) -> tuple[str, ...]:
     problems.append(f"{where} is a list of names; {found}")
   twice = [name for name, count in collections.Counter(names).items() if name and count > 1]
   if twice:
-    problems.append(f"{len(twice)} names are in {where} more than once: {_list(twice)}")
+    problems.append(f"{len(twice)} names are in {where} more than once: {list_names(twice)}")
   return names
 
 
@@ -183,7 +177,7 @@ def _read_rows(value: Any, where: str, count: int, problems: list[str]) -> dict[
     return {}
   outside = [item for item in value if not 0 <= item < count]
   if outside:
-    shown = _list([f"{item:d}" if -(10**9) < item < 10**9 else "a huge number" for item in map(int, outside)])
+    shown = list_names([f"{item:d}" if -(10**9) < item < 10**9 else "a huge number" for item in map(int, outside)])
     problems.append(f"{where}: {len(outside)} rows are outside of imlist, which has {count}: {shown}")
   return dict.fromkeys(int(item) for item in value if 0 <= item < count)
 
@@ -199,10 +193,6 @@ def _read_box(value: Any, where: str, problems: list[str]) -> Box:
   wanted = "left, top, right, bottom, four finite numbers, left < right and top < bottom"
   problems.append(f"{where}: bbx is {wanted}; found {found}")
   return _NO_BOX
-
-
-def _list(names: list[str]) -> str:
-  return ", ".join(printable(name)[:100] for name in names[:_SHOWN]) + (" and more" if len(names) > _SHOWN else "")
 
 
 def _kind(value: Any) -> str:

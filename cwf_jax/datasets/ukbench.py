@@ -12,7 +12,8 @@ from collections.abc import Iterable
 import numpy as np
 from jaxtyping import Int
 
-from cwf_jax.errors import InputError, printable
+from cwf_jax.datasets.problems import list_names
+from cwf_jax.errors import InputError
 
 VIEWS = 4
 """Photographs of each object."""
@@ -31,12 +32,9 @@ def ukbench_groups(names: Iterable[str]) -> Int[np.ndarray, "n"]:
   """
   names = list(names)
   found = [_NAME.fullmatch(name) for name in names]
-  wrong = [printable(name) for name, match in zip(names, found, strict=True) if match is None]
+  wrong = [name for name, match in zip(names, found, strict=True) if match is None]
   if wrong:
-    more = " and more" if len(wrong) > 5 else ""
-    raise InputError(
-      f"{len(wrong)} of {len(names)} names are not UKBench's, ukbench00000.jpg and so on: {', '.join(wrong[:5])}{more}"
-    )
+    raise InputError(f"{len(wrong)} of {len(names)} names are not UKBench's, ukbench00000.jpg and so on: {list_names(wrong)}")
   return np.asarray([int(match[1]) // VIEWS for match in found], np.int64)
 
 
@@ -51,8 +49,6 @@ def check_views(objects: Int[np.ndarray, "n"]) -> None:
     raise InputError("there is no image of UKBench")
   wrong = [f"{number} ({count})" for number, count in zip(numbers, counts, strict=True) if count != VIEWS]
   if wrong:
-    more = " and more" if len(wrong) > 5 else ""
     raise InputError(
-      f"{len(wrong)} of {len(numbers)} objects of UKBench have not {VIEWS} views, by number (views found): "
-      f"{', '.join(wrong[:5])}{more}"
+      f"{len(wrong)} of {len(numbers)} objects of UKBench have not {VIEWS} views, by number (views found): {list_names(wrong)}"
     )

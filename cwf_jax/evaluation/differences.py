@@ -4,7 +4,8 @@
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
@@ -38,30 +39,43 @@ def compare(measured: Measured, samples: int = SAMPLES, seed: int = 0) -> Compar
   return Comparison(measured.title, metric, tuple(found))
 
 
-def compare_runs(report: Report, other: OtherRun, samples: int = SAMPLES, seed: int = 0) -> Comparison:
-  """What each row of the data set has more than the same system's row of another run on the same queries.
+def compare_runs(report: Report, other: OtherRun, samples: int = SAMPLES, seed: int = 0) -> tuple[Comparison, ...]:
+  """What each row has more than the same system's row of another run on the same queries.
 
   Args:
     report: of this run.
     other: the other.
     samples, seed: of the bootstrap.
+
+  Returns:
+    A comparison of the data set, with notes on all that is not the same in both runs; then one with distractors, where both
+    runs have rows of it.
   """
-  measured, found = report.measured[0], []
+  first, *more = report.measured
+  found = _compare_set(first, other, samples, seed)
+  comparisons = [found._replace(notes=(*_list_changes(report, other), *found.notes))]
+  comparisons += [_compare_set(one, other, samples, seed) for one in more if one.rows and other.values.get(one.name)]
+  return tuple(comparisons)
+
+
+def _compare_set(measured: Measured, other: OtherRun, samples: int, seed: int) -> Comparison:
   metric = next(iter(measured.metrics), "")
-  there = {system_of(name): name for name in other.values}
+  values = other.values.get(measured.name, {})
+  there = {system_of(name): name for name in values}
   run = [row for row in measured.rows if row.was_run and mean_of(row, metric) is not None]
-  for row in run:
-    name = there.get(system_of(row.name))
-    if name is not None and _both(row.values[metric], other.values[name]).any():
-      found.append(_differ(row, name, other.values[name], metric, samples, seed))
+  pairs = [(row, there[system_of(row.name)]) for row in run if system_of(row.name) in there]
+  both = {row.name: int(_both(row.values[metric], values[name]).sum()) for row, name in pairs}
+  found = [_differ(row, name, values[name], metric, samples, seed) for row, name in pairs if both[row.name]]
+  notes = []
+  if set(both.values()) - {len(measured.queries)}:
+    counts = ", ".join(map(str, sorted(set(both.values()))))
+    notes.append(f"means and differences are over the {counts} of {len(measured.queries)} queries that count in both")
+  for row, name in pairs:
+    listed = other.classes.get(name, ())
+    if set(row.classes) != set(listed):
+      notes.append(f"the list of {row.name} is {', '.join(row.classes) or 'none'} here; {', '.join(listed) or 'none'} there")
   alone = [row.name for row in run if system_of(row.name) not in there]
   only = [name for system, name in there.items() if system not in {system_of(row.name) for row in run}]
-  notes = list(_list_changes(report, other))
-  common = {int(_both(row.values[metric], other.values[there[system_of(row.name)]]).sum()) for row in run
-            if system_of(row.name) in there}  # fmt: skip
-  if common - {len(measured.queries)}:
-    counts = ", ".join(map(str, sorted(common)))
-    notes.append(f"means and differences are over the {counts} of {len(measured.queries)} queries that count in both")
   notes += [f"only here: {', '.join(alone)}"] if alone else []
   notes += [f"only there: {', '.join(only)}"] if only else []
   return Comparison(f"{measured.title}, less the rows of {printable(other.where)}", metric, tuple(found), tuple(notes))
@@ -81,12 +95,19 @@ def _differ(row: Row, name: str, values, metric: str, samples: int, seed: int) -
 
 def _list_changes(report: Report, other: OtherRun) -> Iterator[str]:
   """What is not the same in both runs: of settings and of the head."""
-  for name, value in report.settings.to_json().items():
-    if name in other.settings and other.settings[name] != value:
-      yield f"{name} is {value} here, {other.settings[name]} there"
-  for name, value in report.head.items():
-    if name in other.head and name not in _OF_ONE_RUN and other.head[name] != value:
-      yield f"{name}: {_shorten(value)} here; {_shorten(str(other.head[name]))} there"
+  for name, here, there in _pair(report.settings.to_json(), other.settings):
+    yield f"{name} is {here} here, {there} there"
+  for name, here, there in _pair(report.head, other.head):
+    if name not in _OF_ONE_RUN:
+      yield f"{name}: {_shorten(str(here))} here; {_shorten(str(there))} there"
+
+
+def _pair(here: Mapping[str, Any], there: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+  """What has another value in the other, or none in one of them."""
+  for name in dict.fromkeys((*here, *there)):
+    pair = here.get(name, "not told"), there.get(name, "not told")
+    if pair[0] != pair[1]:
+      yield name, *pair
 
 
 def _shorten(text: str) -> str:

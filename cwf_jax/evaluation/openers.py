@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
-from cwf_jax.datasets.catalogue import KnownSet, compare_names, find_known, find_revisited
+from cwf_jax.datasets.catalogue import KnownSet, compare_names, digest_names, find_known, find_revisited
 from cwf_jax.datasets.folder_groundtruth import read_folder_groundtruth
 from cwf_jax.datasets.groundtruth import read_groundtruth
 from cwf_jax.datasets.holidays import find_queries, holidays_groups
@@ -26,6 +26,7 @@ from cwf_jax.errors import InputError, printable, reason_of
 from cwf_jax.evaluation.average_precision import average_precisions, precisions_at
 from cwf_jax.evaluation.benchmark import Benchmark, Metric, Query
 from cwf_jax.evaluation.ns_score import ns_scores_of_places
+from cwf_jax.images.decoding import EXTENSIONS
 from cwf_jax.images.listing import Listing, list_images
 
 _DIFFICULTIES = {
@@ -122,8 +123,13 @@ def open_ukbench(folder: str | os.PathLike, known: KnownSet | None = None) -> Be
     InputError: see `open_benchmark`.
   """
   listing = list_images(Path(folder) / "images")
-  # Not compared with the known set: whole objects of it will do.
-  objects = ukbench_groups([os.path.basename(image_id) for image_id in listing.ids])
+  _match(set(), listing, None, folder)  # not compared with the known set: whole objects of it will do
+  names = [os.path.basename(image_id) for image_id in listing.ids]
+  objects = ukbench_groups(names)
+  counts = collections.Counter(names)
+  twice = tuple(image_id for image_id, name in zip(listing.ids, names, strict=True) if counts[name] > 1)
+  if twice:
+    raise FolderError(os.fspath(folder), [Problem(f"{len(twice)} files have a name that another one has", twice)], listing, ())
   check_views(objects)
   order = np.argsort(objects, kind="stable").reshape(-1, 4)
   positive = order[np.searchsorted(objects[order[:, 0]], objects)]
@@ -174,13 +180,17 @@ def _match(
   """
   whole = {image_id: row for row, image_id in enumerate(listing.ids)}
   without: dict[str, list[int]] = {}
-  alone: dict[str, list[int]] = {}  # a published archive may hold folders that its ground truth does not name
+  # A published archive may hold folders that its ground truth does not name.
+  alone: dict[str, list[int]] = {}
+  alone_without: dict[str, list[int]] = {}
   for row, image_id in enumerate(listing.ids):
-    without.setdefault(os.path.splitext(image_id)[0], []).append(row)
-    alone.setdefault(os.path.splitext(os.path.basename(image_id))[0], []).append(row)
+    file = os.path.basename(image_id)
+    for rows, name in ((without, os.path.splitext(image_id)[0]), (alone, file), (alone_without, os.path.splitext(file)[0])):
+      rows.setdefault(name, []).append(row)
   found = {
-    name: [whole[name]] if name in whole else without.get(name) or alone.get(name, []) for name in named
-  }  # fmt: skip
+    name: [whole[name]] if name in whole else without.get(name) or alone.get(name) or alone_without.get(name, [])
+    for name in named
+  }
   if known is not None and listed is None:
     listed = _read_list(Path(folder), known)
   problems = [] if known is None else compare_names(known, listing.ids, named, listed)
@@ -219,12 +229,12 @@ def _list_database(
 
 
 def _read_list(folder: Path, known: KnownSet) -> set[str] | None:
-  """The names of all images of a set, if there is a list: `groundtruth/list_*.txt`, a name a line, or the ground truth of the
-  revisited set on the same images, beside it."""
+  """The names of all images of a set, if there is a list: `groundtruth/list_*.txt`, a name a line, with or without ending, or
+  the ground truth of the revisited set on the same images, beside it."""
   names = set()
   for file in sorted((folder / "groundtruth").glob("list_*.txt")):
     try:
-      names |= set(file.read_text(encoding="utf-8-sig").split())
+      names |= {_without_ending(name) for name in file.read_text(encoding="utf-8-sig").split()}
     except (OSError, UnicodeDecodeError) as error:
       raise InputError(f"the list {printable(file)} cannot be read: {reason_of(error)}") from None
   revisited = find_revisited(known)
@@ -232,8 +242,15 @@ def _read_list(folder: Path, known: KnownSet) -> set[str] | None:
     for file in sorted((folder.parent / revisited.name / "groundtruth").glob("gnd_*.pkl")):
       with contextlib.suppress(InputError):  # it is the other set's, and told where that one is evaluated
         truth = read_revisited(file)
-        names |= {*truth.database, *(query.image for query in truth.queries)}
+        found = {*truth.database, *(query.image for query in truth.queries)}
+        if digest_names(found - known.bad_images) == known.names_sha256:  # another one tells nothing of this set
+          names |= found
   return names or None
+
+
+def _without_ending(name: str) -> str:
+  whole, ending = os.path.splitext(name)
+  return whole if ending.lower() in EXTENSIONS else name
 
 
 def _name(folder: str | os.PathLike) -> str:

@@ -1,12 +1,14 @@
 """A query as a system sees it: its image cut to the cells of its box, its box alone, or its whole image."""
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
 
+from cwf_jax.evaluation.benchmark import Query
 from cwf_jax.evaluation.settings import Settings
-from cwf_jax.evaluation.systems import BOX, BOX_IN_PROPORTION, CELLS
+from cwf_jax.evaluation.systems import BOX, BOX_IN_PROPORTION, CELLS, SYSTEMS
 from cwf_jax.images.canvases import Fitted, fit_crop, fit_image
 from cwf_jax.images.decoding import crop_image, resize_image
 from cwf_jax.protocol import Box, BoxError, Protocol, check_box
@@ -24,6 +26,11 @@ class FittedQuery(NamedTuple):
   seen: Fitted
   cells: tuple[int, int, int, int] | None
   crop: Fitted | None
+
+
+def box_rule_of(system: str, query: Query, database: Collection[str], settings: Settings) -> str:
+  """How a system reads the box of a query: by its own rule where the query is in the database (METHOD section 7, row 0)."""
+  return SYSTEMS[system].box_rule(settings) if query.image in database else "corners"
 
 
 def read_box(box: Box, rule: str, size: tuple[int, int], settings: Settings) -> Box:

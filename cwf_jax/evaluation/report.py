@@ -21,7 +21,7 @@ def format_report(report: Report) -> str:
   first = report.measured[0]
   is_published = any(first.name in line.published for table in TABLES for line in table.lines)
   parts = [f"# {first.title}: measured{' beside published' if is_published else ''}", _format_head(report)]
-  parts += [note for note in (_note_networks(report.measured), _note_kept(report.measured)) if note]
+  parts += [note for note in (_note_networks(report.measured), *_note_earlier(report)) if note]
   tables = [*TABLES, *_tables_of_others(report.measured)]
   parts += [f"## {table.title}\n\n{_format_table(table.lines, report)}" for table in tables]
   parts += [f"## How: {one.title}\n\n{_format_rows(one)}" for one in report.measured if one.rows]
@@ -45,9 +45,24 @@ def _note_networks(measured: Sequence[Measured]) -> str:
   )
 
 
-def _note_kept(measured: Sequence[Measured]) -> str:
-  kept = [f"`{row.name}`" for one in measured[:1] for row in one.rows if row.name in one.kept]
-  return f"Kept from an earlier run on the same, and not asked for in this one: {', '.join(kept)}." if kept else ""
+def _note_earlier(report: Report) -> Iterator[str]:
+  """Which rows earlier runs made, when, and by what, as far as that is not what the head tells."""
+  for one in report.measured:
+    runs: dict[str, list[str]] = {}
+    for row in one.rows:
+      if row.name in one.earlier:
+        other = [value for name, value in row.made.items() if name != "measured" and report.head.get(name) != value]
+        run = " by ".join([row.made.get("measured", ""), *(["; ".join(other)] if other else [])])
+        runs.setdefault(run, []).append(row.name)
+    title = f", {one.title}" if len(report.measured) > 1 else ""
+    for run in sorted(runs):
+      yield f"Kept from an earlier run on the same{title} ({run}): {_list_names(runs[run])}."
+    if one.kept:
+      yield f"Of these not asked for in this run{title}: {_list_names([row.name for row in one.rows if row.name in one.kept])}."
+
+
+def _list_names(rows: Sequence[str]) -> str:
+  return ", ".join(f"`{name}`" for name in rows)
 
 
 def _tables_of_others(measured: Sequence[Measured]) -> list[Table]:
@@ -140,7 +155,8 @@ def _format_comparison(comparison: Comparison) -> str:
 
 def _format_odd(report: Report) -> str:
   odd = list(_list_odd(report.measured))
-  return f"Zero or not finite: {'; '.join(odd)}." if odd else "No descriptor and no vector is zero or not finite."
+  none = "No descriptor is zero or not finite, and no vector that a whitening was fitted on."
+  return f"Zero or not finite: {'; '.join(odd)}." if odd else none
 
 
 def _list_odd(measured: Sequence[Measured]) -> Iterator[str]:

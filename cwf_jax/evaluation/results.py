@@ -105,13 +105,16 @@ class OtherRun(NamedTuple):
 
   Attributes:
     where: its folder.
-    values: of each row that was run, by its name, in the order of the queries; NaN where a query has no positive.
+    values: of the data set and of those with distractors, by name, and there of each row that was run, by its name, in the
+      order of the queries; NaN where a query has no positive.
+    classes: of each row with a fixed list, by its name, the names of the list.
     head: of its report.
     settings: by name.
   """
 
   where: str
-  values: Mapping[str, Sequence[float]]
+  values: Mapping[str, Mapping[str, Sequence[float]]]
+  classes: Mapping[str, tuple[str, ...]]
   head: Mapping[str, str]
   settings: Mapping[str, Any]
 
@@ -213,20 +216,32 @@ def read_results(folder: str | os.PathLike, dataset: str, queries: Sequence[str]
   file = Path(folder) / "results.json"
   try:
     results = json.loads(file.read_bytes())
-    found, per_query = results["dataset"], {row["name"]: row["per_query"] for row in results["systems"].values()}
-    head, settings = dict(results["head"]), dict(results["settings"])
+    found, head, settings = str(results["dataset"]), dict(results["head"]), dict(results["settings"])
+    systems = {found: results["systems"]} | {name: one["systems"] for name, one in results.get("with_distractors", {}).items()}
+    run = {name: _read_values(rows) for name, rows in systems.items()}
+    classes = {row["name"]: tuple(map(str, row["classes"])) for row in results["systems"].values() if row["classes"]}
   except OSError as error:
     raise InputError(f"the results {printable(file)} cannot be read: {reason_of(error)}") from None
   except (ValueError, KeyError, TypeError, AttributeError):
     raise InputError(f"{printable(file)} holds no results of an evaluation") from None
   if found != dataset:
     raise InputError(f"the results {printable(file)} are of {found}, not of {dataset}")
-  run = {name: values for name, values in per_query.items() if values}
-  if any(set(values) != set(queries) for values in run.values()):
-    counts = ", ".join(sorted({str(len(values)) for values in run.values()}))
-    raise InputError(f"the results {printable(file)} are of other queries of {dataset}: {counts}, and here are {len(queries)}")
-  values = {name: [math.nan if row[query] is None else row[query] for query in queries] for name, row in run.items()}
-  return OtherRun(os.fspath(folder), values, head, settings)
+  counts = {len(row) for rows in run.values() for row in rows.values() if row.keys() != set(queries)}
+  if counts:
+    told = ", ".join(map(str, sorted(counts)))
+    raise InputError(f"the results {printable(file)} are of other queries of {dataset}: {told}, and here are {len(queries)}")
+  values = {name: {row: [one[query] for query in queries] for row, one in rows.items()} for name, rows in run.items()}
+  return OtherRun(os.fspath(folder), values, classes, head, settings)
+
+
+def _read_values(systems: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+  """Of each row that was run, by its name, the value of each query."""
+  per_query = {row["name"]: dict(row["per_query"]) for row in systems.values()}
+  return {
+    name: {query: math.nan if value is None else float(value) for query, value in values.items()}
+    for name, values in per_query.items()
+    if values
+  }
 
 
 def _row_to_json(row: Row, measured: Measured) -> dict[str, Any]:

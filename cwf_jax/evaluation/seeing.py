@@ -21,7 +21,7 @@ from cwf_jax.encoder import Encoder
 from cwf_jax.evaluation.benchmark import Benchmark
 from cwf_jax.evaluation.images import ImageSet, sign
 from cwf_jax.evaluation.passes import Column, see_images, see_query, with_protocol
-from cwf_jax.evaluation.queries import fit_query, read_box
+from cwf_jax.evaluation.queries import box_rule_of, fit_query, read_box
 from cwf_jax.evaluation.settings import Settings, list_settings
 from cwf_jax.evaluation.systems import SYSTEMS
 from cwf_jax.evaluation.vectors import ALL, Chosen, Signature, VectorStore
@@ -176,10 +176,9 @@ class SeenQueries:
     pixels = read_pixels(self._benchmark.listing.path(query.image))
     ways: dict[tuple[str, str], list[Column]] = {}
     for column in columns:
-      system = SYSTEMS[column.system or "ofa"]
-      # Only where the query is in the database (METHOD section 7, row 0).
-      box_rule = system.box_rule(self._settings) if query.image in self._database else "corners"
-      ways.setdefault((system.query_rule(self._settings), box_rule), []).append(column)
+      system = column.system or "ofa"
+      box_rule = box_rule_of(system, query, self._database, self._settings)
+      ways.setdefault((SYSTEMS[system].query_rule(self._settings), box_rule), []).append(column)
     found = {}
     for (rule, box_rule), some in ways.items():
       box = read_box(query.box, box_rule, pixels.shape[:2], self._settings)

@@ -4,6 +4,7 @@ import csv
 import errno
 import json
 import shutil
+import tarfile
 
 import numpy as np
 import pytest
@@ -120,7 +121,9 @@ def test_a_second_run_computes_nothing(toys, monkeypatch):
   before = toys.results()
   again = toys.run(*toys.flags, f"--output={toys.folder / 'paper'}")
   assert again.out == toys.outcomes["paper"].out and again.code == 0, again.err
-  assert toys.results()["systems"] == before["systems"]
+  for name, row in toys.results()["systems"].items():
+    assert (before["systems"][name].pop("earlier"), row.pop("earlier")) == (False, True)
+    assert row == before["systems"][name] and row["made"]["device"].startswith("cpu, ")
 
 
 def test_other_rankings_make_no_pass(toys, monkeypatch):
@@ -179,7 +182,9 @@ def test_rows_that_were_not_asked_for_stay_in_the_report(toys, monkeypatch):
   systems = toys.results("fewer")["systems"]
   assert set(systems) == set(toys.results()["systems"]) and next(iter(systems)) == "mac@tiny"
   kept = [f"`{name}`" for name in toys.results()["systems"] if name != "mac@tiny"]
-  assert f"and not asked for in this one: {', '.join(kept)}." in toys.report("fewer")
+  when = toys.results()["systems"]["mac@tiny"]["made"]["measured"]
+  assert f"Kept from an earlier run on the same ({when}): `mac@tiny`, {', '.join(kept)}." in toys.report("fewer")
+  assert f"Of these not asked for in this run: {', '.join(kept)}." in toys.report("fewer")
   assert toys.run(*flags, "--set=ties=by_row").code == 0
   assert list(toys.results("fewer")["systems"]) == ["mac@tiny"]
   assert "| `raw` | not run: not asked for |" in toys.report("fewer")
@@ -257,18 +262,40 @@ def test_with_distractors_a_second_table_column_is_measured(toys, tmp_path, tiny
   assert larger["ona@tiny"]["reason"] == "the distractors' vectors of all classes are not kept"
   assert found.err.splitlines()[-1].startswith("left out: damaged.jpg: ")
   for name in ("raw@tiny", "mac@tiny", "fixed@tiny"):
-    assert larger[name]["unreadable"] == 1
+    assert larger[name]["unreadable"] == ["damaged.jpg"]
     alone = results["systems"][name]["per_query"]
     assert all(value <= alone[query] for query, value in larger[name]["per_query"].items())
   assert (tmp_path / "out" / "per_query_mine+.csv").exists()
+  found = cli(
+    *flags, f"--data_dir={tmp_path / 'data'}", "--systems=raw", "--whitening=none", "--distractors=none",
+    f"--output={tmp_path / 'out'}",
+  )  # fmt: skip
+  assert found.code == 0 and sorted(path.name for path in (tmp_path / "out").glob("*.csv")) == ["per_query.csv"]
 
 
-def test_the_evaluated_set_whitens_itself_only_by_name(toys, cli, monkeypatch):
+def test_the_evaluated_set_whitens_itself_only_by_name(toys, cli, tmp_path, monkeypatch):
+  see = passes.see
   monkeypatch.setattr(passes, "see", _stop)
   images = toys.folder / "paper" / "data" / "toy_oxford" / "images"
   flags = (*toys.flags, toys.data, "--systems=raw", f"--output={toys.folder / 'paper'}")
   found = cli(*flags, f"--whitening={images}")
   assert found.code == 2 and "are those of the evaluated set itself; say --whitening=toy_oxford if you mean it" in found.err
+  shutil.copytree(images, tmp_path / "copy")
+  with tarfile.open(tmp_path / "all.tar", "w") as tar:
+    tar.add(images, "")
+  for name in ("copy", "all.tar"):
+    found = cli(*flags, f"--whitening={tmp_path / name}")
+    assert found.code == 2 and "are those of the evaluated set itself" in found.err
+  for path in sorted((tmp_path / "copy").iterdir())[2:]:
+    path.unlink()
+  others = sorted((toys.folder / "paper/data/toy_paris/images").iterdir())
+  for path in others[:6]:
+    shutil.copy(path, tmp_path / "copy" / f"other_{path.name}")
+  with monkeypatch.context() as patch:
+    patch.setattr(passes, "see", see)
+    found = cli(*flags[:-1], f"--output={tmp_path / 'out'}", f"--whitening={tmp_path / 'copy'}")
+  assert found.code == 0 and "2 images to whiten by are in the evaluated set, too: " in found.err
+  assert "| remarks | 2 images to whiten by are in the evaluated set, too: " in (tmp_path / "out/report.md").read_text()
   assert cli(*flags, "--whitening=toy_oxford").code == 0
   assert "of toy_oxford, sha256 " in toys.report() and ": the evaluated set itself, as asked for |" in toys.report()
   assert toys.run(*toys.flags, f"--output={toys.folder / 'paper'}").code == 0

@@ -220,6 +220,32 @@ def test_boxes_outside_their_images_are_all_told(shop, tiny_checkpoint, tmp_path
   assert "c_0.png" not in line
 
 
+def test_boxes_that_are_none_as_a_system_reads_them_are_told_before_any_pass(shop, tiny_checkpoint, tmp_path, refused, cli):
+  truth = json.loads((shop / "truth.json").read_text())
+  truth["queries"]["a_0.png"]["box"] = [-20, 0, 30, 64]  # by width and height, no more than ten pixels of it are inside
+  (tmp_path / "truth.json").write_text(json.dumps(truth))
+  flags = (*_shop_flags(shop, tiny_checkpoint, tmp_path / "out"), f"--groundtruth={tmp_path / 'truth.json'}")
+  flags = (*flags, "--whitening=none")
+  line = refused(*flags, "--protocol=reference", "--systems=raw,ucrow,crow")
+  assert "1 box cannot be searched for" in line and "the query a_0.png in a_0.png: " in line
+  assert "as the setting crow_box=size has ucrow and crow read it" in line
+  assert not (tmp_path / "out/vectors").exists()
+  assert cli(*flags, "--protocol=reference", "--systems=raw").code == 0
+  assert cli(*flags, "--systems=crow").code == 0
+
+
+def test_sizes_that_some_system_cannot_have_are_told_first(shop, tiny_checkpoint, tmp_path, refused):
+  flags = _shop_flags(shop, tiny_checkpoint, tmp_path / "out")
+  line = refused(*flags, "--image_size=3000", "--systems=raw,mac")
+  assert "--image_size=3000 stands where the paper has 720, and the images of mac are in proportion: image_size is a" in line
+  assert not (tmp_path / "out").exists()
+
+
+def test_a_call_that_ends_before_it_writes_leaves_no_folder(tiny_checkpoint, tmp_path, refused):
+  flags = ("--mode=evaluate", "--dataset=toy_oxford", f"--data_dir={tmp_path}", f"--weights={tiny_checkpoint}")
+  assert "toy_oxford" in refused(*flags, f"--output={tmp_path / 'deep/out'}") and not (tmp_path / "deep").exists()
+
+
 def test_another_function_under_a_system_s_name_is_computed_anew(shop, tiny_checkpoint, tmp_path, cli, monkeypatch):
   flags = (*_shop_flags(shop, tiny_checkpoint, tmp_path), "--systems=mean", "--whitening=none")
 

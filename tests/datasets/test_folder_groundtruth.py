@@ -162,3 +162,9 @@ def test_whatever_the_json_it_is_read_or_refused(tmp_path_factory, value):
     assert len(read_folder_groundtruth(file).queries) == 1
   except GroundTruthError as error:
     assert "\n" not in str(error)
+
+
+def test_of_many_problems_the_first_are_told(tmp_path):
+  (tmp_path / "gt.json").write_text(json.dumps({"database": ["a"], "queries": {f"q{number}": {} for number in range(300)}}))
+  with pytest.raises(GroundTruthError, match=r"query 'q9' lacks relevant; and 290 problems more$"):
+    read_folder_groundtruth(tmp_path / "gt.json")

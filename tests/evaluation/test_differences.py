@@ -6,6 +6,7 @@ import pytest
 
 from cwf_jax.evaluation.bootstrap import paired_bootstrap
 from cwf_jax.evaluation.differences import compare, compare_runs
+from cwf_jax.evaluation.published import OXFORD, OXFORD_MORE
 from cwf_jax.evaluation.report import format_report
 from cwf_jax.evaluation.results import OtherRun, to_results
 from cwf_jax.evaluation.settings import Settings
@@ -47,10 +48,10 @@ class TestOtherRuns:
     """A run on other weights, whose query without a positive is that of this one."""
     values = {"ofa@other": [0.5, math.nan, 0.0], "raw": [0.1, math.nan, 0.2], "mac": [1.0, math.nan, 1.0]}
     settings = {**Settings.preset("paper").to_json(), "ties": "reversed"}
-    return OtherRun("a/b", values, {"command": "other", "weights": "others"}, settings)
+    return OtherRun("a/b", {OXFORD: values}, {}, {"command": "other", "weights": "others"}, settings)
 
   def test_each_row_is_compared_with_the_same_system_s(self, there):
-    found = compare_runs(report_of(measured_of()), there, samples=200, seed=5)
+    (found,) = compare_runs(report_of(measured_of()), there, samples=200, seed=5)
     assert [(one.name, one.other) for one in found.differences] == [("raw", "raw"), ("ofa", "ofa@other")]
     assert found.differences[1].interval == paired_bootstrap([0.75, 0.5], [0.5, 0.0], 200, 5)
     assert found.differences[1].interval.difference == 0.375 and found.differences[1].means == (0.625, 0.25)
@@ -59,7 +60,7 @@ class TestOtherRuns:
     assert lines[2] == ["`ofa`", "0.625", "`ofa@other`", "0.250", "+0.375", "+0.250 to +0.500"]
 
   def test_what_else_differs_and_what_has_no_counterpart_is_told(self, there):
-    found = compare_runs(report_of(measured_of()), there, samples=200)
+    (found,) = compare_runs(report_of(measured_of()), there, samples=200)
     assert found.notes == (
       "ties is shuffled here, reversed there",
       "weights: made here; others there",
@@ -73,13 +74,34 @@ class TestOtherRuns:
   def test_means_are_those_of_the_queries_that_count_in_both(self, there):
     """The other run has a positive for the second query, and none for the third."""
     here = measured_of((made_row("raw", [0.25, 0.75, 0.5]),))
-    other = there._replace(values={"raw": [0.5, 0.5, math.nan]})
-    found = compare_runs(report_of(here), other, samples=200)
+    other = there._replace(values={OXFORD: {"raw": [0.5, 0.5, math.nan]}})
+    (found,) = compare_runs(report_of(here), other, samples=200)
     assert found.differences[0].means == (0.5, 0.5) and found.differences[0].interval.difference == 0
     assert "means and differences are over the 2 of 3 queries that count in both" in found.notes
 
   def test_queries_of_which_none_counts_in_both_are_no_difference(self, there):
-    other = there._replace(values={"raw": [math.nan, 0.5, math.nan]})
-    found = compare_runs(report_of(measured_of(ROWS[:1])), other)
+    other = there._replace(values={OXFORD: {"raw": [math.nan, 0.5, math.nan]}})
+    (found,) = compare_runs(report_of(measured_of(ROWS[:1])), other)
     assert found.differences == ()
     assert "Nothing can be compared." in format_report(report_of(measured_of(), comparisons=[found]))
+
+  def test_what_one_of_both_does_not_tell_and_other_lists_are_told(self, there):
+    rows = (made_row("fixed", [0.5, math.nan, 0.5], classes=("dome", "pier")),)
+    other = there._replace(values={OXFORD: {"fixed@x": [0.5, math.nan, 0.5]}}, classes={"fixed@x": ("pier", "car")})
+    settings = Settings.preset("paper").to_json() | {"more": 1}
+    other = other._replace(head={"remarks": "odd", "weights": "made"}, settings=settings)
+    (found,) = compare_runs(report_of(measured_of(rows)), other, samples=200)
+    assert found.notes[:2] == ("more is not told here, 1 there", "remarks: not told here; odd there")
+    assert found.notes[-1] == "the list of fixed is dome, pier here; pier, car there"
+    same = other._replace(classes={"fixed@x": ("pier", "dome")})
+    assert not any("list" in note for note in compare_runs(report_of(measured_of(rows)), same, samples=200)[0].notes)
+
+  def test_rows_with_distractors_are_compared_with_such(self, there):
+    more = measured_of(ROWS[:1], OXFORD_MORE, "Oxford105k")
+    values = {**there.values, OXFORD_MORE: {"raw": [0.2, math.nan, 0.2]}}
+    found = compare_runs(report_of(measured_of(), more), there._replace(values=values), samples=200, seed=5)
+    assert [one.title for one in found] == ["Oxford5k, less the rows of a/b", "Oxford105k, less the rows of a/b"]
+    assert found[1].differences[0].interval == paired_bootstrap([0.1, 0.3], [0.2, 0.2], 200, 5) and len(found[1].notes) == 1
+    assert len(compare_runs(report_of(measured_of(), more), there, samples=200)) == 1  # it has none of these
+    empty = measured_of((), OXFORD_MORE, "Oxford105k", "gone")
+    assert len(compare_runs(report_of(measured_of(), empty), there._replace(values=values), samples=200)) == 1

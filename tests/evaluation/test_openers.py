@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +130,10 @@ class TestOxford:
     assert open_oxford(folder).metrics[0].positive.tolist() == [[2]]
     with pytest.raises(FolderError, match="several files: gate"):
       open_oxford(empty_benchmark(["x/hall.jpg", "y/gate.jpg", "z/gate.jpg"], good=["gate"]))
+    # With its ending, too; and such a name comes before one that only begins like it.
+    folder = empty_benchmark(["x/hall.jpg", "y/gate.jpg", "z/gate.png", "y/gate.jpg.png"], good=["gate.jpg", "gate.png"])
+    opened = open_oxford(folder)
+    assert [opened.database[row] for row in opened.metrics[0].positive[0]] == ["y/gate.jpg", "z/gate.png"]
 
 
 class TestDigest:
@@ -234,6 +240,19 @@ class TestUKBench:
   def test_a_part_of_an_object_is_refused(self, tmp_path):
     _touch(tmp_path / "images", [f"ukbench{number:05d}.jpg" for number in range(7)])
     with pytest.raises(InputError, match=r"1 of 2 objects of UKBench have not 4 views"):
+      open_ukbench(tmp_path)
+
+  def test_one_view_twice_is_refused(self, tmp_path):
+    names = [f"ukbench{number:05d}.jpg" for number in (0, 1, 2)]
+    _touch(tmp_path / "images", [*names, f"more/{names[1]}"])
+    with pytest.raises(FolderError, match=r"2 files have a name that another one has: more/ukbench00001.jpg, ukbench"):
+      open_ukbench(tmp_path)
+
+  def test_a_file_that_cannot_be_listed_is_told(self, tmp_path):
+    _touch(tmp_path / "images", [f"ukbench{number:05d}.jpg" for number in range(4)])
+    with open(os.fsencode(tmp_path / "images") + b"/ukbench\xff.jpg", "wb"):
+      pass
+    with pytest.raises(FolderError, match=r"1 file cannot be listed: ukbench\\udcff\.jpg: the name is not UTF-8$"):
       open_ukbench(tmp_path)
 
 
@@ -379,6 +398,23 @@ class TestReal:
     lacking, other = caught.value.problems
     assert lacking == ("7 images of the 5,063 of its list are not there", tuple(name[:-4] for name in unnamed))
     assert other == ("1 image is not of Oxford5k", ("mine",))
+    # A list of the same names with their endings tells the same.
+    (tmp_path / "roxford5k/groundtruth").unlink()
+    shutil.copytree(REAL / "oxford5k", tmp_path / "oxford5k/more")
+    (tmp_path / "oxford5k/groundtruth").unlink()
+    (tmp_path / "oxford5k/more").rename(tmp_path / "oxford5k/groundtruth")
+    (tmp_path / "oxford5k/groundtruth/list_oxford5k.txt").write_text("\n".join(names))
+    with pytest.raises(FolderError) as caught:
+      open_benchmark("oxford5k", tmp_path)
+    assert caught.value.problems == (lacking, other)
+
+  def test_another_pickle_beside_it_does_not_matter(self, data_dir, tmp_path):
+    (tmp_path / "oxford5k").symlink_to(data_dir / "oxford5k")
+    (tmp_path / "roxford5k/groundtruth").mkdir(parents=True)
+    answer = {"bbx": [0.0, 0.0, 30.0, 40.0], "easy": [0], "hard": [], "junk": []}
+    content = {"imlist": ["a", "b"], "qimlist": ["q"], "gnd": [answer]}
+    (tmp_path / "roxford5k/groundtruth/gnd_roxford5k.pkl").write_bytes(pickle.dumps(content))
+    assert len(open_benchmark("oxford5k", tmp_path).database) == 5063
 
   @pytest.mark.parametrize(("name", "images", "without_easy"), [("roxford5k", 4993, 2), ("rparis6k", 6322, 0)])
   def test_the_revisited_sets(self, data_dir, name, images, without_easy):

@@ -7,7 +7,7 @@ import pytest
 from cwf_jax.evaluation.cells import Row
 from cwf_jax.evaluation.published import OXFORD, OXFORD_MORE, PARIS, PARIS_MORE, TABLES
 from cwf_jax.evaluation.report import format_report
-from cwf_jax.evaluation.results import Measured, form_of
+from cwf_jax.evaluation.results import Measured, form_of, to_results
 from cwf_jax.evaluation.settings import Settings, list_settings
 from cwf_jax.evaluation.systems import SYSTEMS
 from tests.evaluation.found import QUERIES, ROWS, made_row, measured_of, report_of, tables_of
@@ -104,7 +104,8 @@ class TestPage:
     told = next(line for line in page.splitlines() if line.startswith("Zero or not finite: "))
     assert "Oxford5k, `crow@default`: 3 of vectors left out of the whitening" in told
     assert "Oxford5k, `ofa`: 2 zero, 1 of queries" in told and "`raw`" not in told
-    assert "No descriptor and no vector is zero or not finite." in format_report(report_of(measured_of(ROWS[:2])))
+    none = "No descriptor is zero or not finite, and no vector that a whitening was fitted on."
+    assert none in format_report(report_of(measured_of(ROWS[:2])))
 
   def test_head_settings_and_time(self, tables):
     assert tables["Oxford5k: measured beside published"][1:] == [["command", r"`main.py --a=b\|c`"], ["weights", "made"]]
@@ -136,12 +137,27 @@ class TestPage:
     assert header[2] == "ROxford5k, measured (mAP Medium / mAP Easy of 2 of 3 queries / mAP Hard)"
     assert lines[-1][2] == "0.250 / 0.375 / 0.250"
 
+  def test_rows_of_earlier_runs_tell_when_and_by_what(self):
+    made = {"measured": "yesterday", "device": "cpu"}
+    rows = (*(row._replace(made=made) for row in ROWS[:3]), ROWS[4]._replace(made={**made, "measured": "today"}))
+    names = frozenset(row.name for row in rows)
+    measured = measured_of(rows)._replace(kept=frozenset(["raw"]), earlier=names - {"ofa"})
+    report = report_of(measured)._replace(head={"device": "cpu"})
+    page = format_report(report)
+    assert "\n\nKept from an earlier run on the same (yesterday): `raw`, `raw+pca`, `crow@default`.\n" in page
+    assert "\n\nOf these not asked for in this run: `raw`.\n" in page and "`ofa`.\n" not in page
+    page = format_report(report._replace(head={"device": "gpu"}, measured=(measured, measured_of(rows[:1], "more", "More"))))
+    assert "on the same, Oxford5k (yesterday by cpu): `raw`, " in page and "More (" not in page
+    systems = to_results(report)["systems"]
+    assert [systems[row.name]["earlier"] for row in rows] == [True, True, True, False]
+    assert [systems[row.name]["asked"] for row in rows] == [False, True, True, True]
+    assert systems["raw"]["made"] == made
+
   def test_notes(self):
     page = format_report(report_of(measured_of()))
     assert "its measured number is not comparable with the published one." in page and "Kept from" not in page
-    page = format_report(report_of(measured_of(ROWS[:2])._replace(kept=frozenset(["raw"]))))
+    page = format_report(report_of(measured_of(ROWS[:2])))
     assert "is not comparable" not in page
-    assert "Kept from an earlier run on the same, and not asked for in this one: `raw`.\n" in page
     few = made_row("spoc", [0.5] * 3, vectors=171, dimensions=57)
     enough = made_row("mac", [0.5] * 3, vectors=1536, dimensions=512)
     page = format_report(report_of(measured_of((few, enough))))

@@ -19,15 +19,18 @@ class TestReading:
   @pytest.fixture
   def folder(self, tmp_path):
     """The output of a run whose query without a positive is that of this one."""
-    rows = (made_row("ofa@other", [0.5, math.nan, 0.0]), made_row("raw", [0.1, math.nan, 0.2]), ROWS[3])
-    report = report_of(Measured(OXFORD, "Oxford5k", rows, QUERIES), settings=Settings.preset("reference"))
+    rows = (made_row("ofa@other", [0.5, math.nan, 0.0]), made_row("raw", [0.1, math.nan, 0.2]), ROWS[3], ROWS[5])
+    more = (measured_of(ROWS[:1], OXFORD_MORE, "Oxford105k"), Measured("x", "X", (), QUERIES, "gone"))
+    report = report_of(Measured(OXFORD, "Oxford5k", rows, QUERIES), *more, settings=Settings.preset("reference"))
     (tmp_path / "results.json").write_text(json.dumps(to_results(report)))
     return tmp_path
 
   def test_values_come_back_in_the_order_of_the_queries(self, folder):
     found = read_results(folder, OXFORD, QUERIES[::-1])
-    assert list(found.values) == ["ofa@other", "raw"]  # what was not run has no values
-    np.testing.assert_array_equal(found.values["ofa@other"], [0.0, math.nan, 0.5])
+    assert list(found.values[OXFORD]) == ["ofa@other", "raw", "fixed"]  # what was not run has no values
+    np.testing.assert_array_equal(found.values[OXFORD]["ofa@other"], [0.0, math.nan, 0.5])
+    assert list(found.values[OXFORD_MORE]) == ["raw"] and found.values["x"] == {}
+    assert found.classes == {"fixed": ("dome", "analog clock")}
     assert found.where == str(folder) and found.head["weights"] == "made" and found.settings["ties"] == "reversed"
 
   def test_what_is_refused(self, folder, tmp_path):
@@ -36,8 +39,10 @@ class TestReading:
       read_results(folder, PARIS, QUERIES)
     with pytest.raises(InputError, match=r"are of other queries of oxford5k: 3, and here are 2$"):
       read_results(folder, OXFORD, QUERIES[:2])
-    more = '"head": {}, "settings": {}}'
+    more = '"head": {}, "settings": {}, "with_distractors": {}}'
+    row = '{"dataset": "oxford5k", "systems": {"b": {"name": "b", "classes": [], "per_query": %s}}, '
     for content in (
+      row % '["q"]' + more, row % '{"q": []}' + more, row % '{"q": "a"}' + more, row % "1" + more,
       "", "[]", "{}", "\xff", '{"dataset": "oxford5k", "systems": [1], ' + more, '{"dataset": "oxford5k", "systems": {}}',
       '{"dataset": "oxford5k", "systems": {"b": 1}, ' + more,
       '{"dataset": "oxford5k", "systems": {}, "head": 1, "settings": {}}',
