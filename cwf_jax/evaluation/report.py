@@ -51,9 +51,8 @@ def _note_earlier(report: Report) -> Iterator[str]:
     runs: dict[str, list[str]] = {}
     for row in one.rows:
       if row.name in one.earlier:
-        other = [value for name, value in row.made.items() if name != "measured" and report.head.get(name) != value]
-        run = " by ".join([row.made.get("measured", ""), *(["; ".join(other)] if other else [])])
-        runs.setdefault(run, []).append(row.name)
+        other = [f"{name}: {value}" for name, value in row.made.items() if name != "measured" and report.head.get(name) != value]
+        runs.setdefault("; ".join([row.made.get("measured", ""), *other]), []).append(row.name)
     title = f", {one.title}" if len(report.measured) > 1 else ""
     for run in sorted(runs):
       yield f"Kept from an earlier run on the same{title} ({run}): {_list_names(runs[run])}."

@@ -147,7 +147,7 @@ class TestPage:
     assert "\n\nKept from an earlier run on the same (yesterday): `raw`, `raw+pca`, `crow@default`.\n" in page
     assert "\n\nOf these not asked for in this run: `raw`.\n" in page and "`ofa`.\n" not in page
     page = format_report(report._replace(head={"device": "gpu"}, measured=(measured, measured_of(rows[:1], "more", "More"))))
-    assert "on the same, Oxford5k (yesterday by cpu): `raw`, " in page and "More (" not in page
+    assert "on the same, Oxford5k (yesterday; device: cpu): `raw`, " in page and "More (" not in page
     systems = to_results(report)["systems"]
     assert [systems[row.name]["earlier"] for row in rows] == [True, True, True, False]
     assert [systems[row.name]["asked"] for row in rows] == [False, True, True, True]
