@@ -24,14 +24,13 @@ def write_whole(target: Path, content: bytes | memoryview) -> None:
 def holding(folder: Path, taken: Exception) -> Iterator[None]:
   """Holds the right to write to a folder, which is made if it is not there.
 
-  The lock goes with its process, however that ends. A folder that was made for it and got nothing goes, too.
+  The lock goes with its process, however that ends.
 
   Raises:
     Exception: `taken`, where another process holds it.
     OSError: the folder cannot be made.
   """
   lock = filelock.FileLock(folder / ".lock", timeout=0)
-  made = [one for one in (folder, *folder.parents) if not one.exists()]
   folder.mkdir(parents=True, exist_ok=True)
   try:
     lock.acquire()
@@ -41,11 +40,6 @@ def holding(folder: Path, taken: Exception) -> Iterator[None]:
     yield
   finally:
     lock.release()
-    if made and os.listdir(folder) == [".lock"]:
-      (folder / ".lock").unlink(missing_ok=True)
-      with contextlib.suppress(OSError):  # another process may have come
-        for one in made:
-          one.rmdir()
 
 
 def write_if_changed(target: Path, content: bytes) -> None:

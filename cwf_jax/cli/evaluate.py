@@ -6,7 +6,15 @@ from pathlib import Path
 from absl import flags
 
 from cwf_jax.cli.call import CallError
-from cwf_jax.cli.evaluation_data import FOLDER, TOYS, choose_distractors, choose_whitening, find_data, open_set
+from cwf_jax.cli.evaluation_data import (
+  FOLDER,
+  TOYS,
+  check_set,
+  find_data,
+  make_data,
+  open_set,
+)
+from cwf_jax.cli.evaluation_pools import choose_distractors, choose_whitening
 from cwf_jax.cli.evaluation_report import describe_head, tell, write_report
 from cwf_jax.cli.notes import RANDOM_NOTE
 from cwf_jax.errors import InputError, near, printable
@@ -67,7 +75,8 @@ def define_flags(values: flags.FlagValues) -> None:
     "whitening",
     "other",
     "what the whitening is fitted on: other (the set that goes with this one; bundled where none does), the name of a set in "
-    "--data_dir, a folder, list or tar of images, bundled (the checkpoint's own), or none",
+    "--data_dir, a folder, list or tar of images, bundled (the checkpoint's own), or none; the evaluated set itself is taken "
+    "only by its name",
   )
   text("classes", None, "for the system fixed: names or ids of classes, separated by commas; default: those of most queries")
   text("against", None, "the output folder of another evaluation of the same set, to tell the differences to it")
@@ -91,19 +100,22 @@ def run(values: flags.FlagValues, console) -> int:
   from cwf_jax.evaluation.results import Report, read_results
 
   encoder, weights, classes = _load(values, settings, names)
-  output = Path(values["output"].value)
+  output, data = Path(values["output"].value), find_data(values)
+  opened = None if data.is_made else open_set(values, data.folder)  # refused before anything is written
   hint = "wait for its end, or give another --output, and --vectors for what both can share"
   with holding(output, CallError(f"{printable(output)} is being written by another run; {hint}")):
-    data_dir = find_data(values, output, console)
-    ranked = open_set(values, settings, names, data_dir, output, console)
+    if opened is None:
+      make_data(data.folder, console)
+      opened = open_set(values, data.folder)
+    ranked = check_set(opened, settings, names, output, console)
     queries = tuple(query.name for query in ranked.benchmark.queries)
     other = read_results(values["against"].value, ranked.benchmark.name, queries) if values["against"].value else None
-    pool = choose_whitening(values, ranked, data_dir, output, console)
+    pool = choose_whitening(values, ranked, data.folder, output, console)
     remarks = (*ranked.remarks, *pool.remarks)
     for remark in (RANDOM_NOTE, *remarks) if encoder.settings.is_random else remarks:
       console.say(remark)
     seconds = {"check": time.monotonic() - started}
-    distractors = choose_distractors(values, data_dir)
+    distractors = choose_distractors(values, data.folder)
     measured, made = _measure(values, settings, names, encoder, classes, ranked.benchmark, pool, distractors, seconds, console)
     started_comparing = time.monotonic()
     comparisons = tuple(one for one in (compare(one, seed=settings.seed) for one in measured) if one.differences)
@@ -208,7 +220,8 @@ def _list_wrong_paths(values: flags.FlagValues) -> list[str]:
   whitening = values["whitening"].value
   if whitening in KNOWN and data_dir is None and dataset not in TOYS and not Path(whitening).exists():
     problems.append(f"--whitening={whitening} is a set, which needs --data_dir, the folder that holds it")
-  if whitening not in ("other", "bundled", "none", *KNOWN) and not Path(whitening).exists():
+  itself = (FOLDER,) if dataset == FOLDER else ()
+  if whitening not in ("other", "bundled", "none", *itself, *KNOWN) and not Path(whitening).exists():
     known = "other, bundled, none, a set's name"
     problems.append(f"--whitening={printable(whitening)} is neither {known} nor a path that is there")
   against = values["against"].value

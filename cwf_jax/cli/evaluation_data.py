@@ -1,6 +1,5 @@
 """The sets of an evaluation: found, checked file by file before anything is computed, and what goes with them."""
 
-import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,10 +18,6 @@ _CUT = 0.1
 """The part of a box that may lie outside its image without a remark."""
 
 
-_SAME = 0.5
-"""The part of a set's images, or of those to whiten by, from which on they are the same set under another name."""
-
-
 class Ranked(NamedTuple):
   """The set that is evaluated.
 
@@ -37,66 +32,86 @@ class Ranked(NamedTuple):
   remarks: tuple[str, ...]
 
 
-class Pool(NamedTuple):
-  """What is whitened by.
+class Data(NamedTuple):
+  """Where the sets are.
 
   Attributes:
-    images: an `ImageSet`, "bundled", or None for nothing.
-    reason: why there is nothing, if there should be.
-    checked: the contents of the images.
-    remarks: as of `Ranked`.
+    folder: of them; None: none was given.
+    is_made: it is made on the spot.
   """
 
-  images: Any
-  reason: str = ""
-  checked: Any = None
-  remarks: tuple[str, ...] = ()
+  folder: Path | None
+  is_made: bool
 
 
-def find_data(values: flags.FlagValues, output: Path, console) -> Path | None:
-  """The folder of the sets; the toy pair is made where there is none."""
+class Opened(NamedTuple):
+  """A set whose ground truth was read.
+
+  Attributes:
+    name: of it.
+    benchmark: an `evaluation.benchmark.Benchmark`; None where there are problems.
+    listing: its images.
+    used: ids of those that count.
+    problems: what is wrong, told with what a check of the images finds.
+  """
+
+  name: str
+  benchmark: Any
+  listing: Any
+  used: tuple[str, ...]
+  problems: tuple[Any, ...]
+
+
+def find_data(values: flags.FlagValues) -> Data:
+  """The folder of the sets; the toy pair is made below the output where none is given."""
   given, dataset = values["data_dir"].value, values["dataset"].value
-  if given is not None or dataset not in TOYS:
-    return None if given is None else Path(given)
+  if given is None and dataset in TOYS:
+    return Data(Path(values["output"].value) / "data", True)
+  return Data(None if given is None else Path(given), False)
+
+
+def make_data(folder: Path, console) -> None:
+  """Makes the toy pair, as far as it is not there."""
   from cwf_jax.datasets.landmarks import TOY_OXFORD, TOY_PARIS, list_files, write_landmarks
   from cwf_jax.datasets.photographs import check_installed
 
   check_installed()
   for landmarks in (TOY_OXFORD, TOY_PARIS):
-    folder = output / "data" / landmarks.name
-    if all((folder / part / name).exists() for part, names in list_files(landmarks).items() for name in names):
+    one = folder / landmarks.name
+    if all((one / part / name).exists() for part, names in list_files(landmarks).items() for name in names):
       continue
     with console.progress("pictures") as progress:
-      write_landmarks(folder, landmarks, progress=progress)
-  return output / "data"
+      write_landmarks(one, landmarks, progress=progress)
 
 
-def open_set(
-  values: flags.FlagValues, settings, systems: tuple[str, ...], data_dir: Path | None, output: Path, console
-) -> Ranked:
-  """The set that is asked for, for systems of these names; problems with it are told all at once."""
+def open_set(values: flags.FlagValues, data_dir: Path | None) -> Opened:
+  """The set that is asked for. Nothing is written."""
   from cwf_jax.evaluation.openers import FolderError, open_benchmark, open_folder
 
-  name, problems = values["dataset"].value, []
+  name = values["dataset"].value
   try:
     if name == FOLDER:
       benchmark = open_folder(values["images"].value, values["groundtruth"].value)
     else:
       benchmark = open_benchmark(name, data_dir)
-    listing, used = benchmark.listing, benchmark.listing.ids if name != FOLDER else _used(benchmark)
   except FolderError as error:
-    problems += error.problems
-    listing, used = error.listing, error.listing.ids if name != FOLDER else error.used
-    benchmark = None
+    return Opened(name, None, error.listing, error.listing.ids if name != FOLDER else tuple(error.used), error.problems)
+  used = benchmark.listing.ids if name != FOLDER else _used(benchmark)
+  return Opened(name, benchmark, benchmark.listing, used, ())
+
+
+def check_set(opened: Opened, settings, systems: tuple[str, ...], output: Path, console) -> Ranked:
+  """The set whose images can all be read, for systems of these names; problems with it are told all at once."""
   (output / _PROBLEMS).unlink(missing_ok=True)  # of an earlier run
+  benchmark, problems = opened.benchmark, list(opened.problems)
   wrong, cut = _check_boxes(benchmark, settings, systems) if benchmark else (None, None)
   problems += [wrong] if wrong and wrong.names else []
-  checked = _check(name, listing, used, problems, output, console)
+  checked = check_files(opened.name, opened.listing, opened.used, problems, output, console)
   remarks = [one for one in (cut, _find_own_wrong_answers(benchmark)) if one.names]
   return Ranked(benchmark, checked, tuple(map(str, remarks)))
 
 
-def _check(name: str, source, ids: tuple[str, ...], problems: list, output: Path, console):
+def check_files(name: str, source, ids: tuple[str, ...], problems: list, output: Path, console):
   """Refuses images some of which cannot be read, or which have other problems; gives their contents."""
   from cwf_jax.datasets.catalogue import KNOWN, find_bad
   from cwf_jax.datasets.problems import Problem, count_of
@@ -177,98 +192,3 @@ def _refuse(problems: list, where: str, output: Path) -> None:
     "".join(problem.tell_all() for problem in problems), encoding="utf-8", errors="backslashreplace"
   )
   raise CallError(f"{printable(where)} cannot be evaluated: {'; '.join(map(str, problems))} (all of it: {output / _PROBLEMS})")
-
-
-def choose_whitening(values: flags.FlagValues, ranked: Ranked, data_dir: Path | None, output: Path, console) -> Pool:
-  """What to whiten by; the evaluated set itself only where it is asked for by name."""
-  from cwf_jax.datasets.catalogue import KNOWN, find_known
-  from cwf_jax.evaluation.experiment import BUNDLED
-  from cwf_jax.evaluation.image_source import open_images
-  from cwf_jax.evaluation.images import ImageSet
-
-  asked, dataset = values["whitening"].value, values["dataset"].value
-  if asked == "none":
-    return Pool(None)
-  if asked == BUNDLED:
-    return Pool(BUNDLED)
-  name = asked
-  if asked == "other":
-    partner = None if dataset == FOLDER else find_known(dataset).whitened_by
-    if partner is None:
-      return Pool(BUNDLED)
-    if not (data_dir / partner / "images").is_dir():
-      return Pool(None, f"{partner} is not in {data_dir}, to whiten by")
-    name = partner
-  is_known = data_dir is not None and name in KNOWN
-  source = open_images(data_dir / name / "images" if is_known else name)
-  mine, other = KNOWN.get(dataset), KNOWN.get(name) if is_known else None
-  same_names = mine is not None and other is not None and None is not mine.names_sha256 == other.names_sha256
-  may_overlap = asked == dataset and is_known
-  if not may_overlap and (same_names or _overlap(source, ranked.benchmark)):
-    raise _itself(name, dataset)
-  problems = _list_problems(name, data_dir, source) if is_known else []
-  checked = _check(name if is_known else "", source, source.ids, problems, output, console)
-  remarks = () if may_overlap else _compare_contents(name, dataset, ranked, checked)
-  return Pool(ImageSet(name if is_known else Path(name).stem, source, source.ids), "", checked, remarks)
-
-
-def _itself(name: str, dataset: str) -> CallError:
-  hint = f"; say --whitening={dataset} if you mean it" if dataset != FOLDER else ""
-  return CallError(f"the images of --whitening={name} are those of the evaluated set itself{hint}")
-
-
-def _compare_contents(name: str, dataset: str, ranked: Ranked, checked) -> tuple[str, ...]:
-  """Refuses a copy, or a tar, of what is evaluated; a remark where some images of it are among those to whiten by."""
-  from cwf_jax.datasets.problems import Problem, count_of
-
-  database = {ranked.checked.contents[image_id] for image_id in ranked.benchmark.database}
-  shared = tuple(image_id for image_id, content in checked.contents.items() if content in database)
-  if len(shared) >= _SAME * min(len(database), len(checked.contents)):
-    raise _itself(name, dataset)
-  what = f"{count_of(shared, 'image', 'images')} to whiten by {'is' if len(shared) == 1 else 'are'} in the evaluated set, too"
-  return (str(Problem(what, shared)),) if shared else ()
-
-
-def _list_problems(name: str, data_dir: Path, listing) -> list:
-  """What is wrong with the files of a known set, by its ground truth if that is there."""
-  from cwf_jax.datasets.catalogue import KNOWN, compare_names
-  from cwf_jax.errors import InputError
-  from cwf_jax.evaluation.openers import FolderError, open_benchmark
-
-  try:
-    open_benchmark(name, data_dir)
-    return []
-  except FolderError as error:
-    return list(error.problems)
-  except InputError:
-    return compare_names(KNOWN[name], listing.ids, ())
-
-
-def _overlap(source, benchmark) -> bool:
-  """Whether images of a folder or list are files of the benchmark's database."""
-  from cwf_jax.images.listing import Listing
-
-  if not isinstance(source, Listing):
-    return False
-  own = {os.path.realpath(benchmark.listing.path(name)) for name in benchmark.database}
-  return any(os.path.realpath(source.path(name)) in own for name in source.ids)
-
-
-def choose_distractors(values: flags.FlagValues, data_dir: Path | None):
-  """The distractors, why there are none, and the title of the set with them; nothing where none go with it."""
-  from cwf_jax.datasets.catalogue import KNOWN, compare_names, find_known
-  from cwf_jax.evaluation.images import ImageSet
-  from cwf_jax.images.listing import list_images
-
-  dataset = values["dataset"].value
-  known = None if dataset == FOLDER else find_known(dataset)
-  if known is None or known.distractors is None or values["distractors"].value == "none":
-    return None, "", ""
-  folder = data_dir / known.distractors / "images"
-  if not folder.is_dir():
-    return None, f"{known.distractors} is not in {data_dir}", known.with_distractors
-  listing = list_images(folder)
-  problems = compare_names(KNOWN[known.distractors], listing.ids, ())
-  if problems:
-    return None, "; ".join(map(str, problems)), known.with_distractors
-  return ImageSet(known.distractors, listing, listing.ids), "", known.with_distractors

@@ -26,23 +26,22 @@ def describe_head(values, encoder, weights, ranked, pool, made: dict[str, str], 
     "weights": f"{weights.name} ({weights.network_name}, {len(encoder.settings.classes):,} classes), sha256 {weights.sha256}"
     f"{random}",
     "sizes": f"shorter side {size} where the paper has 720; other systems' sizes in proportion",
-    "whitening": _tell_origin(encoder, ranked, pool),
+    "whitening": _tell_origin(encoder, pool),
     "preset": values["protocol"].value or "paper",
     **made,
   }
   return head | ({"remarks": "; ".join(remarks)} if remarks else {})
 
 
-def _tell_origin(encoder, ranked, pool) -> str:
+def _tell_origin(encoder, pool) -> str:
   """What the whitening was fitted on."""
   from cwf_jax.datasets.problems import count_of
   from cwf_jax.evaluation.experiment import BUNDLED
   from cwf_jax.models.parameters import hash_arrays
 
   if pool.checked is not None:
-    content = pool.checked.sha256
-    itself = ": the evaluated set itself, as asked for" if content == ranked.checked.sha256 else ""
-    return f"by {count_of(pool.images.ids, 'image', 'images')} of {pool.images.name}, sha256 {content}{itself}"
+    itself = ": the evaluated set itself, as asked for" if pool.is_itself else ""
+    return f"by {count_of(pool.images.ids, 'image', 'images')} of {pool.images.name}, sha256 {pool.checked.sha256}{itself}"
   if pool.images == BUNDLED:
     if encoder.whitening is None:
       return "none: the checkpoint has none"

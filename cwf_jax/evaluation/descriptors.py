@@ -1,4 +1,4 @@
-"""From kept vectors to descriptors and scores: whitening, aggregation, cosines.
+"""From kept vectors to descriptors and scores: aggregation of whitened vectors, cosines.
 
     fit = fit_whitening(store.read("raw", signatures), dimensions=512)
     database = describe(store.read("raw", signatures), len(signatures), fit.whitening)
@@ -6,24 +6,18 @@
 """
 
 import functools
-import io
-import zipfile
-import zlib
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int
 
-from cwf_jax.evaluation.systems import fill_with_previous
 from cwf_jax.ops import ranking
 from cwf_jax.ops.aggregation import aggregate
 from cwf_jax.ops.normalize import l2_normalize
-from cwf_jax.ops.whitening import EIGENVALUE_FLOOR, Moments, TooFewVectorsError, Whitening, apply_whitening
-from cwf_jax.writing import write_whole
+from cwf_jax.ops.whitening import Whitening, apply_whitening
 
 Parts = Iterable[tuple[Int[np.ndarray, "m"], Float[np.ndarray, "m r k"]]]
 """Places in the order of the images, and the vectors of the images at them."""
@@ -31,69 +25,6 @@ Parts = Iterable[tuple[Int[np.ndarray, "m"], Float[np.ndarray, "m r k"]]]
 QUERIES_AT_ONCE = 64
 _NUMBERS_AT_ONCE = 1 << 24
 """Of vectors that are computed at a time: 64 MB of them."""
-
-
-class Fit(NamedTuple):
-  """A whitening and what it was fitted on.
-
-  Attributes:
-    whitening: None where there were too few vectors, or all alike.
-    vectors: that it was fitted on.
-    left_out: vectors that are zero or not finite.
-  """
-
-  whitening: Whitening | None
-  vectors: int
-  left_out: int
-
-
-def fit_whitening(parts: Parts, dimensions: int, floor: float = EIGENVALUE_FLOOR, zeros_are_odd: bool = True) -> Fit:
-  """Fits on all vectors of all images, to `dimensions` or as many as they bear (`Moments.fit_supported`).
-
-  Args:
-    parts: of all images.
-    dimensions: at most.
-    floor: of eigenvalues.
-    zeros_are_odd: zero vectors are counted among those left out; of R-MAC's they are places without a region.
-  """
-  moments, left_out = None, 0
-  for _, vectors in parts:
-    rows = np.asarray(vectors, np.float32).reshape(-1, vectors.shape[-1])
-    there, finite = (rows != 0).any(1), np.isfinite(rows).all(1)
-    moments = Moments.zero(rows.shape[1]) if moments is None else moments
-    moments.add(rows[there & finite])
-    left_out += int((~finite | (~there & zeros_are_odd)).sum())
-  if moments is None:
-    return Fit(None, 0, 0)
-  try:
-    whitening = moments.fit_supported(dimensions, floor)
-  except TooFewVectorsError:
-    whitening = None
-  return Fit(whitening, moments.count, left_out)
-
-
-def read_fit(file: Path) -> Fit | None:
-  """A fit that was kept; None where there is none, or a damaged one."""
-  try:
-    with np.load(file, allow_pickle=False) as arrays:
-      mean, projection, counts = (arrays[name] for name in ("mean", "projection", "counts"))
-  except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
-    return None
-  whitening = Whitening(jnp.asarray(mean), jnp.asarray(projection)) if projection.size else None
-  return Fit(whitening, int(counts[0]), int(counts[1]))
-
-
-def write_fit(file: Path, fit: Fit) -> None:
-  """Keeps a fit, in one step.
-
-  Raises:
-    OSError: there is no room for it.
-  """
-  content, whitening = io.BytesIO(), fit.whitening
-  empty = np.zeros((0, 0), np.float32)
-  mean, projection = (empty, empty) if whitening is None else (np.asarray(whitening.mean), np.asarray(whitening.projection))
-  np.savez(content, allow_pickle=False, mean=mean, projection=projection, counts=np.asarray([fit.vectors, fit.left_out]))
-  write_whole(file, content.getbuffer())
 
 
 def describe(parts: Parts, count: int, whitening: Whitening | None, fill: bool = False) -> Float[np.ndarray, "n d"]:
@@ -114,6 +45,13 @@ def describe(parts: Parts, count: int, whitening: Whitening | None, fill: bool =
     found = np.zeros((count, described.shape[1]), np.float32) if found is None else found
     found[places] = described
   return np.zeros((count, 0), np.float32) if found is None else found
+
+
+def fill_with_previous(vectors: Float[Array, "b n k"]) -> Float[Array, "b n k"]:
+  """Puts the vector before it in the place of a zero one; those at the beginning stay zero (METHOD section 7, row 11)."""
+  places = jnp.arange(vectors.shape[1])
+  last = jax.lax.cummax(jnp.where((vectors != 0).any(-1), places, 0), axis=1)
+  return jnp.take_along_axis(vectors, last[..., None], axis=1)
 
 
 def score(

@@ -23,13 +23,13 @@ from cwf_jax.encoder import CHANGED, Encoder
 from cwf_jax.errors import InputError
 from cwf_jax.evaluation.benchmark import Benchmark
 from cwf_jax.evaluation.cells import CellStore, Row
-from cwf_jax.evaluation.code_digest import digest_package
+from cwf_jax.evaluation.digests import digest_files, digest_of
 from cwf_jax.evaluation.folder_check import check_images
 from cwf_jax.evaluation.images import ImageSet
 from cwf_jax.evaluation.places import find_places, shuffled_order
 from cwf_jax.evaluation.provenance import describe_run
 from cwf_jax.evaluation.scoring import Progress, Scorer
-from cwf_jax.evaluation.seeing import digest_of, protocol_of, vector_key
+from cwf_jax.evaluation.seeing import protocol_of, vector_key
 from cwf_jax.evaluation.settings import Settings
 from cwf_jax.evaluation.systems import SYSTEMS
 from cwf_jax.evaluation.vectors import DamagedVectorsError
@@ -40,6 +40,13 @@ from cwf_jax.ops.whitening import VECTORS_PER_DIMENSION
 BUNDLED = "bundled"
 """In place of images to whiten by: the checkpoint's own whitening, which is one of class vectors."""
 
+
+RANKING = (
+  *(f"ops/{name}.py" for name in ("aggregation", "axes", "normalize", "ranking", "whitening")),
+  *(f"evaluation/{name}.py" for name in ("average_precision", "benchmark", "descriptors", "distractors", "experiment")),
+  *(f"evaluation/{name}.py" for name in ("fitting", "ns_score", "openers", "places", "scoring", "vectors")),
+)
+"""The code that makes rows of vectors: rows of another version of it are made anew."""
 
 _MENDINGS = 20
 """How often kept vectors are made anew for a row, at most; each size of each set has a store, and is mended at once."""
@@ -54,7 +61,7 @@ class Experiment:
 
   Attributes:
     benchmark: what is ranked.
-    made: when, and by which versions and on which device, the rows are made that this run makes.
+    made: when, and by which versions and on which device, rows are ranked that this run makes.
     earlier: names of the rows that were given and that an earlier run had kept.
   """
 
@@ -214,7 +221,8 @@ class Experiment:
     elif whitening == BUNDLED and self._encoder.whitening is not None:
       whitening = hash_arrays(vars(self._encoder.whitening))
     return digest_of(
-      *(name, whitened, digest_package(), SYSTEMS[name].digest, vector_key(self._encoder, protocol, self._settings.to_json())),
+      *(name, whitened, SYSTEMS[name].digest, vector_key(self._encoder, protocol, self._settings.to_json())),
+      digest_files(*RANKING),
       *(self.benchmark.digest, self.benchmark.listing.root, self._scorer.images.digest, self._scorer.query_signatures),
       whitening,
       self._distractors and self._distractors.digest,
@@ -237,6 +245,7 @@ class Experiment:
     values = self.benchmark.score(find_places(scores, self.benchmark.listed, self._order(scores.shape[1])))
     listed = self._scorer.fixed_classes() if SYSTEMS[name].classes == "listed" else ()
     return row._replace(
+      passed=self._scorer.origins(name, whitened),
       dimensions=found.dimensions,
       zero=found.zero,
       not_finite=found.not_finite,

@@ -5,9 +5,11 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cwf_jax.evaluation.digests import digest_files, digest_of
 from cwf_jax.evaluation.image_source import Archive
 from cwf_jax.evaluation.images import ImageSet
 from cwf_jax.evaluation.vectors import Signature
@@ -48,14 +50,15 @@ def check_images(
 
   Args:
     images: the set.
-    folder: keeps what was found to be good, so that a file of the same length and time of change is not decoded twice, and a
-      check that was interrupted goes on where it was; None: nowhere.
+    folder: keeps what was found to be good, so that a file of the same length and time of change is not decoded twice by the
+      same decoder, and a check that was interrupted goes on where it was; None: nowhere.
     progress: called with (images done, images), where there is any to decode.
 
   Raises:
     OSError: the folder cannot be written.
   """
-  mark = None if folder is None else Path(folder) / f"{hashlib.sha256(os.fsencode(images.root)).hexdigest()[:16]}.json"
+  decoder = digest_of(images.root, digest_files("images"), version("pillow"))
+  mark = None if folder is None else Path(folder) / f"{decoder[:16]}.json"
   kept = {} if mark is None else _read_mark(mark)
   signatures = images.signatures
   good = {name: digest for name in images.ids if (digest := kept.get((name, *signatures[name]), ""))}

@@ -2,6 +2,7 @@
 
 import platform
 import time
+from collections.abc import Mapping
 from importlib.metadata import version
 
 import jax
@@ -26,3 +27,14 @@ def describe_run(encoder: Encoder, batch_size: int | None = None) -> dict[str, s
     "device": f"{device.platform}, {device.device_kind}, {encoder.settings.dtype}",
     "batch size": str(batch_size or default_batch_size(encoder)),
   }
+
+
+def tell_maker(made: Mapping[str, str], but: str = "") -> str:
+  """What made something, in words: all of `describe_run` but the time, and but what is named."""
+  return "; ".join(f"{name}: {value}" for name, value in made.items() if name not in ("measured", but))
+
+
+def tell_other(maker: str, made: Mapping[str, str]) -> str:
+  """What of `tell_maker` is otherwise than in another run; empty where it is the same."""
+  own = {f"{name}: {value}" for name, value in made.items()}
+  return "; ".join(part for part in maker.split("; ") if part and part not in own)

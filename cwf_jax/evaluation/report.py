@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from cwf_jax.datasets.problems import Problem
 from cwf_jax.evaluation.cells import Row
 from cwf_jax.evaluation.differences import SAMPLES
+from cwf_jax.evaluation.provenance import tell_maker, tell_other
 from cwf_jax.evaluation.published import TABLES, Line, Table
 from cwf_jax.evaluation.results import Comparison, Measured, Report, form_of, is_bare, mean_of, system_of, tell_means
 from cwf_jax.evaluation.settings import Settings, list_settings
@@ -49,13 +50,18 @@ def _note_earlier(report: Report) -> Iterator[str]:
   """Which rows earlier runs made, when, and by what, as far as that is not what the head tells."""
   for one in report.measured:
     runs: dict[str, list[str]] = {}
+    passes: dict[str, list[str]] = {}
     for row in one.rows:
       if row.name in one.earlier:
-        other = [f"{name}: {value}" for name, value in row.made.items() if name != "measured" and report.head.get(name) != value]
-        runs.setdefault("; ".join([row.made.get("measured", ""), *other]), []).append(row.name)
+        other = tell_other(tell_maker(row.made), report.head)
+        runs.setdefault("; ".join([row.made.get("measured", ""), *([other] if other else [])]), []).append(row.name)
+      for other in {tell_other(maker, report.head) for maker in row.passed} - {""}:
+        passes.setdefault(other, []).append(row.name)
     title = f", {one.title}" if len(report.measured) > 1 else ""
     for run in sorted(runs):
       yield f"Kept from an earlier run on the same{title} ({run}): {_list_names(runs[run])}."
+    for other in sorted(passes):
+      yield f"Of forward passes of an earlier run{title} ({other}): {_list_names(passes[other])}."
     if one.kept:
       yield f"Of these not asked for in this run{title}: {_list_names([row.name for row in one.rows if row.name in one.kept])}."
 

@@ -9,7 +9,6 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,20 +16,18 @@ from jaxtyping import Float, Int
 
 from cwf_jax.encoder import Encoder
 from cwf_jax.evaluation.benchmark import Benchmark
-from cwf_jax.evaluation.code_digest import digest_code
-from cwf_jax.evaluation.descriptors import Fit, describe, fit_whitening, read_fit, score, score_online, write_fit
+from cwf_jax.evaluation.descriptors import describe, score, score_online
+from cwf_jax.evaluation.digests import digest_code, digest_of
 from cwf_jax.evaluation.distractors import Maker, SeenDescriptors
+from cwf_jax.evaluation.fitting import Fit, Fits, fit_whitening
 from cwf_jax.evaluation.images import ImageSet
 from cwf_jax.evaluation.passes import IDS, Column
 from cwf_jax.evaluation.seeing import (
   SeenImages,
   SeenQueries,
-  digest_of,
   listed_classes,
   own_classes,
   pooled_column,
-  protocol_of,
-  vector_key,
 )
 from cwf_jax.evaluation.settings import Settings
 from cwf_jax.evaluation.systems import SYSTEMS
@@ -102,7 +99,6 @@ class Scorer:
       progress: of passes.
     """
     self.seconds: dict[str, float] = {}
-    self._folder = Path(folder)
     self._benchmark, self._encoder, self._settings, self._classes = benchmark, encoder, settings, classes
     self._progress = progress or (lambda _: contextlib.nullcontext(lambda done, total: None))
     boxed = {query.image for query in benchmark.queries if query.box is not None}
@@ -113,7 +109,7 @@ class Scorer:
     self._pool = None if pool is None else SeenImages(pool, encoder, settings, folder, batch_size)
     self._others = None if distractors is None else SeenDescriptors(distractors, encoder, settings, folder, batch_size)
     self._own = own_classes(encoder, settings)
-    self._fits: dict[str, Fit] = {}
+    self._fits = Fits(self._pool, encoder, settings, folder)
     place = {image_id: row for row, image_id in enumerate(images.ids)}
     self._rows = np.asarray([place[image_id] for image_id in benchmark.database])
 
@@ -188,7 +184,7 @@ class Scorer:
     wanted = self._wanted()
     if len(wanted.listed) == len(self._encoder.settings.classes) or set(self.fixed_classes()) <= set(wanted.listed):
       return wanted
-    return listed_classes(self._encoder, self._settings, self._classes)
+    return listed_classes(self._encoder, self._settings, self.fixed_classes())
 
   def _query_classes(self) -> Int[np.ndarray, "q c"]:
     """Each query's most probable classes, as many as are summed."""
@@ -217,26 +213,7 @@ class Scorer:
 
   def fit(self, name: str) -> Fit:
     """A system's whitening: fitted on the pool, or the encoder's own."""
-    if self._pool is None:
-      return Fit(self._encoder.whitening, 0, 0)
-    key = name if SYSTEMS[name].classes is None else "ofa"
-    if key not in self._fits:
-      column, chosen = pooled_column(name, self._settings), ALL
-      if key == "ofa":
-        column, chosen = self._own, slice(self._settings.n_pca)
-      system, floor = SYSTEMS[name], self._settings.eigenvalue_floor
-      protocol = protocol_of(name, self._encoder, self._settings)
-      first = self._settings.n_pca if key == "ofa" else 0
-      parts = (vector_key(self._encoder, protocol, {}), self._pool.images.digest, column.name, first, system.dimensions, floor)
-      parts = (*parts, digest_code(fit_whitening))
-      # Kept, since sums in another order end in other digits, and distractors' descriptors were made by it.
-      file = self._folder / f"fit-{digest_of(*parts)[:32]}.npz"
-      self._fits[key] = read_fit(file)
-      if self._fits[key] is None:
-        vectors = self._pool.read(name, column.name, chosen)
-        self._fits[key] = fit_whitening(vectors, system.dimensions, floor, zeros_are_odd=not system.regions)
-        write_fit(file, self._fits[key])
-    return self._fits[key]
+    return self._fits.fit(name)
 
   def score(self, name: str, whitened: bool) -> Scored:
     """Scores every image for every query.
@@ -246,7 +223,7 @@ class Scorer:
       whitened: by the pool, or by the encoder's own whitening; it can be (`fit` has a whitening).
     """
     whitening = self.fit(name).whitening if whitened else None
-    column, chosen = self._summed(name, self._listed if SYSTEMS[name].classes == "listed" else None)
+    column, chosen = self._summed(name, self._listed)
     of_query, of_queries = self._summed(name, lambda: listed_classes(self._encoder, self._settings, None))
     vectors = self._of_queries(name, of_query.name, of_queries)
     queries = describe([(np.arange(len(vectors)), vectors)], len(vectors), whitening, self._fills(name))
@@ -269,11 +246,22 @@ class Scorer:
     names = tuple(self._benchmark.database[row] for row in wrong)
     return Scored(score(queries, databases), own_scores, queries.shape[1], *counts, names, unreadable)
 
+  def origins(self, name: str, whitened: bool) -> tuple[str, ...]:
+    """What made the vectors of a row that is scored, in words."""
+    column = self._wanted() if SYSTEMS[name].classes == "query" else self._summed(name, self._listed)[0]
+    of_query, _ = self._summed(name, lambda: listed_classes(self._encoder, self._settings, None))
+    found = self._images.origins(name, column.name) | self._queries.origins(name, of_query.name)
+    if whitened and self._pool is not None:
+      found |= self._pool.origins(name, self._own.name if SYSTEMS[name].classes else column.name)
+    if self._others is not None:
+      found |= self._others.origins(name, self._row_column(name, whitened))
+    return tuple(sorted(found))
+
   def _fills(self, name: str) -> bool:
     """Whether a class without a vector gets that of the class before it; a place of a grid without a region never does."""
     return SYSTEMS[name].classes is not None and self._settings.empty_maps == "divided"
 
-  def _summed(self, name: str, listed: Callable[[], Column] | None) -> tuple[Column, Chosen]:
+  def _summed(self, name: str, listed: Callable[[], Column]) -> tuple[Column, Chosen]:
     """The column that a descriptor is made of, and which of its vectors are summed; `listed` gives that of a fixed list."""
     if SYSTEMS[name].classes is None:
       return pooled_column(name, self._settings), ALL

@@ -7,8 +7,6 @@
 """
 
 import dataclasses
-import hashlib
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,15 +17,22 @@ from jaxtyping import Float
 
 from cwf_jax.encoder import Encoder
 from cwf_jax.evaluation.benchmark import Benchmark
+from cwf_jax.evaluation.digests import digest_files, digest_of
 from cwf_jax.evaluation.images import ImageSet, sign
 from cwf_jax.evaluation.passes import Column, see_images, see_query, with_protocol
+from cwf_jax.evaluation.provenance import describe_run, tell_maker
 from cwf_jax.evaluation.queries import box_rule_of, fit_query, read_box
 from cwf_jax.evaluation.settings import Settings, list_settings
 from cwf_jax.evaluation.systems import SYSTEMS
 from cwf_jax.evaluation.vectors import ALL, Chosen, Signature, VectorStore
 from cwf_jax.images.queries import read_pixels
 from cwf_jax.protocol import Protocol
-from cwf_jax.version import __version__
+
+PASSES = (
+  *("images", "models", "encoder.py", "protocol.py", "ops/axes.py", "ops/cams.py", "ops/regions.py", "ops/resizing.py"),
+  *(f"evaluation/{name}.py" for name in ("image_source", "images", "passes", "queries", "seeing")),
+)
+"""The code of forward passes: vectors of another version of it are computed anew."""
 
 Count = Callable[[int], Any]
 """Called with the number of images that are done more."""
@@ -122,8 +127,12 @@ class SeenImages:
     key = vector_key(self._encoder, protocol, {"stretched": sorted(self._at(protocol).stretched), "root": self.images.root})
     folder = self._folder / f"{self.images.name}-{key[:16]}"
     if key not in self._stores:
-      self._stores[key] = VectorStore(folder)
+      self._stores[key] = VectorStore(folder, tell_maker(describe_run(self._encoder, self._batch_size)))
     return self._stores[key]
+
+  def origins(self, name: str, column: str) -> frozenset[str]:
+    """What made the vectors of a column; see `VectorStore.origins`."""
+    return self.store(protocol_of(name, self._encoder, self._settings)).origins(column, self.images.signatures)
 
 
 class SeenQueries:
@@ -195,8 +204,13 @@ class SeenQueries:
     """What keeps the vectors of that size."""
     key = vector_key(self._encoder, protocol, self._settings.acting_on("queries") | {"root": self._benchmark.listing.root})
     if key not in self._stores:
-      self._stores[key] = VectorStore(self._folder / f"{self._benchmark.name}-queries-{key[:16]}")
+      folder = self._folder / f"{self._benchmark.name}-queries-{key[:16]}"
+      self._stores[key] = VectorStore(folder, tell_maker(describe_run(self._encoder), but="batch size"))
     return self._stores[key]
+
+  def origins(self, name: str, column: str) -> frozenset[str]:
+    """As of `SeenImages`."""
+    return self.store(protocol_of(name, self._encoder, self._settings)).origins(column, self.signatures)
 
 
 def plan_passes(
@@ -218,10 +232,10 @@ def protocol_of(name: str, encoder: Encoder, settings: Settings) -> Protocol:
 
 
 def vector_key(encoder: Encoder, protocol: Protocol, settings: Mapping[str, Any]) -> str:
-  """Of what a vector depends on, besides its image: weights, precision, sizes and settings."""
+  """Of what a vector depends on, besides its image and its system's function: weights, precision, sizes, settings, code."""
   sizes: Any = (protocol.size_rule, protocol.image_size, protocol.size_multiple, protocol.reversed_means)
   own, preprocessing = encoder.settings, dataclasses.asdict(encoder.network.config.preprocessing)
-  return digest_of(own.weights_sha256, own.dtype, own.tap, preprocessing, sizes, settings)
+  return digest_of(own.weights_sha256, own.dtype, own.tap, preprocessing, sizes, settings, digest_files(*PASSES))
 
 
 def gather(parts, count: int) -> np.ndarray:
@@ -231,8 +245,3 @@ def gather(parts, count: int) -> np.ndarray:
     found = np.zeros((count, *rows.shape[1:]), rows.dtype) if found is None else found
     found[places] = rows
   return np.zeros((0,)) if found is None else found
-
-
-def digest_of(*parts: Any) -> str:
-  """Names plain values by their content, and the version of the package that makes something of them."""
-  return hashlib.sha256(json.dumps((__version__, *parts), sort_keys=True).encode()).hexdigest()

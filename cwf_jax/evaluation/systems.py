@@ -17,12 +17,11 @@ import hashlib
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from cwf_jax.encoder import Activations, Encoder
-from cwf_jax.evaluation.code_digest import digest_code
+from cwf_jax.evaluation.digests import digest_code
 from cwf_jax.evaluation.settings import PUBLISHED_SIZE, Settings, SomeSettings
 from cwf_jax.ops import cams
 from cwf_jax.ops.normalize import l2_normalize
@@ -211,13 +210,6 @@ def pool_classes(seen: Seen, class_ids: Int[Array, "b n"]) -> Float[Array, "b n 
   maps = cams.compute_cams(seen.activations.cam_features, class_weights, seen.activations.mask, relu_first=False)
   channel_weights = compute_channel_weights(seen.features, seen.mask)
   return pool_class_vectors(seen.features, maps, channel_weights, seen.mask)
-
-
-def fill_with_previous(vectors: Float[Array, "b n k"]) -> Float[Array, "b n k"]:
-  """Puts the vector before it in the place of a zero one; those at the beginning stay zero (METHOD section 7, row 11)."""
-  places = jnp.arange(vectors.shape[1])
-  last = jax.lax.cummax(jnp.where((vectors != 0).any(-1), places, 0), axis=1)
-  return jnp.take_along_axis(vectors, last[..., None], axis=1)
 
 
 def pool_vectors(system: System, seen: Seen) -> Float[Array, "b r k"]:

@@ -37,8 +37,11 @@ Signature = tuple[int, int]
 Chosen = slice | Sequence[int]
 ALL = slice(None)
 
-_IDS, _SIGNATURES = "ids", "signatures"
-_DAMAGED = (OSError, ValueError, KeyError, EOFError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error)
+_IDS, _SIGNATURES, _ORIGIN = "ids", "signatures", "origin"
+_DAMAGED = (
+  *(OSError, ValueError, KeyError, IndexError, EOFError, TypeError, RuntimeError),
+  *(zipfile.BadZipFile, zlib.error, struct.error),
+)
 """What NumPy and `zipfile` raise on damaged files; of the latter also RuntimeError, on flags and methods it does not know."""
 
 _OF_CONTENT = (None, errno.ENOENT, errno.EINVAL)
@@ -55,14 +58,20 @@ class _Part(NamedTuple):
   ids: tuple[str, ...]
   signatures: tuple[Signature, ...]
   columns: frozenset[str]
+  origin: str
 
 
 class VectorStore:
   """A folder of parts."""
 
-  def __init__(self, folder: str | os.PathLike):
-    """Opens it, or makes it; a part that is damaged is left aside, and its images are computed again."""
-    self._folder = Path(folder)
+  def __init__(self, folder: str | os.PathLike, origin: str = ""):
+    """Opens it, or makes it; a part that is damaged is left aside, and its images are computed again.
+
+    Args:
+      folder: of the parts.
+      origin: what makes the vectors that are added, in words.
+    """
+    self._folder, self._origin = Path(folder), origin
     self._folder.mkdir(parents=True, exist_ok=True)
     found = [_open_part(path) for path in sorted(self._folder.glob("part-*.npz"))]
     self._parts = [part for part in found if part is not None]
@@ -102,10 +111,10 @@ class VectorStore:
     signatures = tuple(one for _, some, _ in waiting for one in some)
     columns = {name: np.concatenate([columns[name] for _, _, columns in waiting]) for name in waiting[0][2]}
     content = BytesIO()
-    np.savez(content, allow_pickle=False, **{_IDS: np.asarray(ids), _SIGNATURES: np.asarray(signatures, np.int64)}, **columns)
+    np.savez(content, allow_pickle=False, **self._name(ids, signatures), **columns)
     path = self._folder / f"part-{time.time_ns():020d}-{uuid.uuid4().hex}.npz"  # sorted by name, the newest is the last
     write_whole(path, content.getbuffer())
-    self._parts.append(_Part(path, ids, signatures, frozenset(columns)))
+    self._parts.append(_Part(path, ids, signatures, frozenset(columns), self._origin))
     self._written = time.monotonic()
 
   def read(
@@ -130,6 +139,14 @@ class VectorStore:
       vectors = self._read_part(self._parts[part].path, column)
       places, rows = (np.asarray(numbers) for numbers in zip(*pairs, strict=True))
       yield places, vectors[rows] if chosen == ALL else vectors[rows][:, chosen]
+
+  def origins(self, column: str, signatures: Mapping[str, Signature]) -> frozenset[str]:
+    """What made the vectors of a column of these images."""
+    return frozenset(self._parts[part].origin for part, _ in self._find(column, signatures).values())
+
+  def _name(self, ids: Sequence[str], signatures: Sequence[Signature]) -> dict[str, np.ndarray]:
+    """What a part holds beside its columns."""
+    return {_IDS: np.asarray(ids), _SIGNATURES: np.asarray(signatures, np.int64), _ORIGIN: np.asarray([self._origin])}
 
   def _read_part(self, path: Path, column: str) -> np.ndarray:
     try:
@@ -175,9 +192,9 @@ def _raise_others(error: Exception) -> None:
 def _open_part(path: Path) -> _Part | None:
   try:
     with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-      ids, signatures = arrays[_IDS], arrays[_SIGNATURES]
-      columns = frozenset(arrays.files) - {_IDS, _SIGNATURES}
-      return _Part(path, tuple(ids.tolist()), tuple(map(tuple, signatures.tolist())), columns)
+      ids, signatures, origin = arrays[_IDS], arrays[_SIGNATURES], str(arrays[_ORIGIN][0])
+      columns = frozenset(arrays.files) - {_IDS, _SIGNATURES, _ORIGIN}
+      return _Part(path, tuple(ids.tolist()), tuple(map(tuple, signatures.tolist())), columns, origin)
   except _DAMAGED as error:
     _raise_others(error)
     return None

@@ -208,6 +208,27 @@ def test_the_help_names_every_setting():
   assert [field.name for field in list_settings() if field.name not in text] == []
 
 
+def test_a_folder_whitens_itself_only_by_name(shop, tiny_checkpoint, tmp_path, cli, refused):
+  flags = (*_shop_flags(shop, tiny_checkpoint, tmp_path), "--systems=raw")
+  assert "say --whitening=folder to whiten by that set all the same" in refused(*flags, f"--whitening={shop / 'images'}")
+  found = cli(*flags, "--whitening=folder")
+  assert found.code == 0, found.err
+  results = json.loads((tmp_path / "results.json").read_text())
+  assert results["systems"]["raw+pca@tiny"]["vectors"] == 9
+  assert "9 images of folder" in results["head"]["whitening"] and "itself, as asked for" in results["head"]["whitening"]
+
+
+def test_vectors_of_other_passes_are_told(shop, tiny_checkpoint, tmp_path, cli):
+  flags = (*_shop_flags(shop, tiny_checkpoint, tmp_path), "--systems=raw,mac", "--whitening=none")
+  assert cli(*flags, "--batch_size=2").code == 0
+  assert "Of forward passes" not in (tmp_path / "report.md").read_text()
+  assert cli(*flags, "--batch_size=3", "--set=ties=by_row").code == 0
+  report = (tmp_path / "report.md").read_text()
+  assert "Of forward passes of an earlier run (batch size: 2): `raw@tiny`, `mac@tiny`.\n" in report and "Kept" not in report
+  (passed,) = json.loads((tmp_path / "results.json").read_text())["systems"]["raw@tiny"]["passed"]
+  assert "jax " in passed and "; device: cpu, " in passed and passed.endswith("; batch size: 2")
+
+
 def test_boxes_outside_their_images_are_all_told(shop, tiny_checkpoint, tmp_path, refused):
   truth = json.loads((shop / "truth.json").read_text())
   truth["queries"]["a_0.png"]["box"] = [100, 100, 164, 164]

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from cwf_jax.evaluation.descriptors import describe, fit_whitening, score, score_online
+from cwf_jax.evaluation.descriptors import describe, score, score_online
+from cwf_jax.evaluation.fitting import fit_whitening
 from tests.oracle import encoding, ranking
 from tests.oracle import systems as oracle
 from tests.oracle.deviation import assert_close

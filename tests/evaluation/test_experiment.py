@@ -133,7 +133,7 @@ def test_rows_tell_when_and_by_what_they_were_made(open_, made_up, monkeypatch):
 def test_rows_of_other_code_are_made_anew(open_, made_up, monkeypatch):
   made = row_of(open_(), "raw")
   made_up.passes.clear()
-  monkeypatch.setattr("cwf_jax.evaluation.experiment.digest_package", lambda: "another")
+  monkeypatch.setattr("cwf_jax.evaluation.experiment.digest_files", lambda *_: "another")
   opened = open_()
   assert row_of(opened, "raw").values == made.values and not opened.earlier and not made_up.passes
 

@@ -9,8 +9,9 @@ import pytest
 
 from cwf_jax.encoder import Activations
 from cwf_jax.evaluation import systems
+from cwf_jax.evaluation.descriptors import fill_with_previous
 from cwf_jax.evaluation.settings import Settings
-from cwf_jax.evaluation.systems import NATIVE, PAPER, SQUARE, SYSTEMS, Seen, fill_with_previous, pool_classes, pool_vectors
+from cwf_jax.evaluation.systems import NATIVE, PAPER, SQUARE, SYSTEMS, Seen, pool_classes, pool_vectors
 from tests.oracle import encoding
 from tests.oracle import systems as oracle
 from tests.oracle.deviation import assert_close

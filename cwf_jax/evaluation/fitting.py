@@ -1,0 +1,126 @@
+"""Whitenings that are fitted on kept vectors, and kept.
+
+    fits = Fits(seen, encoder, settings, "results/vectors")
+    fits.fit("raw").whitening
+"""
+
+import io
+import os
+import zipfile
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from cwf_jax.encoder import Encoder
+from cwf_jax.evaluation.descriptors import Parts
+from cwf_jax.evaluation.digests import digest_code, digest_of
+from cwf_jax.evaluation.seeing import SeenImages, own_classes, pooled_column, protocol_of, vector_key
+from cwf_jax.evaluation.settings import Settings
+from cwf_jax.evaluation.systems import SYSTEMS
+from cwf_jax.evaluation.vectors import ALL
+from cwf_jax.ops.whitening import EIGENVALUE_FLOOR, Moments, TooFewVectorsError, Whitening
+from cwf_jax.writing import write_whole
+
+
+class Fit(NamedTuple):
+  """A whitening and what it was fitted on.
+
+  Attributes:
+    whitening: None where there were too few vectors, or all alike.
+    vectors: that it was fitted on.
+    left_out: vectors that are zero or not finite.
+  """
+
+  whitening: Whitening | None
+  vectors: int
+  left_out: int
+
+
+def fit_whitening(parts: Parts, dimensions: int, floor: float = EIGENVALUE_FLOOR, zeros_are_odd: bool = True) -> Fit:
+  """Fits on all vectors of all images, to `dimensions` or as many as they bear (`Moments.fit_supported`).
+
+  Args:
+    parts: of all images.
+    dimensions: at most.
+    floor: of eigenvalues.
+    zeros_are_odd: zero vectors are counted among those left out; of R-MAC's they are places without a region.
+  """
+  moments, left_out = None, 0
+  for _, vectors in parts:
+    rows = np.asarray(vectors, np.float32).reshape(-1, vectors.shape[-1])
+    there, finite = (rows != 0).any(1), np.isfinite(rows).all(1)
+    moments = Moments.zero(rows.shape[1]) if moments is None else moments
+    moments.add(rows[there & finite])
+    left_out += int((~finite | (~there & zeros_are_odd)).sum())
+  if moments is None:
+    return Fit(None, 0, 0)
+  try:
+    whitening = moments.fit_supported(dimensions, floor)
+  except TooFewVectorsError:
+    whitening = None
+  return Fit(whitening, moments.count, left_out)
+
+
+def _read_fit(file: Path) -> Fit | None:
+  """A fit that was kept; None where there is none, or a damaged one."""
+  try:
+    with np.load(file, allow_pickle=False) as arrays:
+      mean, projection, counts = (arrays[name] for name in ("mean", "projection", "counts"))
+  except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+    return None
+  whitening = Whitening(jnp.asarray(mean), jnp.asarray(projection)) if projection.size else None
+  return Fit(whitening, int(counts[0]), int(counts[1]))
+
+
+def _write_fit(file: Path, fit: Fit) -> None:
+  """Keeps a fit, in one step."""
+  content, whitening = io.BytesIO(), fit.whitening
+  empty = np.zeros((0, 0), np.float32)
+  mean, projection = (empty, empty) if whitening is None else (np.asarray(whitening.mean), np.asarray(whitening.projection))
+  np.savez(content, allow_pickle=False, mean=mean, projection=projection, counts=np.asarray([fit.vectors, fit.left_out]))
+  write_whole(file, content.getbuffer())
+
+
+class Fits:
+  """The whitenings of systems, each fitted once."""
+
+  def __init__(self, pool: SeenImages | None, encoder: Encoder, settings: Settings, folder: str | os.PathLike):
+    """Nothing is fitted yet.
+
+    Args:
+      pool: the images to fit on, whose passes are made; None: class vectors are whitened by the encoder's own.
+      encoder: whose passes they are.
+      settings: of the evaluation.
+      folder: keeps what was fitted.
+    """
+    self._pool, self._encoder, self._settings, self._folder = pool, encoder, settings, Path(folder)
+    self._fits: dict[str, Fit] = {}
+
+  def fit(self, name: str) -> Fit:
+    """A system's whitening: fitted on the pool, or the encoder's own.
+
+    Raises:
+      OSError: there is no room for it.
+    """
+    if self._pool is None:
+      return Fit(self._encoder.whitening, 0, 0)
+    key = name if SYSTEMS[name].classes is None else "ofa"
+    if key not in self._fits:
+      column, chosen = pooled_column(name, self._settings), ALL
+      if key == "ofa":
+        column, chosen = own_classes(self._encoder, self._settings), slice(self._settings.n_pca)
+      system, floor = SYSTEMS[name], self._settings.eigenvalue_floor
+      protocol = protocol_of(name, self._encoder, self._settings)
+      first = self._settings.n_pca if key == "ofa" else 0
+      parts = (vector_key(self._encoder, protocol, {}), self._pool.images.digest, column.name, first, system.dimensions, floor)
+      # Kept, since sums in another order end in other digits, and distractors' descriptors were made by it.
+      file = self._folder / f"fit-{digest_of(*parts, digest_code(fit_whitening))[:32]}.npz"
+      self._fits[key] = _read_fit(file)
+      if self._fits[key] is None:
+        vectors = self._pool.read(name, column.name, chosen)
+        self._fits[key] = fit_whitening(vectors, system.dimensions, floor, zeros_are_odd=not system.regions)
+        _write_fit(file, self._fits[key])
+    return self._fits[key]
