@@ -55,15 +55,16 @@ def _note_earlier(report: Report) -> Iterator[str]:
       if row.name in one.earlier:
         other = tell_other(tell_maker(row.made), report.head)
         runs.setdefault("; ".join([row.made.get("measured", ""), *([other] if other else [])]), []).append(row.name)
-      for other in {tell_other(maker, report.head) for maker in row.passed} - {""}:
+      own = row.made if row.name in one.earlier else report.head  # what was told already
+      for other in {tell_other(maker, own) for maker in row.passed} - {""}:
         passes.setdefault(other, []).append(row.name)
     title = f", {one.title}" if len(report.measured) > 1 else ""
     for run in sorted(runs):
       yield f"Kept from an earlier run on the same{title} ({run}): {_list_names(runs[run])}."
-    for other in sorted(passes):
-      yield f"Of forward passes of an earlier run{title} ({other}): {_list_names(passes[other])}."
     if one.kept:
       yield f"Of these not asked for in this run{title}: {_list_names([row.name for row in one.rows if row.name in one.kept])}."
+    for other in sorted(passes):
+      yield f"Of forward passes of an earlier run{title} ({other}): {_list_names(passes[other])}."
 
 
 def _list_names(rows: Sequence[str]) -> str:

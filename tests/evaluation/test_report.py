@@ -148,6 +148,9 @@ class TestPage:
     assert "\n\nOf these not asked for in this run: `raw`.\n" in page and "`ofa`.\n" not in page
     page = format_report(report._replace(head={"device": "gpu"}, measured=(measured, measured_of(rows[:1], "more", "More"))))
     assert "on the same, Oxford5k (yesterday; device: cpu): `raw`, " in page and "More (" not in page
+    passed = tuple(row._replace(passed=("device: cpu", "versions: old; device: cpu")) for row in rows[2:])
+    page = format_report(report._replace(measured=(measured._replace(rows=passed),)))
+    assert "\n\nOf forward passes of an earlier run (versions: old): `crow@default`, `ofa`.\n" in page
     systems = to_results(report)["systems"]
     assert [systems[row.name]["earlier"] for row in rows] == [True, True, True, False]
     assert [systems[row.name]["asked"] for row in rows] == [False, True, True, True]
