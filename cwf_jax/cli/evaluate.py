@@ -111,7 +111,7 @@ def run(values: flags.FlagValues, console) -> int:
     queries = tuple(query.name for query in ranked.benchmark.queries)
     other = read_results(values["against"].value, ranked.benchmark.name, queries) if values["against"].value else None
     pool = choose_whitening(values, ranked, data.folder, output, console)
-    remarks = (*ranked.remarks, *pool.remarks)
+    remarks = (*ranked.remarks, *_tell_bundled(values, encoder, pool), *pool.remarks)
     for remark in (RANDOM_NOTE, *remarks) if encoder.settings.is_random else remarks:
       console.say(remark)
     seconds = {"check": time.monotonic() - started}
@@ -144,6 +144,17 @@ def _load(values: flags.FlagValues, settings, names: tuple[str, ...]):
   encoder = load_encoder(weights, Protocol.paper(size, min(settings.num_classes, count)))
   listed = values["classes"].value
   return encoder, weights, None if listed is None else tuple(encoder.settings.classes.resolve_all(listed))
+
+
+def _tell_bundled(values: flags.FlagValues, encoder, pool) -> tuple[str, ...]:
+  """What cannot be whitened where nobody has said by what."""
+  from cwf_jax.evaluation.experiment import BUNDLED
+
+  if pool.images != BUNDLED or values["whitening"].value == BUNDLED:
+    return ()
+  own = "has none" if encoder.whitening is None else "is one of class vectors, so that no other row can be whitened"
+  what = f"no set goes with this one to whiten by, and the checkpoint's own whitening {own}"
+  return (f"{what}: --whitening names a set or other images, or says none",)
 
 
 def _measure(values: flags.FlagValues, settings, names, encoder, classes, benchmark, pool, distractors, seconds, console):
@@ -223,7 +234,8 @@ def _list_wrong_paths(values: flags.FlagValues) -> list[str]:
   itself = (FOLDER,) if dataset == FOLDER else ()
   if whitening not in ("other", "bundled", "none", *itself, *KNOWN) and not Path(whitening).exists():
     known = "other, bundled, none, a set's name"
-    problems.append(f"--whitening={printable(whitening)} is neither {known} nor a path that is there")
+    alike = near(whitening, ["other", "bundled", "none", *itself, *KNOWN])
+    problems.append(f"--whitening={printable(whitening)} is neither {known} nor a path that is there{alike}")
   against = values["against"].value
   if against and output and Path(against).resolve() == Path(output).resolve():
     problems.append("--against is the --output folder itself: give one of them another folder")

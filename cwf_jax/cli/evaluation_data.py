@@ -107,8 +107,9 @@ def check_set(opened: Opened, settings, systems: tuple[str, ...], output: Path, 
   wrong, cut = _check_boxes(benchmark, settings, systems) if benchmark else (None, None)
   problems += [wrong] if wrong and wrong.names else []
   checked = check_files(opened.name, opened.listing, opened.used, problems, output, console)
-  remarks = [one for one in (cut, _find_own_wrong_answers(benchmark)) if one.names]
-  return Ranked(benchmark, checked, tuple(map(str, remarks)))
+  remarks = [str(one) for one in (cut, _find_own_wrong_answers(benchmark)) if one.names]
+  part = _tell_part(benchmark)
+  return Ranked(benchmark, checked, (*([part] if part else []), *remarks))
 
 
 def check_files(name: str, source, ids: tuple[str, ...], problems: list, output: Path, console):
@@ -161,6 +162,17 @@ def _check_boxes(benchmark, settings, systems: tuple[str, ...]):
   return Problem(refused, tuple(wrong)), Problem(remark, tuple(cut))
 
 
+def _tell_part(benchmark) -> str:
+  """Says so where only a part of a known set is there, as UKBench allows."""
+  from cwf_jax.datasets.catalogue import KNOWN
+
+  known = KNOWN.get(benchmark.name)
+  if known is None or known.queries in (None, len(benchmark.queries)) or known.images is None:
+    return ""
+  here = f"{len(benchmark.queries):,} of the {known.queries:,} queries of {known.title} are here"
+  return f"{here}: published values are of all of them, and a part is easier"
+
+
 def _area(box) -> float:
   left, top, right, bottom = box
   return (right - left) * (bottom - top)
@@ -191,4 +203,6 @@ def _refuse(problems: list, where: str, output: Path) -> None:
   (output / _PROBLEMS).write_text(
     "".join(problem.tell_all() for problem in problems), encoding="utf-8", errors="backslashreplace"
   )
-  raise CallError(f"{printable(where)} cannot be evaluated: {'; '.join(map(str, problems))} (all of it: {output / _PROBLEMS})")
+  earlier = "; the report there is of an earlier run" if (output / "report.md").exists() else ""
+  told = "; ".join(map(str, problems))
+  raise CallError(f"{printable(where)} cannot be evaluated: {told} (all of it: {output / _PROBLEMS}{earlier})")

@@ -65,7 +65,13 @@ def choose_whitening(values: flags.FlagValues, ranked: Ranked, data_dir: Path | 
   problems = _list_problems(name, data_dir, source) if is_known else []
   checked = check_files(name if is_known else "", source, source.ids, problems, output, console)
   remarks = () if may_overlap else _compare_contents(name, dataset, ranked, checked)
-  return Pool(ImageSet(name if is_known else Path(name).stem, source, source.ids), "", checked, remarks, may_overlap)
+  return Pool(ImageSet(name if is_known else _name_of(name), source, source.ids), "", checked, remarks, may_overlap)
+
+
+def _name_of(path: str) -> str:
+  """A folder's or file's name without ending; of `NAME/images`, as a set has them, NAME."""
+  absolute = Path(path).absolute()
+  return absolute.parent.name if absolute.name == "images" else absolute.stem
 
 
 def _itself(name: str, dataset: str, why: str) -> CallError:

@@ -19,8 +19,7 @@ def describe_head(values, encoder, weights, ranked, pool, made: dict[str, str], 
     "working directory": os.getcwd(),
     "folders": f"{benchmark.listing.root}{f', whitened by {root}' if root else ''}",
     "measured": made["measured"],
-    "data set": f"{benchmark.name}: {len(benchmark.database):,} images, {len(benchmark.queries):,} queries"
-    f"{_tell_part(benchmark)}",
+    "data set": f"{benchmark.name}: {len(benchmark.database):,} images, {len(benchmark.queries):,} queries",
     "images": f"sha256 {ranked.checked.sha256}",
     "ground truth": f"sha256 {benchmark.digest}",
     "weights": f"{weights.name} ({weights.network_name}, {len(encoder.settings.classes):,} classes), sha256 {weights.sha256}"
@@ -47,16 +46,6 @@ def _tell_origin(encoder, pool) -> str:
       return "none: the checkpoint has none"
     return f"the checkpoint's own, of class vectors, sha256 {hash_arrays(vars(encoder.whitening))}"
   return pool.reason or "none"
-
-
-def _tell_part(benchmark) -> str:
-  """Says so where only a part of a known set is there, as UKBench allows."""
-  from cwf_jax.datasets.catalogue import KNOWN
-
-  known = KNOWN.get(benchmark.name)
-  if known is None or known.queries in (None, len(benchmark.queries)) or known.images is None:
-    return ""
-  return f": a part of {known.title}, which has {known.queries:,} queries; published values are of all of them"
 
 
 def write_report(report, output: Path) -> None:

@@ -193,16 +193,19 @@ def find_revisited(known: KnownSet) -> KnownSet | None:
 def _compare_list(known: KnownSet, found: Collection[str], missing: Collection[str], listed: Collection[str]) -> list[Problem]:
   """Whether the list is the set's own, and the images are those of the list; `missing` were told already."""
   problems = []
-  if known.names_sha256 is not None and digest_names(listed) != known.names_sha256:
-    names = count_of(listed, "name", "names")
-    what = f"the list of its images, {names}, is not that of {known.title}, which has {known.images:,}"
+  is_other = known.names_sha256 is not None and digest_names(listed) != known.names_sha256
+  if is_other:
+    where = "its ground truth" if known.groundtruth == "revisited" else "its list"
+    names = count_of(listed, "image", "images")
+    what = f"{where} names {names}, which are not the {known.images:,} of {known.title} (is it the published file?)"
     problems.append(Problem(what))
   lacking, other = tuple(sorted(listed - found - missing)), tuple(sorted(found - listed))
   if lacking:
     what = f"{count_of(lacking, 'image', 'images')} of the {len(listed):,} of its list"
     problems.append(Problem(f"{what} {'is' if len(lacking) == 1 else 'are'} not there", lacking))
   if other:
-    problems.append(Problem(f"{count_of(other, 'image is', 'images are')} not of {known.title}", other))
+    of = "among those" if is_other else f"of {known.title}"
+    problems.append(Problem(f"{count_of(other, 'image is', 'images are')} not {of}", other))
   return problems
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from jaxtyping import Bool, Int
 
-from cwf_jax.datasets.problems import list_names
+from cwf_jax.datasets.problems import Problem, count_of, list_names
 from cwf_jax.errors import InputError
 
 _STEP = 100
@@ -26,31 +26,51 @@ def holidays_groups(names: Iterable[str]) -> Int[np.ndarray, "n"]:
   """The group of each image, its number divided by 100.
 
   Args:
-    names: six digits and `.jpg`, without folders, in any order: whole groups.
+    names: six digits and `.jpg`, without folders, in any order: whole groups, each name once.
 
   Raises:
-    InputError: there is no image; names that are no such name; or names that are there twice, groups without their query or
-      with nothing but it. All are counted, the first are named.
+    InputError: see `find_problems`; or names that are there twice.
   """
   names = list(names)
-  numbers = _read_numbers(names)
-  if not names:
-    raise InputError("there is no image of Holidays")
-  groups = numbers // _STEP
-  members = collections.Counter(groups.tolist())
-  queries = {number // _STEP for number in numbers.tolist() if number % _STEP == 0}
-  problems = []
-  for found, of, problem in (
-    ([name for name, count in collections.Counter(names).items() if count > 1], "names", "are there more than once"),
-    ([f"{group}00.jpg" for group in sorted(members) if group not in queries], "groups", "lack their query"),
-    ([f"{group}00.jpg" for group in sorted(queries) if members[group] == 1], "queries", "have no other image to find"),
-  ):
-    if found:
-      total = {"names": len(names), "groups": len(members), "queries": len(queries)}[of]
-      problems.append(f"{len(found)} of {total} {of} of Holidays {problem}: {list_names(found)}")
+  problems = find_problems(names)
+  twice = tuple(name for name, count in collections.Counter(names).items() if count > 1)
+  if twice:
+    problems.append(Problem(f"{count_of(twice, 'name is', 'names are')} there more than once", twice))
   if problems:
-    raise InputError("; ".join(problems))
-  return groups
+    raise InputError("; ".join(map(str, problems)))
+  return _read_numbers(names) // _STEP
+
+
+def find_problems(paths: Iterable[str]) -> list[Problem]:
+  """Why images are not those of Holidays: there is none; names that are no such name; groups without their query, or with
+  nothing but it.
+
+  Args:
+    paths: whose last part is the name.
+  """
+  paths = list(paths)
+  if not paths:
+    return [Problem("there is no image of Holidays")]
+  found = {path: _NAME.fullmatch(path.rpartition("/")[2]) for path in paths}
+  members = collections.defaultdict(list)
+  for path, match in found.items():
+    if match is not None:
+      members[int(match[1]) // _STEP].append(path)
+  lacking, alone = [], []
+  for group, names in sorted(members.items()):
+    query = f"{group * _STEP:06d}.jpg"
+    is_there = query in (name.rpartition("/")[2] for name in names)
+    if not is_there:
+      lacking.append(f"{query} (of {list_names(sorted(names))})")
+    elif len(names) == 1:
+      alone.append(query)
+  wrong = tuple(path for path, match in found.items() if match is None)
+  told = (
+    (f"{count_of(wrong, 'name is', 'names are')} not of Holidays, 100000.jpg and so on", wrong),
+    (f"{count_of(lacking, 'group lacks its query', 'groups lack their query')}", tuple(lacking)),
+    (f"{count_of(alone, 'query has', 'queries have')} no other image to find", tuple(alone)),
+  )
+  return [Problem(what, names) for what, names in told if names]
 
 
 def find_queries(names: Iterable[str]) -> Bool[np.ndarray, "n"]:
@@ -66,5 +86,5 @@ def _read_numbers(names: Sequence[str]) -> Int[np.ndarray, "n"]:
   found = [_NAME.fullmatch(name) for name in names]
   wrong = [name for name, match in zip(names, found, strict=True) if match is None]
   if wrong:
-    raise InputError(f"{len(wrong)} of {len(names)} names are not Holidays', 100000.jpg and so on: {list_names(wrong)}")
+    raise InputError(f"{count_of(wrong, 'name is', 'names are')} not of Holidays, 100000.jpg and so on: {list_names(wrong)}")
   return np.asarray([int(match[1]) for match in found], np.int64)

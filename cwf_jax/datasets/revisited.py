@@ -14,7 +14,7 @@ from typing import Any
 
 from cwf_jax.datasets.groundtruth import GroundTruthError
 from cwf_jax.datasets.plain_pickle import MOST_STEPS, PlainPickleError, read_plain_pickle
-from cwf_jax.datasets.problems import join_problems, list_names
+from cwf_jax.datasets.problems import count_of, join_problems, list_names
 from cwf_jax.errors import printable, reason_of
 from cwf_jax.protocol import Box
 
@@ -135,7 +135,7 @@ def _read_query(image: str, value: Any, where: str, database: tuple[str, ...], p
     common = [row for row in rows[one] if row in rows[other]]
     if common:
       names = list_names([database[row] for row in common])
-      problems.append(f"{where}: {len(common)} rows are both {one} and {other}: {names}")
+      problems.append(f"{where}: {count_of(common, 'row is', 'rows are')} both {one} and {other}: {names}")
   box = _read_box(value["bbx"], where, problems) if "bbx" in value else _NO_BOX
   return RevisitedQuery(image, box, **{key: tuple(database[row] for row in rows[key]) for key in LISTS})
 
@@ -178,7 +178,7 @@ def _read_rows(value: Any, where: str, count: int, problems: list[str]) -> dict[
   outside = [item for item in value if not 0 <= item < count]
   if outside:
     shown = list_names([f"{item:d}" if -(10**9) < item < 10**9 else "a huge number" for item in map(int, outside)])
-    problems.append(f"{where}: {len(outside)} rows are outside of imlist, which has {count}: {shown}")
+    problems.append(f"{where}: {count_of(outside, 'row is', 'rows are')} outside of imlist, which has {count}: {shown}")
   return dict.fromkeys(int(item) for item in value if 0 <= item < count)
 
 

@@ -6,13 +6,14 @@ Nister and Stewenius, CVPR 2006: `ukbench00000.jpg` to `ukbench10199.jpg`, and o
     array([0, 1])
 """
 
+import collections
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Int
 
-from cwf_jax.datasets.problems import list_names
+from cwf_jax.datasets.problems import Problem, count_of
 from cwf_jax.errors import InputError
 
 VIEWS = 4
@@ -31,24 +32,41 @@ def ukbench_groups(names: Iterable[str]) -> Int[np.ndarray, "n"]:
     InputError: names that are no such name; all of them are counted, and the first are named.
   """
   names = list(names)
-  found = [_NAME.fullmatch(name) for name in names]
-  wrong = [name for name, match in zip(names, found, strict=True) if match is None]
+  wrong = _find_wrong(names)
   if wrong:
-    raise InputError(f"{len(wrong)} of {len(names)} names are not UKBench's, ukbench00000.jpg and so on: {list_names(wrong)}")
-  return np.asarray([int(match[1]) // VIEWS for match in found], np.int64)
+    raise InputError(str(wrong[0]))
+  return np.asarray([int(_NAME.fullmatch(name)[1]) // VIEWS for name in names], np.int64)
 
 
-def check_views(objects: Int[np.ndarray, "n"]) -> None:
-  """Checks that a part of UKBench is whole objects: only then can every query find four.
+def find_problems(paths: Iterable[str]) -> list[Problem]:
+  """Why images are not whole objects of UKBench, of which every query can find four: there is none; names that are no such
+  name; a view that several files have; objects that lack views.
 
-  Raises:
-    InputError: there is no image, or objects have another number of views than four; all are counted, the first are named.
+  Args:
+    paths: whose last part is the name.
   """
-  numbers, counts = np.unique(objects, return_counts=True)
-  if not numbers.size:
-    raise InputError("there is no image of UKBench")
-  wrong = [f"{number} ({count})" for number, count in zip(numbers, counts, strict=True) if count != VIEWS]
-  if wrong:
-    raise InputError(
-      f"{len(wrong)} of {len(numbers)} objects of UKBench have not {VIEWS} views, by number (views found): {list_names(wrong)}"
-    )
+  paths = list(paths)
+  if not paths:
+    return [Problem("there is no image of UKBench")]
+  files = collections.defaultdict(list)
+  for path in paths:
+    name = path.rpartition("/")[2]
+    if _NAME.fullmatch(name):
+      files[name].append(path)
+  twice = tuple(" and ".join(sorted(files[name])) for name in sorted(files) if len(files[name]) > 1)
+  objects = sorted({int(_NAME.fullmatch(name)[1]) // VIEWS for name in files})
+  wanted = [f"ukbench{VIEWS * number + view:05d}.jpg" for number in objects for view in range(VIEWS)]
+  lacking = tuple(name for name in wanted if name not in files)
+  problems = _find_wrong(paths)
+  if twice:
+    problems.append(Problem(f"{count_of(twice, 'name is that', 'names are those')} of several files", twice))
+  if lacking:
+    what = f"{count_of(lacking, 'view is', 'views are')} missing of objects of which others are there"
+    problems.append(Problem(what, lacking))
+  return problems
+
+
+def _find_wrong(paths: Sequence[str]) -> list[Problem]:
+  wrong = tuple(path for path in paths if not _NAME.fullmatch(path.rpartition("/")[2]))
+  what = f"{count_of(wrong, 'name is', 'names are')} not of UKBench, ukbench00000.jpg and so on"
+  return [Problem(what, wrong)] if wrong else []

@@ -73,7 +73,7 @@ def _compare_set(measured: Measured, other: OtherRun, samples: int, seed: int) -
   for row, name in pairs:
     listed = other.classes.get(name, ())
     if set(row.classes) != set(listed):
-      notes.append(f"the list of {row.name} is {', '.join(row.classes) or 'none'} here; {', '.join(listed) or 'none'} there")
+      notes.append(f"the list of {row.name}: here {', '.join(row.classes) or 'none'}; there {', '.join(listed) or 'none'}")
   alone = [row.name for row in run if system_of(row.name) not in there]
   only = [name for system, name in there.items() if system not in {system_of(row.name) for row in run}]
   notes += [f"only here: {', '.join(alone)}"] if alone else []
@@ -96,10 +96,10 @@ def _differ(row: Row, name: str, values, metric: str, samples: int, seed: int) -
 def _list_changes(report: Report, other: OtherRun) -> Iterator[str]:
   """What is not the same in both runs: of settings and of the head."""
   for name, here, there in _pair(report.settings.to_json(), other.settings):
-    yield f"{name} is {here} here, {there} there"
+    yield f"{name}: here {here}; there {there}"
   for name, here, there in _pair(report.head, other.head):
     if name not in _OF_ONE_RUN:
-      yield f"{name}: {_shorten(str(here))} here; {_shorten(str(there))} there"
+      yield f"{name}: here {_shorten(str(here))}; there {_shorten(str(there))}"
 
 
 def _pair(here: Mapping[str, Any], there: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:

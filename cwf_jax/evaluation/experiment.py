@@ -31,7 +31,7 @@ from cwf_jax.evaluation.provenance import describe_run
 from cwf_jax.evaluation.scoring import Progress, Scorer
 from cwf_jax.evaluation.seeing import protocol_of, vector_key
 from cwf_jax.evaluation.settings import Settings
-from cwf_jax.evaluation.systems import SYSTEMS
+from cwf_jax.evaluation.systems import IMAGE, SYSTEMS
 from cwf_jax.evaluation.vectors import DamagedVectorsError
 from cwf_jax.models.parameters import hash_arrays
 from cwf_jax.models.registry import name_network
@@ -210,7 +210,9 @@ class Experiment:
     taps = {"features": config.feature_tap, "last": config.last_tap, "pooled": config.pooled_tap}
     protocol = protocol_of(name, self._encoder, self._settings)
     sizes = f"{protocol.size_rule.replace('_', ' ')} {protocol.image_size}"
-    return Row(label, name, network=self._network, layer=taps[system.map], sizes=sizes, query=system.query_rule(self._settings))
+    has_boxes = any(query.box is not None for query in self.benchmark.queries)
+    rule = system.query_rule(self._settings) if has_boxes else IMAGE
+    return Row(label, name, network=self._network, layer=taps[system.map], sizes=sizes, query=rule)
 
   def _key(self, name: str, whitened: bool) -> str:
     """Of everything that a row depends on, the code included."""

@@ -15,13 +15,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
+from cwf_jax.datasets import holidays, ukbench
 from cwf_jax.datasets.catalogue import KnownSet, compare_names, digest_names, find_known, find_revisited
 from cwf_jax.datasets.folder_groundtruth import read_folder_groundtruth
 from cwf_jax.datasets.groundtruth import read_groundtruth
-from cwf_jax.datasets.holidays import find_queries, holidays_groups
 from cwf_jax.datasets.problems import Problem, count_of
 from cwf_jax.datasets.revisited import read_revisited
-from cwf_jax.datasets.ukbench import check_views, ukbench_groups
 from cwf_jax.errors import InputError, printable, reason_of
 from cwf_jax.evaluation.average_precision import average_precisions, precisions_at
 from cwf_jax.evaluation.benchmark import Benchmark, Metric, Query
@@ -105,9 +104,9 @@ def open_holidays(folder: str | os.PathLike, known: KnownSet | None = None) -> B
     InputError: see `open_benchmark`.
   """
   listing = list_images(Path(folder) / "images")
-  _match(set(), listing, known, folder)
+  _match(set(), listing, known, folder, more=holidays.find_problems(listing.ids))
   names = [os.path.basename(image_id) for image_id in listing.ids]
-  groups, first = holidays_groups(names), np.flatnonzero(find_queries(names))
+  groups, first = holidays.holidays_groups(names), np.flatnonzero(holidays.find_queries(names))
   members = [[row for row in np.flatnonzero(groups == groups[query]) if row != query] for query in first]
   queries = tuple(Query(names[row], listing.ids[row], None) for row in first)
   metric = Metric("mAP", _rows(members), first[:, None], average_precisions)
@@ -123,14 +122,9 @@ def open_ukbench(folder: str | os.PathLike, known: KnownSet | None = None) -> Be
     InputError: see `open_benchmark`.
   """
   listing = list_images(Path(folder) / "images")
-  _match(set(), listing, None, folder)  # not compared with the known set: whole objects of it will do
-  names = [os.path.basename(image_id) for image_id in listing.ids]
-  objects = ukbench_groups(names)
-  counts = collections.Counter(names)
-  twice = tuple(image_id for image_id, name in zip(listing.ids, names, strict=True) if counts[name] > 1)
-  if twice:
-    raise FolderError(os.fspath(folder), [Problem(f"{len(twice)} files have a name that another one has", twice)], listing, ())
-  check_views(objects)
+  # Not compared with the known set: whole objects of it will do.
+  _match(set(), listing, None, folder, more=ukbench.find_problems(listing.ids))
+  objects = ukbench.ukbench_groups([os.path.basename(image_id) for image_id in listing.ids])
   order = np.argsort(objects, kind="stable").reshape(-1, 4)
   positive = order[np.searchsorted(objects[order[:, 0]], objects)]
   queries = tuple(Query(image_id, image_id, None) for image_id in listing.ids)
@@ -171,12 +165,17 @@ class FolderError(InputError):
 
 
 def _match(
-  named: set[str], listing: Listing, known: KnownSet | None, folder: str | os.PathLike, listed: set[str] | None = None
+  named: set[str],
+  listing: Listing,
+  known: KnownSet | None,
+  folder: str | os.PathLike,
+  listed: set[str] | None = None,
+  more: Sequence[Problem] = (),
 ) -> Mapping[str, int]:
   """The row of each name of a ground truth: an id, with or without its ending; if none is, a file's name in any folder.
 
   Raises:
-    FolderError: names that no image has, or that several have; images that are not those of a known set.
+    FolderError: names that no image has, or that several have; images that are not those of a known set; or `more` is wrong.
   """
   whole = {image_id: row for row, image_id in enumerate(listing.ids)}
   without: dict[str, list[int]] = {}
@@ -193,7 +192,7 @@ def _match(
   }
   if known is not None and listed is None:
     listed = _read_list(Path(folder), known)
-  problems = [] if known is None else compare_names(known, listing.ids, named, listed)
+  problems = [*([] if known is None else compare_names(known, listing.ids, named, listed)), *more]
   absent = [name for name, rows in found.items() if not rows] if known is None else []
   for verbs, wrong in (
     (("is not there", "are not there"), absent),

@@ -28,7 +28,8 @@ def format_report(report: Report) -> str:
   parts += [f"## How: {one.title}\n\n{_format_rows(one)}" for one in report.measured if one.rows]
   parts += [f"## Differences: {one.title}\n\n{_format_comparison(one)}" for one in report.comparisons]
   parts += [_format_odd(report), f"## Settings\n\n{_format_settings(report.settings)}"]
-  parts += [f"## Time of this run\n\n{_format_time(report.seconds)}\n\nWhat earlier runs kept took none."]
+  kept = "Rows and vectors that earlier runs kept took no time in this one."
+  parts += [f"## Time of this run\n\n{_format_time(report.seconds)}\n\n{kept}"]
   return "\n\n".join(parts) + "\n"
 
 
@@ -114,7 +115,7 @@ def _show(line: Line, row: Row | None, measured: Measured) -> tuple[str, str]:
 def _format_rows(measured: Measured) -> str:
   """What each row is made of, with every metric."""
   metrics = measured.metrics
-  header = ["row", *map(measured.label, metrics), "network, map", "sizes", "query", "dim", "whitened by (vectors)", "s"]
+  header = ["row", *metrics, "network, map", "sizes", "query", "dim", "whitened by (vectors)", "s"]
   lines = [header, ["---"] * len(header)]
   for row in measured.rows:
     if row.was_run:
@@ -132,7 +133,8 @@ def _list_notes(measured: Measured) -> Iterator[str]:
   for metric in measured.main_metrics:
     left_out = [query for query, value in zip(measured.queries, run[0].values[metric], strict=True) if math.isnan(value)]
     if left_out:
-      yield f"{Problem(f'Without an image that should be found, and not in the mean of {metric}', tuple(left_out))}."
+      what = f"{metric}, of {len(measured.queries) - len(left_out):,} of {len(measured.queries):,} queries: without these"
+      yield f"{Problem(f'{what}, for which there is no image that should be found', tuple(left_out))}."
   fixed = [f"`{row.name}`: {', '.join(row.classes)}" for row in run if row.classes]
   if fixed:
     yield f"Fixed list: {'; '.join(fixed)}."

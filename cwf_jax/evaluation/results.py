@@ -167,7 +167,10 @@ def tell_means(row: Row, metrics: Sequence[str]) -> str:
 
 
 def to_results(report: Report) -> dict[str, Any]:
-  """Everything, as plain values: `{"dataset", "systems": {name: {"map", "per_query", ...}}, ...}`."""
+  """Everything, as plain values: `{"dataset", "systems": {name: {"map", "metric", "per_query", ...}}, ...}`.
+
+  "map" and "per_query" are of the metric that counts first, which "metric" names: "mAP", "mAP Medium", "N-S".
+  """
   first = report.measured[0]
   return {
     "dataset": first.name,
@@ -180,6 +183,7 @@ def to_results(report: Report) -> dict[str, Any]:
       one.title: [{"system": found.name, "less": found.other, **found.interval._asdict()} for found in one.differences]
       for one in report.comparisons
     },
+    "notes_on_differences": {one.title: list(one.notes) for one in report.comparisons if one.notes},
     "head": dict(report.head),
     "preset": report.settings.preset_name,
     "settings": report.settings.to_json(),
@@ -252,5 +256,5 @@ def _row_to_json(row: Row, measured: Measured) -> dict[str, Any]:
   per_query = {} if first is None else dict(zip(measured.queries, to_json(values)[first], strict=True))
   more = {metric: dict(zip(measured.queries, one, strict=True)) for metric, one in to_json(values).items() if metric != first}
   origin = {"made": dict(told.pop("made")), "earlier": row.name in measured.earlier, "asked": row.name not in measured.kept}
-  found = {"map": metrics.get(first), "metrics": metrics, "per_query": per_query, "per_query_of_other_metrics": more}
-  return found | told | origin
+  found = {"map": metrics.get(first), "metric": first, "metrics": metrics, "per_query": per_query}
+  return {**found, "per_query_of_other_metrics": more, **told, **origin}

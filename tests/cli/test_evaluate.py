@@ -140,7 +140,7 @@ def test_other_rankings_make_no_pass(toys, monkeypatch):
   assert told[0] == f"{title}: difference in mAP, 95 % interval" and told[1].split()[0] == "raw@tiny"
   assert [line.split()[0] for line in told[1 : len(ROWS) + 1]] == list(toys.results()["systems"])
   assert told[len(ROWS) + 1 :] == [
-    "  n_pca is 3 here, 1 there", "  query_row is replaced here, kept there", "  ties is by_row here, shuffled there"
+    "  n_pca: here 3; there 1", "  query_row: here replaced; there kept", "  ties: here by_row; there shuffled"
   ]  # fmt: skip
   assert "| `ties` | by_row (set) | shuffled | reversed |" in toys.report("other")
 

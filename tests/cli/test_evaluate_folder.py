@@ -176,7 +176,7 @@ def test_queries_without_a_positive_leave_the_mean(shop, tiny_checkpoint, tmp_pa
   flags = _shop_flags(shop, tiny_checkpoint, tmp_path / "out")
   flags = (*flags, f"--groundtruth={tmp_path / 'truth.json'}", "--systems=raw", "--whitening=none")
   assert cli(*flags).out.splitlines()[:2] == ["folder: mAP of 2 of 3 queries", "  raw@tiny      1.000"]
-  left_out = "Without an image that should be found, and not in the mean of mAP: b_0.png."
+  left_out = "mAP, of 2 of 3 queries: without these, for which there is no image that should be found: b_0.png."
   assert left_out in (tmp_path / "out/report.md").read_text()
   row = json.loads((tmp_path / "out/results.json").read_text())["systems"]["raw@tiny"]
   assert row["per_query"] == {"a_0.png": 1.0, "b_0.png": None, "c_0.png": 1.0} and row["map"] == 1.0

@@ -34,6 +34,7 @@ def evaluate(tmp_path, tiny_checkpoint, cli, monkeypatch):
     flags = (*flags, f"--weights={tiny_checkpoint}", f"--output={tmp_path / 'out'}")
     found = cli(*flags, "--systems=raw,mac,ona", "--whitening=none", *more)
     assert found.code == 0, found.err
+    run.err = found.err
     return found.out, json.loads((tmp_path / "out/results.json").read_text())
 
   return run
@@ -75,10 +76,28 @@ def test_holidays(tmp_path, evaluate):
   assert list(results["systems"]["ona@tiny"]["per_query"]) == [f"{100000 + 100 * thing}.jpg" for thing in range(THINGS)]
 
 
+def test_what_is_wrong_with_names_is_told_with_the_rest(tmp_path, tiny_checkpoint, refused):
+  for name in ("100000", "100001", "100101", "other"):
+    _draw(tmp_path / f"holidays/images/{name}.jpg", 0, 0)
+  (tmp_path / "holidays/images/100001.jpg").write_bytes(b"damaged")
+  flags = ("--mode=evaluate", "--dataset=holidays", f"--data_dir={tmp_path}", f"--weights={tiny_checkpoint}")
+  assert "1 name is not of Holidays" in refused(*flags, f"--output={tmp_path / 'out'}")
+  assert (tmp_path / "out/problems.txt").read_text().splitlines() == [
+    "Holidays has 1,491 images; found 4, 1,487 too few",
+    "1 name is not of Holidays, 100000.jpg and so on",
+    "  other.jpg",
+    "1 group lacks its query",
+    "  100100.jpg (of 100101.jpg)",
+    "1 image cannot be read",
+    "  100001.jpg: not an image",
+  ]
+
+
 def test_ukbench(tmp_path, evaluate):
   for number in range(4 * THINGS):
     _draw(tmp_path / f"ukbench/images/ukbench{number:05d}.jpg", number // 4, number % 4)
   out, results = evaluate("ukbench")
   assert out.splitlines()[:2] == ["UKBench: N-S", "  raw@tiny      4.00"]
-  assert "a part of UKBench, which has 10,200 queries" in results["head"]["data set"]
+  part = "16 of the 10,200 queries of UKBench are here: published values are of all of them, and a part is easier"
+  assert results["head"]["remarks"] == part and part in evaluate.err
   assert set(results["systems"]["ona@tiny"]["per_query"].values()) == {4.0}

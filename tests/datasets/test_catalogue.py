@@ -68,8 +68,8 @@ def test_the_pickle_of_another_set():
   _, named, listed, _ = _read_real("rparis6k")
   found = [str(one) for one in compare_names(find_known("roxford5k"), [f"{image}.jpg" for image in images], named, listed)]
   assert found[0].startswith("6,392 images of the 6,392 that its ground truth names are not there: paris_defense_000000, ")
-  assert found[1] == "the list of its images, 6,392 names, is not that of ROxford5k, which has 5,063"
-  assert found[2].startswith("5,063 images are not of ROxford5k: all_souls_000000, ") and len(found) == 3
+  assert found[1] == "its ground truth names 6,392 images, which are not the 5,063 of ROxford5k (is it the published file?)"
+  assert found[2].startswith("5,063 images are not among those: all_souls_000000, ") and len(found) == 3
 
 
 def test_sets_go_together():
@@ -147,7 +147,10 @@ LISTS = " (a list of them, a name a line, in groundtruth/list_paris6k.txt tells 
     ),
     (
       FILES, NAMES, NAMES[:9],
-      ["the list of its images, 9 names, is not that of Towers, which has 10", "1 image is not of Towers: tower_009"],
+      [
+        "its list names 9 images, which are not the 10 of Towers (is it the published file?)",
+        "1 image is not among those: tower_009",
+      ],
     ),
     (
       [*FILES, "a/tower_001.jpg", "tower_001.png", "tower_002.JPG"], NAMES, None,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cwf_jax.datasets.holidays import find_queries, holidays_groups
+from cwf_jax.datasets.holidays import find_problems, find_queries, holidays_groups
 from cwf_jax.errors import InputError
 
 
@@ -32,13 +32,13 @@ def test_any_order_and_any_iterable():
   ],
 )
 def test_another_name_is_refused(name, read):
-  with pytest.raises(InputError, match=r"^1 of 3 names are not Holidays', 100000\.jpg and so on: ") as caught:
+  with pytest.raises(InputError, match=r"^1 name is not of Holidays, 100000\.jpg and so on: ") as caught:
     read(["100000.jpg", "100001.jpg", name])
   assert "\n" not in str(caught.value)
 
 
 def test_wrong_names_are_counted_and_the_first_are_named():
-  with pytest.raises(InputError, match=r"^7 of 8 names .*: x0, x1, x2, x3, x4 and more$"):
+  with pytest.raises(InputError, match=r"^7 names are not .*: x0, x1, x2, x3, x4 and 2 more"):
     holidays_groups(["100000.jpg", *(f"x{number}" for number in range(7))])
 
 
@@ -46,16 +46,25 @@ def test_wrong_names_are_counted_and_the_first_are_named():
   ("numbers", "message"),
   [
     ([], "there is no image of Holidays"),
-    ([100000], r"1 of 1 queries of Holidays have no other image to find: 100000\.jpg"),
-    ([100001, 100002], r"1 of 1 groups of Holidays lack their query: 100000\.jpg"),
-    ([100000, 100001, 100001], r"1 of 3 names of Holidays are there more than once: 100001\.jpg"),
+    ([100000], r"1 query has no other image to find: 100000\.jpg"),
+    ([100001, 100002], r"1 group lacks its query: 100000\.jpg \(of 100001\.jpg, 100002\.jpg\)"),
+    ([100000, 100001, 100001], r"1 name is there more than once: 100001\.jpg"),
     (
       [100000, 100001, 100101, 100200, 100302, 100401, 100501, 100601, 100701],
-      r"6 of 8 groups .* lack their query: 100100\.jpg, 100300\.jpg, 100400\.jpg, 100500\.jpg, 100600\.jpg and more; "
-      r"1 of 2 queries .*: 100200\.jpg",
+      r"6 groups lack their query: 100100\.jpg \(of 100101\.jpg\), .*, 100600\.jpg \(of 100601\.jpg\) and 1 more; "
+      r"1 query has no other image to find: 100200\.jpg",
     ),
   ],
 )
 def test_groups_are_whole(numbers, message):
   with pytest.raises(InputError, match=f"^{message}$"):
     holidays_groups(f"{number}.jpg" for number in numbers)
+
+
+def test_all_that_is_wrong_is_told_by_path():
+  found = find_problems(["jpg/100000.jpg", "jpg/100001.jpg", "jpg/IMG_1.jpg", "100101.jpg", "jpg/100102.jpg", "100200.jpg"])
+  assert found == [
+    ("1 name is not of Holidays, 100000.jpg and so on", ("jpg/IMG_1.jpg",)),
+    ("1 group lacks its query", ("100100.jpg (of 100101.jpg, jpg/100102.jpg)",)),
+    ("1 query has no other image to find", ("100200.jpg",)),
+  ]

@@ -118,8 +118,8 @@ def test_arrays_and_tuples_are_as_good_as_lists(protocol, tmp_path):
       r"query 0 \(p\): junk: 6 rows are outside of imlist, which has 5: -1, 5, a huge number, a huge number, 6 and more",
     ),
     (_change(hard=[1, 3, 0]), r"query 0 \(p\): 2 rows are both easy and hard: d, a"),
-    (_change(junk=[3]), r"query 0 \(p\): 1 rows are both easy and junk: d"),
-    (_change(junk=[1]), r"query 0 \(p\): 1 rows are both hard and junk: b"),
+    (_change(junk=[3]), r"query 0 \(p\): 1 row is both easy and junk: d"),
+    (_change(junk=[1]), r"query 0 \(p\): 1 row is both hard and junk: b"),
     *(
       (_change(bbx=box), rf"query 0 \(p\): bbx is left, top, right, bottom, .*; found {found}")
       for box, found in (
@@ -174,7 +174,7 @@ def test_all_problems_are_told_at_once_on_one_line(tmp_path):
   with pytest.raises(GroundTruthError) as caught:
     read_revisited(_write(tmp_path, content))
   told = str(caught.value)
-  parts = ("more\\nkeys", "are in the database, too: a", "query 0 (p\\x1b): hard: 1 rows are", "query 0 (p\\x1b): bbx is left")
+  parts = ("more\\nkeys", "are in the database, too: a", "query 0 (p\\x1b): hard: 1 row is", "query 0 (p\\x1b): bbx is left")
   assert "\n" not in told and told.count(";") == 4 - 1 + 1 and all(part in told for part in parts)
 
 

@@ -62,14 +62,14 @@ class TestOtherRuns:
   def test_what_else_differs_and_what_has_no_counterpart_is_told(self, there):
     (found,) = compare_runs(report_of(measured_of()), there, samples=200)
     assert found.notes == (
-      "ties is shuffled here, reversed there",
-      "weights: made here; others there",
+      "ties: here shuffled; there reversed",
+      "weights: here made; there others",
       "means and differences are over the 2 of 3 queries that count in both",
       "only here: raw+pca, crow@default",
       "only there: mac",
     )
     page = format_report(report_of(measured_of(), comparisons=[found]))
-    assert "* weights: made here; others there\n* means and" in page and "\n* only there: mac\n" in page
+    assert "* weights: here made; there others\n* means and" in page and "\n* only there: mac\n" in page
 
   def test_means_are_those_of_the_queries_that_count_in_both(self, there):
     """The other run has a positive for the second query, and none for the third."""
@@ -91,8 +91,8 @@ class TestOtherRuns:
     settings = Settings.preset("paper").to_json() | {"more": 1}
     other = other._replace(head={"remarks": "odd", "weights": "made"}, settings=settings)
     (found,) = compare_runs(report_of(measured_of(rows)), other, samples=200)
-    assert found.notes[:2] == ("more is not told here, 1 there", "remarks: not told here; odd there")
-    assert found.notes[-1] == "the list of fixed is dome, pier here; pier, car there"
+    assert found.notes[:2] == ("more: here not told; there 1", "remarks: here not told; there odd")
+    assert found.notes[-1] == "the list of fixed: here dome, pier; there pier, car"
     same = other._replace(classes={"fixed@x": ("pier", "dome")})
     assert not any("list" in note for note in compare_runs(report_of(measured_of(rows)), same, samples=200)[0].notes)
 
