@@ -9,7 +9,7 @@ from cwf_jax.cli.call import CallError
 from cwf_jax.cli.evaluation_call import check_call, check_classes, check_sizes
 from cwf_jax.cli.evaluation_data import check_set, find_data, make_data, open_set
 from cwf_jax.cli.evaluation_pools import choose_distractors, choose_whitening
-from cwf_jax.cli.evaluation_report import describe_head, tell, write_report
+from cwf_jax.cli.evaluation_report import describe_call, describe_head, tell, write_report
 from cwf_jax.cli.notes import RANDOM_NOTE
 from cwf_jax.errors import printable
 from cwf_jax.writing import holding
@@ -88,7 +88,7 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def run(values: flags.FlagValues, console) -> int:
   """Runs the mode: a line a row on standard output, the report in the output folder."""
-  started = time.monotonic()
+  started, called = time.monotonic(), describe_call()
   names, settings = check_call(values)
   from cwf_jax.evaluation.differences import compare, compare_runs
   from cwf_jax.evaluation.results import Report, read_results
@@ -113,13 +113,13 @@ def run(values: flags.FlagValues, console) -> int:
     measured, made = _measure(values, settings, names, encoder, classes, ranked.benchmark, pool, distractors, seconds, console)
     started_comparing = time.monotonic()
     comparisons = tuple(one for one in (compare(one, seed=settings.seed) for one in measured) if one.differences)
-    report = Report(measured, describe_head(values, encoder, weights, ranked, pool, made, remarks), settings, seconds)
+    report = Report(measured, describe_head(values, called, encoder, weights, ranked, pool, made, remarks), settings, seconds)
     to_other = () if other is None else compare_runs(report, other, seed=settings.seed)
     seconds |= {"differences": time.monotonic() - started_comparing, "all": time.monotonic() - started}
     report = report._replace(comparisons=(*comparisons, *to_other), seconds=seconds)
     write_report(report, output)
     tell(report, to_other)
-    print(f"report: {output / 'report.md'}", flush=True)
+    print(f"report: {printable(output / 'report.md')}", flush=True)
     return 0
 
 

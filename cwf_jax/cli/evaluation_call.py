@@ -39,6 +39,8 @@ def _list_wrong_paths(values: flags.FlagValues) -> list[str]:
     problems.append("--dataset=folder needs --images and --groundtruth")
   if dataset in sets and any(given.values()):
     problems.append("--images and --groundtruth are for --dataset=folder")
+  names = ("data_dir", "images", "groundtruth", "vectors", "whitening", "against", "classes")
+  problems += [f"--{name} is empty" for name in names if values[name].value == ""]
   data_dir = values["data_dir"].value
   if dataset in sets and dataset not in TOYS and data_dir is None:
     problems.append(f"--data_dir is missing, the folder that holds {printable(dataset)}/")
@@ -47,7 +49,8 @@ def _list_wrong_paths(values: flags.FlagValues) -> list[str]:
   for name in ("output", "vectors"):
     problems += _list_wrong_folder(name, values[name].value)
   whitening = values["whitening"].value
-  if whitening in KNOWN and data_dir is None and dataset not in TOYS and not Path(whitening).exists():
+  are_made = dataset in TOYS and whitening in TOYS
+  if whitening in KNOWN and data_dir is None and not are_made and not Path(whitening).exists():
     problems.append(f"--whitening={whitening} is a set, which needs --data_dir, the folder that holds it")
   itself = (FOLDER,) if dataset == FOLDER else ()
   if whitening not in ("other", "bundled", "none", *itself, *KNOWN) and not Path(whitening).exists():

@@ -6,17 +6,32 @@ import shlex
 import sys
 from pathlib import Path
 
+from cwf_jax.cli.call import CallError
 from cwf_jax.cli.notes import program
+from cwf_jax.errors import printable
 
 
-def describe_head(values, encoder, weights, ranked, pool, made: dict[str, str], remarks: tuple[str, ...]) -> dict[str, str]:
+def describe_call() -> dict[str, str]:
+  """How and where the program was called; told before anything else, since a folder may go while a run goes on.
+
+  Raises:
+    CallError: the working directory is gone.
+  """
+  try:
+    return {"command": f"`{shlex.join([*program().split(), *sys.argv[1:]])}`", "working directory": os.getcwd()}
+  except FileNotFoundError:
+    raise CallError("the working directory is gone: call this from another one") from None
+
+
+def describe_head(
+  values, called: dict[str, str], encoder, weights, ranked, pool, made: dict[str, str], remarks: tuple[str, ...]
+) -> dict[str, str]:
   """The report's head, of the set that is ranked, what it is whitened by, and what the run is made by."""
   size, benchmark = encoder.settings.protocol.image_size, ranked.benchmark
   random = ", random: classes mean nothing" if weights.is_random else ""
   root = getattr(pool.images, "root", "")
   head = {
-    "command": f"`{shlex.join([*program().split(), *sys.argv[1:]])}`",
-    "working directory": os.getcwd(),
+    **called,
     "folders": f"{benchmark.listing.root}{f', whitened by {root}' if root else ''}",
     "measured": made["measured"],
     "data set": f"{benchmark.name}: {len(benchmark.database):,} images, {len(benchmark.queries):,} queries",
@@ -50,18 +65,20 @@ def _tell_origin(encoder, pool) -> str:
 
 def write_report(report, output: Path) -> None:
   """Writes every file, each in one step; what an earlier run has written of other sets goes."""
+  from cwf_jax.datasets.catalogue import KNOWN
   from cwf_jax.evaluation.report import format_report
   from cwf_jax.evaluation.results import format_queries, to_results
   from cwf_jax.writing import write_whole
 
   first, *more = report.measured
-  files = {"per_query.csv": first} | {f"per_query_{one.name}.csv": one for one in more if one.rows}
-  for name, one in files.items():
-    write_whole(output / name, format_queries(one).encode())
-  write_whole(output / "results.json", json.dumps(to_results(report), allow_nan=False, indent=1).encode())
-  write_whole(output / "report.md", format_report(report).encode())
-  for stale in set(output.glob("per_query_*.csv")) - {output / name for name in files}:
-    stale.unlink()
+  files = {"per_query.csv": format_queries(first)}
+  files |= {f"per_query_{one.name}.csv": format_queries(one) for one in more if one.rows}
+  others = {f"per_query_{known.with_distractors.lower()}.csv" for known in KNOWN.values() if known.with_distractors}
+  tables = {"results.json": json.dumps(to_results(report), allow_nan=False, indent=1), "report.md": format_report(report)}
+  for name, text in {**files, **tables}.items():
+    write_whole(output / name, text.encode("utf-8", "backslashreplace"))  # a path need not be UTF-8
+  for stale in others - set(files):
+    (output / stale).unlink(missing_ok=True)
 
 
 def tell(report, comparisons) -> None:
@@ -70,18 +87,19 @@ def tell(report, comparisons) -> None:
 
   for one in report.measured:
     rows = [row for row in one.rows if row.name not in one.kept]
-    not_run = f"not run, {one.reason}" if one.reason else "no row was run"
+    not_run = f"not run, {printable(one.reason)}" if one.reason else "no row was run"
     print(f"{one.title}: {' / '.join(map(one.label, one.main_metrics)) or not_run}")
-    width = max((len(row.name) for row in rows), default=0)
+    width = max((len(printable(row.name)) for row in rows), default=0)
     for row in rows:
       mark = " (not whitened)" if is_bare(row) else ""
-      print(f"  {row.name:<{width}}  {tell_means(row, one.main_metrics) + mark if row.was_run else f'not run: {row.reason}'}")
+      told = tell_means(row, one.main_metrics) + mark if row.was_run else f"not run: {printable(row.reason)}"
+      print(f"  {printable(row.name):<{width}}  {told}")
   for one in comparisons:
     print(f"{one.title}: difference in {one.metric}, 95 % interval")
-    width = max((len(found.name) for found in one.differences), default=0)
+    width = max((len(printable(found.name)) for found in one.differences), default=0)
     form = form_of(one.metric)
     for found in one.differences:
       difference, low, high = found.interval
-      print(f"  {found.name:<{width}}  {difference:+{form}}  {low:+{form}} to {high:+{form}}")
+      print(f"  {printable(found.name):<{width}}  {difference:+{form}}  {low:+{form}} to {high:+{form}}")
     for note in one.notes:
-      print(f"  {note}")
+      print(f"  {printable(note)}")

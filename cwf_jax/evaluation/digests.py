@@ -5,7 +5,7 @@
     digest_files("images", "encoder.py")     # another one after a file of these is edited
 """
 
-import dataclasses
+import copyreg
 import functools
 import hashlib
 import inspect
@@ -14,7 +14,7 @@ import pickle
 import sys
 import types
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,13 @@ _ROOT = Path(__file__).parents[1]
 _PACKAGE = __name__.partition(".")[0]
 
 # Of the files as they were when this module was imported: an edit while a run goes on is none of what it runs.
-_FILES = {path.relative_to(_ROOT).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in _ROOT.rglob("*.py")}
+_FILES = {
+  path.relative_to(_ROOT).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+  for path in _ROOT.rglob("*.py")
+  if path.is_file() and not any(part.startswith(".") for part in path.relative_to(_ROOT).parts)  # editors leave such
+}
 
-_PLAIN = (int, float, complex, str, bytes, type(None), type(...))
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), type(...))
 
 _OF_EVERY_CLASS = frozenset((
   *("__annotations__", "__annotate__", "__dict__", "__doc__", "__firstlineno__", "__module__", "__static_attributes__"),
@@ -83,17 +87,21 @@ class _Walk:
     self._seen: dict[int, tuple[int, Any]] = {}  # the values stay alive, so that no other one gets their id
 
   def describe(self, value: Any) -> Iterator[str]:
-    if isinstance(value, _PLAIN):
+    if type(value) in _PLAIN:
       yield repr(value)
     elif id(value) in self._seen:
       yield f"again {self._seen[id(value)][0]}"
     else:
       self._seen[id(value)] = len(self._seen), value
       yield type(value).__qualname__
+      if not isinstance(value, type | types.FunctionType) and _package_of(type(value)) in self._packages:
+        yield from self._describe_all((type(value), _list_attributes(value), _list_slots(value)))
       yield from self._describe_new(value)
 
   def _describe_new(self, value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
+    if isinstance(value, _PLAIN):
+      yield repr(value)
+    elif isinstance(value, dict):
       yield from self._describe_all(part for pair in value.items() for part in pair)
     elif isinstance(value, list | tuple):
       yield from self._describe_all(value)
@@ -132,17 +140,29 @@ class _Walk:
     # A decorator gives what it makes the name of what it decorates.
     yield f"{function.__globals__.get('__name__')}.{function.__code__.co_qualname}"
     if _package_of(function) not in self._packages:
-      yield from self.describe(getattr(function, "__wrapped__", None))
+      # Of another package: what it wraps, if it does, and how.
+      closed = [value for value in _list_closed(function) if self._is_understood(value)]
+      yield from self._describe_all((getattr(function, "__wrapped__", None), *closed))
       return
     yield from self._describe_code(function.__code__, function.__doc__)
-    closed = [cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell)]
-    yield from self._describe_all((function.__defaults__, function.__kwdefaults__, *closed))
+    yield from self._describe_all((function.__defaults__, function.__kwdefaults__, *_list_closed(function)))
+    yield from self.describe(_list_attributes(function))
     for name, value in _list_named(function, self._packages):
       yield name
       yield from self.describe(value)
 
+  def _is_understood(self, value: Any) -> bool:
+    """Whether it is a plain value, an array, a function or of these packages, or holds nothing else."""
+    if isinstance(value, dict):
+      return all(self._is_understood(part) for pair in value.items() for part in pair)
+    if isinstance(value, list | tuple | set | frozenset):
+      return all(map(self._is_understood, value))
+    is_own = _package_of(value) in self._packages or _package_of(type(value)) in self._packages
+    return is_own or isinstance(value, (*_PLAIN, types.FunctionType)) or hasattr(value, "__array__")
+
   def _describe_code(self, code: types.CodeType, doc: str | None) -> Iterator[str]:
     yield f"{code.co_code.hex()} {code.co_names} {code.co_varnames} {code.co_freevars} {code.co_cellvars} {code.co_flags}"
+    yield getattr(code, "co_exceptiontable", b"").hex()
     consts = code.co_consts
     # The docstring stands where a function without one has None.
     yield from self._describe_all((None, *consts[1:]) if doc is not None and consts and consts[0] == doc else consts)
@@ -150,26 +170,28 @@ class _Walk:
   def _describe_class(self, one: type) -> Iterator[str]:
     yield f"{one.__module__}.{one.__qualname__}"
     if _package_of(one) in self._packages:
-      yield from self._describe_all(one.__bases__)
+      yield from self._describe_all((type(one), *one.__bases__))
       for name, member in sorted(vars(one).items()):
         if name not in _OF_EVERY_CLASS:
           yield name
           yield from self.describe(member)
 
   def _describe_object(self, value: Any) -> Iterator[str]:
-    """An array by its numbers, an object by its class and attributes or as it is pickled; others by a name used once."""
-    name = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
-    module = getattr(value, "__module__", None) or ""
+    """An array by its numbers, another package's object by what it holds or as it is pickled; others by a name used once."""
+    name = getattr(value, "__qualname__", None) or getattr(value, "__name__", "")
+    module = sys.modules.get(getattr(value, "__module__", None) or "")
     try:
       if hasattr(value, "__array__"):
         array = np.asarray(value)
         yield f"{array.dtype} {array.shape} {hashlib.sha256(array.tobytes()).hexdigest()}"
-      elif isinstance(name, str) and module.partition(".")[0] not in self._packages:  # a compiled function, an `np.ufunc`
-        yield f"{module}.{name}"
-      elif _package_of(type(value)) in self._packages or dataclasses.is_dataclass(value):
-        yield from self._describe_all((type(value), {**getattr(value, "__dict__", {})}, _list_slots(value)))
-      else:
-        yield hashlib.sha256(pickle.dumps(value, protocol=4)).hexdigest()
+      elif isinstance(name, str) and getattr(module, name, None) is value:  # a compiled function, an `np.ufunc`
+        yield f"{module.__name__}.{name}"
+      elif _package_of(type(value)) not in self._packages:
+        held = [*_list_attributes(value).items(), *_list_items(value)]
+        # Functions are pickled by name.
+        if not (held and self._is_understood(held)):
+          yield hashlib.sha256(pickle.dumps(value, protocol=4)).hexdigest()
+        yield from self._describe_all(held)
     except Exception:  # whatever code of one's own raises when it is pickled or made an array
       yield uuid.uuid4().hex
 
@@ -182,10 +204,24 @@ def _package_of(value: Any) -> str:
   return (name or "").partition(".")[0]
 
 
+def _list_attributes(value: Any) -> dict[str, Any]:
+  """Of its dictionary, without what describes it."""
+  return {name: one for name, one in getattr(value, "__dict__", {}).items() if not name.startswith("__")}
+
+
 def _list_slots(value: Any) -> list[Any]:
   """Attributes that are not in an object's dictionary."""
-  names = [name for one in type(value).__mro__ for name in getattr(one, "__slots__", ()) if hasattr(value, name)]
-  return [(name, getattr(value, name)) for name in names if name not in ("__dict__", "__weakref__")]
+  return [(name, getattr(value, name)) for name in sorted(copyreg._slotnames(type(value)) or ()) if hasattr(value, name)]
+
+
+def _list_items(value: Any) -> list[Any]:
+  """What a container of another package holds, such as a `deque`: pickled, a function in it is its name."""
+  return list(value) if isinstance(value, Collection) else []
+
+
+def _list_closed(function: types.FunctionType) -> list[Any]:
+  """The values that a function closes over."""
+  return [cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell)]
 
 
 def _is_filled(cell: types.CellType) -> bool:

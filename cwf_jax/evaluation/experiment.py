@@ -225,10 +225,10 @@ class Experiment:
     return digest_of(
       *(name, whitened, SYSTEMS[name].digest, vector_key(self._encoder, protocol, self._settings.to_json())),
       digest_files(*RANKING),
-      *(self.benchmark.digest, self.benchmark.listing.root, self._scorer.images.digest, self._scorer.query_signatures),
+      *(self.benchmark.digest, self._scorer.images.digest, self._scorer.query_signatures),
       whitening,
       self._distractors and self._distractors.digest,
-      self._classes if SYSTEMS[name].classes == "listed" else None,
+      [self._classes, self._encoder.settings.classes.names] if SYSTEMS[name].classes == "listed" else None,
     )
 
   def _measure(self, name: str, whitened: bool) -> Row:

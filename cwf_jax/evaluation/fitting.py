@@ -6,8 +6,6 @@
 
 import io
 import os
-import zipfile
-import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +18,7 @@ from cwf_jax.evaluation.digests import digest_code, digest_of
 from cwf_jax.evaluation.seeing import SeenImages, own_classes, pooled_column, protocol_of, vector_key
 from cwf_jax.evaluation.settings import Settings
 from cwf_jax.evaluation.systems import SYSTEMS
-from cwf_jax.evaluation.vectors import ALL
+from cwf_jax.evaluation.vectors import ALL, DAMAGED
 from cwf_jax.ops.whitening import EIGENVALUE_FLOOR, Moments, TooFewVectorsError, Whitening
 from cwf_jax.writing import write_whole
 
@@ -67,9 +65,9 @@ def fit_whitening(parts: Parts, dimensions: int, floor: float = EIGENVALUE_FLOOR
 def _read_fit(file: Path) -> Fit | None:
   """A fit that was kept; None where there is none, or a damaged one."""
   try:
-    with np.load(file, allow_pickle=False) as arrays:
+    with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
       mean, projection, counts = (arrays[name] for name in ("mean", "projection", "counts"))
-  except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+  except DAMAGED:
     return None
   whitening = Whitening(jnp.asarray(mean), jnp.asarray(projection)) if projection.size else None
   return Fit(whitening, int(counts[0]), int(counts[1]))
@@ -107,20 +105,19 @@ class Fits:
     """
     if self._pool is None:
       return Fit(self._encoder.whitening, 0, 0)
-    key = name if SYSTEMS[name].classes is None else "ofa"
+    system, floor = SYSTEMS[name], self._settings.eigenvalue_floor
+    column, chosen, first = pooled_column(name, self._settings), ALL, 0
+    if system.classes is not None:
+      column, chosen, first = own_classes(self._encoder, self._settings), slice(self._settings.n_pca), self._settings.n_pca
+    passes = vector_key(self._encoder, protocol_of(name, self._encoder, self._settings), {})
+    options = (system.dimensions, floor, not system.regions)
+    key = digest_of(passes, self._pool.images.digest, column.name, first, options, digest_code(fit_whitening))
     if key not in self._fits:
-      column, chosen = pooled_column(name, self._settings), ALL
-      if key == "ofa":
-        column, chosen = own_classes(self._encoder, self._settings), slice(self._settings.n_pca)
-      system, floor = SYSTEMS[name], self._settings.eigenvalue_floor
-      protocol = protocol_of(name, self._encoder, self._settings)
-      first = self._settings.n_pca if key == "ofa" else 0
-      parts = (vector_key(self._encoder, protocol, {}), self._pool.images.digest, column.name, first, system.dimensions, floor)
       # Kept, since sums in another order end in other digits, and distractors' descriptors were made by it.
-      file = self._folder / f"fit-{digest_of(*parts, digest_code(fit_whitening))[:32]}.npz"
-      self._fits[key] = _read_fit(file)
-      if self._fits[key] is None:
-        vectors = self._pool.read(name, column.name, chosen)
-        self._fits[key] = fit_whitening(vectors, system.dimensions, floor, zeros_are_odd=not system.regions)
-        _write_fit(file, self._fits[key])
+      file = self._folder / f"fit-{key[:32]}.npz"
+      found = _read_fit(file)
+      if found is None:
+        found = fit_whitening(self._pool.read(name, column.name, chosen), *options)
+        _write_fit(file, found)
+      self._fits[key] = found
     return self._fits[key]

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from cwf_jax.datasets.problems import Problem
+from cwf_jax.errors import printable
 from cwf_jax.evaluation.cells import Row
 from cwf_jax.evaluation.differences import SAMPLES
 from cwf_jax.evaluation.provenance import tell_maker, tell_other
@@ -34,7 +35,7 @@ def format_report(report: Report) -> str:
 
 
 def _format_head(report: Report) -> str:
-  return "\n".join(["| | |", "|---|---|", *(f"| {name} | {_cell(value)} |" for name, value in report.head.items())])
+  return _table([("", ""), *report.head.items()])
 
 
 def _note_networks(measured: Sequence[Measured]) -> str:
@@ -69,7 +70,7 @@ def _note_earlier(report: Report) -> Iterator[str]:
 
 
 def _list_names(rows: Sequence[str]) -> str:
-  return ", ".join(f"`{name}`" for name in rows)
+  return ", ".join(f"`{printable(name)}`" for name in rows)
 
 
 def _tables_of_others(measured: Sequence[Measured]) -> list[Table]:
@@ -88,7 +89,7 @@ def _format_table(lines: Sequence[Line], report: Report) -> str:
     metric = f" ({' / '.join(map(one.label, one.main_metrics))})" if one.metrics else ""
     header += [f"{one.title}, published", "dim"] if is_published else []
     header += [f"{one.title}, measured{metric}", "dim"]
-  rows = [header, ["---"] * len(header)]
+  rows = [header]
   for line in lines:
     found = [one.find(line) for one in report.measured]
     cells = [line.title, f"`{line.system if found[0] is None else found[0].name}`"]
@@ -98,7 +99,7 @@ def _format_table(lines: Sequence[Line], report: Report) -> str:
         cells += [published, "" if published == "-" else line.dimensions]
       cells += _show(line, row, one)
     rows.append(cells)
-  return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+  return _table(rows)
 
 
 def _show(line: Line, row: Row | None, measured: Measured) -> tuple[str, str]:
@@ -106,9 +107,9 @@ def _show(line: Line, row: Row | None, measured: Measured) -> tuple[str, str]:
   if line.later:
     return "not yet", ""
   if row is None:
-    return f"not run: {_cell(measured.reason) or 'not asked for'}", ""
+    return f"not run: {measured.reason or 'not asked for'}", ""
   if not row.was_run:
-    return f"not run: {_cell(row.reason)}", ""
+    return f"not run: {row.reason}", ""
   return tell_means(row, measured.main_metrics), f"{row.dimensions}{', not whitened' if is_bare(row) else ''}"
 
 
@@ -116,16 +117,15 @@ def _format_rows(measured: Measured) -> str:
   """What each row is made of, with every metric."""
   metrics = measured.metrics
   header = ["row", *metrics, "network, map", "sizes", "query", "dim", "whitened by (vectors)", "s"]
-  lines = [header, ["---"] * len(header)]
+  lines = [header]
   for row in measured.rows:
     if row.was_run:
       means = [mean_of(row, metric) for metric in metrics]
       shown = ["-" if mean is None else f"{mean:{form_of(metric)}}" for mean, metric in zip(means, metrics, strict=True)]
-      whitened = _cell(row.whitened_by or "-") + (f" ({row.vectors})" if row.vectors else "")
+      whitened = (row.whitened_by or "-") + (f" ({row.vectors})" if row.vectors else "")
       made_of = [f"{row.network}, {row.layer}", row.sizes, row.query, str(row.dimensions), whitened]
       lines.append([f"`{row.name}`", *shown, *made_of, f"{row.seconds:.1f}"])
-  text = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-  return "\n\n".join([text, *_list_notes(measured)])
+  return "\n\n".join([_table(lines), *_list_notes(measured)])
 
 
 def _list_notes(measured: Measured) -> Iterator[str]:
@@ -135,30 +135,30 @@ def _list_notes(measured: Measured) -> Iterator[str]:
     if left_out:
       what = f"{metric}, of {len(measured.queries) - len(left_out):,} of {len(measured.queries):,} queries: without these"
       yield f"{Problem(f'{what}, for which there is no image that should be found', tuple(left_out))}."
-  fixed = [f"`{row.name}`: {', '.join(row.classes)}" for row in run if row.classes]
+  fixed = [f"{_list_names([row.name])}: {', '.join(map(printable, row.classes))}" for row in run if row.classes]
   if fixed:
     yield f"Fixed list: {'; '.join(fixed)}."
   bound = [row for row in run if row.vectors and row.vectors // VECTORS_PER_DIMENSION == row.dimensions]
-  few = [f"`{row.name}`" for row in bound if row.dimensions < SYSTEMS[row.system].dimensions]
+  few = [row.name for row in bound if row.dimensions < SYSTEMS[row.system].dimensions]
   if few:
     yield (
       f"A whitening has at most one dimension for every {VECTORS_PER_DIMENSION} vectors that it is fitted on, which leaves "
-      f"fewer than there could be: {', '.join(few)}."
+      f"fewer than there could be: {_list_names(few)}."
     )
-  notes = [f"`{row.name}`: {SYSTEMS[row.system].note}" for row in run if SYSTEMS[row.system].note]
+  notes = [f"{_list_names([row.name])}: {SYSTEMS[row.system].note}" for row in run if SYSTEMS[row.system].note]
   if notes:
     yield f"Readings: {'; '.join(notes)}."
 
 
 def _format_comparison(comparison: Comparison) -> str:
   form = form_of(comparison.metric)
-  lines = [f"| {comparison.metric} of | | less that of | | difference | 95 % interval |", "|---|---|---|---|---|---|"]
+  lines = [(f"{comparison.metric} of", "", "less that of", "", "difference", "95 % interval")]
   for name, other, (mean, other_mean), (difference, low, high) in comparison.differences:
-    means = f"| `{name}` | {mean:{form}} | `{other}` | {other_mean:{form}} |"
-    lines.append(f"{means} {difference:+{form}} | {low:+{form}} to {high:+{form}} |")
-  table = "\n".join([*lines, "", f"Paired bootstrap over the queries, {SAMPLES:,} samples."])
+    means = (f"`{name}`", f"{mean:{form}}", f"`{other}`", f"{other_mean:{form}}")
+    lines.append((*means, f"{difference:+{form}}", f"{low:+{form}} to {high:+{form}}"))
+  table = f"{_table(lines)}\n\nPaired bootstrap over the queries, {SAMPLES:,} samples."
   parts = [table] if comparison.differences else ["Nothing can be compared."]
-  return "\n\n".join([*parts, *(["\n".join(f"* {_cell(note)}" for note in comparison.notes)] if comparison.notes else [])])
+  return "\n\n".join([*parts, *(["\n".join(f"* {printable(note)}" for note in comparison.notes)] if comparison.notes else [])])
 
 
 def _format_odd(report: Report) -> str:
@@ -174,25 +174,26 @@ def _list_odd(measured: Sequence[Measured]) -> Iterator[str]:
       counts |= {"of vectors left out of the whitening": row.left_out, "unreadable distractors": len(row.unreadable)}
       told = [f"{count} {what}" for what, count in counts.items() if count]
       if told:
-        names = f" ({', '.join(row.odd)}{' and more' if row.zero + row.not_finite > len(row.odd) else ''})" if row.odd else ""
-        yield f"{one.title}, `{row.name}`: {', '.join(told)}{names}"
+        more = " and more" if row.zero + row.not_finite > len(row.odd) else ""
+        names = f" ({', '.join(map(printable, row.odd))}{more})" if row.odd else ""
+        yield f"{one.title}, {_list_names([row.name])}: {', '.join(told)}{names}"
 
 
 def _format_settings(settings: Settings) -> str:
   """Every setting, and whether this run changed it."""
-  lines = ["| setting | value | preset paper | preset reference | meaning |", "|---|---|---|---|---|"]
+  lines = [("setting", "value", "preset paper", "preset reference", "meaning")]
   for field in list_settings():
     value, told = getattr(settings, field.name), field.metadata
     mark = " (set)" if field.name in settings.changes() else ""
-    lines.append(f"| `{field.name}` | {value}{mark} | {field.default} | {told['reference']} | {told['meaning']} |")
-  return "\n".join(lines)
+    lines.append((f"`{field.name}`", f"{value}{mark}", str(field.default), str(told["reference"]), told["meaning"]))
+  return _table(lines)
 
 
 def _format_time(seconds: Mapping[str, float]) -> str:
-  lines = ["| part | s |", "|---|---|", *(f"| {name} | {value:.1f} |" for name, value in seconds.items())]
-  return "\n".join(lines)
+  return _table([("part", "s"), *((name, f"{value:.1f}") for name, value in seconds.items())])
 
 
-def _cell(text: str) -> str:
-  """A text inside a table's cell."""
-  return text.replace("|", "\\|").replace("\n", " ")
+def _table(rows: Sequence[Sequence[str]]) -> str:
+  """Lines of cells, the first of them the header."""
+  header, *lines = ([printable(cell).replace("|", "\\|") for cell in row] for row in rows)
+  return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *lines))

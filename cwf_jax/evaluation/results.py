@@ -226,14 +226,15 @@ def read_results(folder: str | os.PathLike, dataset: str, queries: Sequence[str]
     classes = {row["name"]: tuple(map(str, row["classes"])) for row in results["systems"].values() if row["classes"]}
   except OSError as error:
     raise InputError(f"the results {printable(file)} cannot be read: {reason_of(error)}") from None
-  except (ValueError, KeyError, TypeError, AttributeError):
+  except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
     raise InputError(f"{printable(file)} holds no results of an evaluation") from None
   if found != dataset:
     raise InputError(f"the results {printable(file)} are of {found}, not of {dataset}")
-  counts = {len(row) for rows in run.values() for row in rows.values() if row.keys() != set(queries)}
-  if counts:
-    told = ", ".join(map(str, sorted(counts)))
-    raise InputError(f"the results {printable(file)} are of other queries of {dataset}: {told}, and here are {len(queries)}")
+  others = [row.keys() for rows in run.values() for row in rows.values() if row.keys() != set(queries)]
+  if others:
+    counts = f"{len(others[0])} there and {len(queries)} here"
+    one = printable(sorted(others[0] ^ set(queries))[0])[:100]
+    raise InputError(f"the results {printable(file)} are of other queries of {dataset}: {counts}, {one} in one of both alone")
   values = {name: {row: [one[query] for query in queries] for row, one in rows.items()} for name, rows in run.items()}
   return OtherRun(os.fspath(folder), values, classes, head, settings)
 

@@ -125,7 +125,7 @@ class SeenImages:
   def store(self, protocol: Protocol) -> VectorStore:
     """What keeps the vectors of that size."""
     key = vector_key(self._encoder, protocol, {"stretched": sorted(self._at(protocol).stretched), "root": self.images.root})
-    folder = self._folder / f"{self.images.name}-{key[:16]}"
+    folder = self._folder / f"{_shorten(self.images.name)}-{key[:16]}"
     if key not in self._stores:
       self._stores[key] = VectorStore(folder, tell_maker(describe_run(self._encoder, self._batch_size)))
     return self._stores[key]
@@ -204,7 +204,7 @@ class SeenQueries:
     """What keeps the vectors of that size."""
     key = vector_key(self._encoder, protocol, self._settings.acting_on("queries") | {"root": self._benchmark.listing.root})
     if key not in self._stores:
-      folder = self._folder / f"{self._benchmark.name}-queries-{key[:16]}"
+      folder = self._folder / f"{_shorten(self._benchmark.name)}-queries-{key[:16]}"
       self._stores[key] = VectorStore(folder, tell_maker(describe_run(self._encoder), but="batch size"))
     return self._stores[key]
 
@@ -236,6 +236,11 @@ def vector_key(encoder: Encoder, protocol: Protocol, settings: Mapping[str, Any]
   sizes: Any = (protocol.size_rule, protocol.image_size, protocol.size_multiple, protocol.reversed_means)
   own, preprocessing = encoder.settings, dataclasses.asdict(encoder.network.config.preprocessing)
   return digest_of(own.weights_sha256, own.dtype, own.tap, preprocessing, sizes, settings, digest_files(*PASSES))
+
+
+def _shorten(name: str) -> str:
+  """To what leaves room for more in the name of a folder, which has 255 bytes at most."""
+  return os.fsdecode(os.fsencode(name)[:100])
 
 
 def gather(parts, count: int) -> np.ndarray:

@@ -38,7 +38,7 @@ Chosen = slice | Sequence[int]
 ALL = slice(None)
 
 _IDS, _SIGNATURES, _ORIGIN = "ids", "signatures", "origin"
-_DAMAGED = (
+DAMAGED = (
   *(OSError, ValueError, KeyError, IndexError, EOFError, TypeError, RuntimeError),
   *(zipfile.BadZipFile, zlib.error, struct.error),
 )
@@ -152,7 +152,7 @@ class VectorStore:
     try:
       with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
         return arrays[column]
-    except _DAMAGED as error:
+    except DAMAGED as error:
       _raise_others(error)
       damaged = {part.path for part in self._parts if not _is_whole(part.path)} | {path}
       self._parts = [part for part in self._parts if part.path not in damaged]
@@ -178,7 +178,7 @@ def _is_whole(path: Path) -> bool:
   try:
     with zipfile.ZipFile(path) as file:
       return file.testzip() is None
-  except _DAMAGED as error:
+  except DAMAGED as error:
     _raise_others(error)
     return False
 
@@ -195,6 +195,6 @@ def _open_part(path: Path) -> _Part | None:
       ids, signatures, origin = arrays[_IDS], arrays[_SIGNATURES], str(arrays[_ORIGIN][0])
       columns = frozenset(arrays.files) - {_IDS, _SIGNATURES, _ORIGIN}
       return _Part(path, tuple(ids.tolist()), tuple(map(tuple, signatures.tolist())), columns, origin)
-  except _DAMAGED as error:
+  except DAMAGED as error:
     _raise_others(error)
     return None

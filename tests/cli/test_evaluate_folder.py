@@ -1,6 +1,7 @@
 """`--mode=evaluate` on a folder with a JSON of its own, and every call that is refused."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -84,6 +85,9 @@ def test_what_cannot_be_whitened_says_why(shop, tiny_checkpoint, tmp_path, cli):
     (["--dataset=toy_oxford", "--output=OUT", "--set=ties=no"], "ties is one of shuffled, by_row, reversed; found 'no'"),
     (["--dataset=toy_oxford", "--output=OUT", "--set=knots=1"], "there is no setting 'knots'"),
     (["--dataset=oxford5k", "--output=OUT", "--data_dir=/absent"], "absent"),
+    (["--dataset=toy_oxford", "--output=OUT", "--vectors="], "--vectors is empty"),
+    (["--dataset=toy_oxford", "--output=OUT", "--whitening="], "--whitening is empty"),
+    (["--dataset=toy_oxford", "--output=OUT", "--whitening=oxford5k"], "--whitening=oxford5k is a set, which needs --data_dir"),
     (["--dataset=flickr100k", "--output=OUT", "--data_dir=/absent"], "Flickr100k has no queries of its own"),
     (["--dataset=toy_oxford", "--output=OUT", "--index=x"], "there is no flag --index"),
   ],
@@ -216,6 +220,30 @@ def test_a_folder_whitens_itself_only_by_name(shop, tiny_checkpoint, tmp_path, c
   results = json.loads((tmp_path / "results.json").read_text())
   assert results["systems"]["raw+pca@tiny"]["vectors"] == 9
   assert "9 images of folder" in results["head"]["whitening"] and "itself, as asked for" in results["head"]["whitening"]
+
+
+def test_paths_that_are_not_utf_8(shop, tiny_checkpoint, tmp_path, cli):
+  output = tmp_path / os.fsdecode(b"out\xfe")
+  found = cli(*_shop_flags(shop, tiny_checkpoint, output), "--systems=raw", "--whitening=none")
+  assert found.code == 0 and found.out.endswith("out\\udcfe/report.md\n"), found.err
+  other = tmp_path / os.fsdecode(b"other\xfe")
+  found = cli(*_shop_flags(shop, tiny_checkpoint, other), "--systems=raw", "--whitening=none", f"--against={output}")
+  assert found.code == 0 and "less the rows of " in (other / "report.md").read_text(), found.err
+
+
+def test_files_that_are_not_the_mode_s_own_stay(shop, tiny_checkpoint, tmp_path, cli):
+  (tmp_path / "per_query_mine.csv").touch()
+  (tmp_path / "per_query_oxford105k.csv").touch()
+  assert cli(*_shop_flags(shop, tiny_checkpoint, tmp_path), "--systems=raw", "--whitening=none").code == 0
+  assert sorted(path.name for path in tmp_path.glob("*.csv")) == ["per_query.csv", "per_query_mine.csv"]
+
+
+def test_a_working_directory_that_is_gone_is_told_first(shop, tiny_checkpoint, tmp_path, refused, monkeypatch):
+  (tmp_path / "gone").mkdir()
+  monkeypatch.chdir(tmp_path / "gone")
+  (tmp_path / "gone").rmdir()
+  line = refused(*_shop_flags(shop, tiny_checkpoint, tmp_path / "out"), "--systems=raw")
+  assert "the working directory is gone" in line and not (tmp_path / "out").exists()
 
 
 def test_vectors_of_other_passes_are_told(shop, tiny_checkpoint, tmp_path, cli):

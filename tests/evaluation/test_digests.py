@@ -6,6 +6,7 @@ import importlib
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -18,9 +19,12 @@ from cwf_jax.evaluation.digests import digest_code, digest_files
 from cwf_jax.evaluation.systems import SYSTEMS
 
 MODULE = '''
+import collections
 import dataclasses
+import enum
 import functools
 import math
+import typing
 import jax
 import numpy as np
 import helpers
@@ -62,6 +66,50 @@ class Callable:
     return x * 22 + self.by
 
 CALL = Callable(23)
+
+class Config(typing.NamedTuple):
+  base: float
+  def weigh(self, x):
+    return x * 31
+
+class Numbers(list):
+  def weigh(self, x):
+    return x * 32
+
+class Kind(enum.IntEnum):
+  FIRST = 33
+  def weigh(self, x):
+    return x * 34
+
+class Slotted:
+  __slots__ = ("__by",)
+  def __init__(self):
+    self.__by = 35
+
+class Updated:
+  def __init__(self, function, by):
+    functools.update_wrapper(self, function)
+    self.by = by
+  def __call__(self, x):
+    return self.__wrapped__(x) * self.by
+
+class Meta(type):
+  def weigh(cls, x):
+    return x * 36
+
+class Made(metaclass=Meta):
+  pass
+
+def mapped(x):
+  return x * 37
+
+NUMBERS = Numbers([1])
+NUMBERS.extra = 38
+DEQUE = collections.deque([mapped, 39])
+OTHERS = Config(1.0), NUMBERS, Kind.FIRST, Slotted(), Updated(mapped, 40), Made, DEQUE
+vmapped = jax.vmap(lambda x, y: x * y, in_axes=(None, 0))
+vectorized = np.vectorize(lambda x: x * 41)
+mapped.by = 42
 jitted = jax.jit(functools.partial(lambda x, a: x * a, a=24))
 bound = CALL.__call__
 
@@ -90,7 +138,12 @@ def unrelated(x):
 def pool(x, power=3):
   # a comment
   from poolings.other_helpers import assist
-  used = TABLE, NESTED, GRID, TRAINED, OPTIONS, CALL, jitted, bound, helpers.help, assist
+  try:
+    x = helper(x)
+  except ValueError:
+    x = again(x)
+  used = OTHERS, vmapped, vectorized
+  used += TABLE, NESTED, GRID, TRAINED, OPTIONS, CALL, jitted, bound, helpers.help, assist
   return [helper(wrapped(y)) + math.pi + (lambda z: z + 27)(y) for y in again(x)], Scale().apply(x), used
 '''
 
@@ -143,6 +196,21 @@ def digest(tmp_path, monkeypatch):
     ("by * 25", "by * 24"),  # of what decorates
     ("decorated(26)", "decorated(27)"),
     ("z + 27", "z + 26"),  # a function inside it
+    ("x * 31", "x * 30"),  # a method of a tuple with names
+    ("Config(1.0)", "Config(2.0)"),
+    ("x * 32", "x * 31"),  # of a list
+    ("extra = 38", "extra = 37"),
+    ("FIRST = 33", "FIRST = 32"),
+    ("x * 34", "x * 33"),
+    ("__by = 35", "__by = 36"),  # in a slot
+    ("mapped, 40", "mapped, 41"),  # an object that is called as what it wraps
+    ("x * 36", "x * 35"),  # of a class of classes
+    ("x * 37", "x * 36"),
+    ("mapped, 39", "mapped, 40"),
+    ("(None, 0)", "(0, None)"),  # of another package's function that wraps one of its own
+    ("x * 41", "x * 40"),
+    ("mapped.by = 42", "mapped.by = 43"),
+    ("  except ValueError:\n    x = again(x)\n", "  except ValueError:\n    x = again(x)\n  else:\n    x = again(x)\n"),
     ("return x + 1", "return x + 2"),  # under a decorator
     ("depth=3", "depth=4"),  # a default of what calls itself
     ("power=3", "power=2"),
@@ -196,8 +264,8 @@ def test_what_cannot_be_told_apart_is_never_the_same():
   def make(key):
     return lambda x: (x, key)
 
-  with open(os.devnull) as file:
-    assert digest_code(make(file)) != digest_code(make(file))
+  locks = threading.Lock(), threading.Lock()
+  assert digest_code(make(locks[0])) != digest_code(make(locks[0])) != digest_code(make(locks[1]))
   with pytest.raises(ValueError, match="functions are wanted"):
     digest_code("pool")
 
@@ -266,3 +334,16 @@ def _imports(path, root):
         found = root.joinpath(*name.split(".")[1:]).with_suffix(".py")
         if found.is_file():
           yield found.relative_to(root).as_posix()
+
+
+def test_what_an_exception_is_caught_of_counts():
+  texts = (
+    "def typed(f, g, x):\n  try:\n    y = f(x)\n    z = g(y)\n  except ValueError:\n    z = 0\n  return z\n",
+    "def typed(f, g, x):\n  try:\n    y = f(x)\n  except ValueError:\n    z = 0\n  else:\n    z = g(y)\n  return z\n",
+  )
+  digests = []
+  for text in texts:
+    scope = {}
+    exec(text, scope)
+    digests.append(digest_code(scope["typed"]))
+  assert digests[0] != digests[1]

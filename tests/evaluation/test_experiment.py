@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 
 import numpy as np
 import pytest
@@ -128,6 +129,22 @@ def test_rows_tell_when_and_by_what_they_were_made(open_, made_up, monkeypatch):
   assert again.earlier == {"raw@tiny", "raw+pca@tiny"} and again.made == {"device": "another"}
   assert [row.made == first.made for row in rows] == [True, True, False] and rows[2].made == again.made
   assert again.find_kept(["raw", "gem"]) == (made[2],) and "mac@tiny" in again.earlier
+
+
+def test_a_boxed_query_whose_image_changed_makes_another_row(open_, made_up, make_benchmark):
+  """The query's image need not be in the database."""
+  benchmark = make_benchmark("abcd", (("a", BOX),), ("d",), ("",), database="bcd", name="beside")
+  key = open_(benchmark=benchmark)._key("raw", False)
+  assert open_(benchmark=benchmark)._key("raw", False) == key
+  os.utime(benchmark.listing.path("a.jpg"), ns=(5, 5))
+  assert open_(benchmark=benchmark)._key("raw", False) != key
+
+
+def test_a_list_of_classes_of_other_names_makes_another_row(open_, made_up, tiny_encoder):
+  settings = tiny_encoder.settings
+  names = dataclasses.replace(settings.classes, names=tuple(f"other {number}" for number in range(len(settings.classes))))
+  renamed = dataclasses.replace(tiny_encoder, settings=dataclasses.replace(settings, classes=names))
+  assert row_of(open_(), "fixed").classes != row_of(open_(encoder=renamed), "fixed").classes
 
 
 def test_rows_of_other_code_are_made_anew(open_, made_up, monkeypatch):

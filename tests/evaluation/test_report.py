@@ -4,10 +4,11 @@ import math
 
 import pytest
 
+from cwf_jax.evaluation.bootstrap import Interval
 from cwf_jax.evaluation.cells import Row
 from cwf_jax.evaluation.published import OXFORD, OXFORD_MORE, PARIS, PARIS_MORE, TABLES
 from cwf_jax.evaluation.report import format_report
-from cwf_jax.evaluation.results import Measured, form_of, to_results
+from cwf_jax.evaluation.results import Comparison, Difference, Measured, form_of, to_results
 from cwf_jax.evaluation.settings import Settings, list_settings
 from cwf_jax.evaluation.systems import SYSTEMS
 from tests.evaluation.found import QUERIES, ROWS, made_row, measured_of, report_of, tables_of
@@ -67,7 +68,7 @@ class TestPage:
   def test_a_row_is_called_by_its_network_and_tells_why_it_was_not_run(self, tables):
     cells = {line[1]: line[2:] for line in tables[TABLES[1].title][1:]}
     assert cells["`crow@default`"] == ["0.682", "512", "0.500", "512"]
-    assert cells["`rmac@default`"] == ["0.669", "512", r"not run: 3 vectors are \| too few to whiten by", ""]
+    assert cells["`rmac@default`"] == ["0.669", "512", r"not run: 3 vectors are \| too few\nto whiten by", ""]
     assert {line[1]: line[2:] for line in tables[TABLES[3].title][1:]}["`fixed`"][2:] == ["no query has a positive", "512"]
 
   def test_a_set_without_published_numbers(self):
@@ -155,6 +156,16 @@ class TestPage:
     assert [systems[row.name]["earlier"] for row in rows] == [True, True, True, False]
     assert [systems[row.name]["asked"] for row in rows] == [False, True, True, True]
     assert systems["raw"]["made"] == made
+
+  def test_no_name_leaves_its_cell_or_line(self):
+    row = made_row("raw@a|b\nc", [0.5] * 3, odd=("d\n\n## e|",), zero=1, classes=("f\n# g",), whitened_by="h|i\nj")
+    other = Difference("raw@a|b\nc", "k|l", (0.5, 0.5), Interval(0.0, 0.0, 0.0))
+    comparison = Comparison("m", "mAP", (other,), ("n\n# o",))
+    report = report_of(measured_of((row,)), comparisons=[comparison])._replace(seconds={"p|q\nr": 1.0})
+    page = format_report(report)
+    tables = tables_of(page)  # all lines have as many cells as their header
+    assert ["p\\|q\\nr", "1.0"] in tables["Time of this run"]
+    assert "\n## e" not in page and "\n# g" not in page and "\n# o" not in page
 
   def test_notes(self):
     page = format_report(report_of(measured_of()))

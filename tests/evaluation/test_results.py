@@ -37,12 +37,13 @@ class TestReading:
     file = tmp_path / "results.json"
     with pytest.raises(InputError, match=f"^the results {file} are of oxford5k, not of paris6k$"):
       read_results(folder, PARIS, QUERIES)
-    with pytest.raises(InputError, match=r"are of other queries of oxford5k: 3, and here are 2$"):
+    with pytest.raises(InputError, match=r"are of other queries of oxford5k: 3 there and 2 here, keble_1 in one of both"):
       read_results(folder, OXFORD, QUERIES[:2])
     more = '"head": {}, "settings": {}, "with_distractors": {}}'
     row = '{"dataset": "oxford5k", "systems": {"b": {"name": "b", "classes": [], "per_query": %s}}, '
     for content in (
       row % '["q"]' + more, row % '{"q": []}' + more, row % '{"q": "a"}' + more, row % "1" + more,
+      row % ('{"q": 1' + "0" * 400 + "}") + more, "[" * 100_000,
       "", "[]", "{}", "\xff", '{"dataset": "oxford5k", "systems": [1], ' + more, '{"dataset": "oxford5k", "systems": {}}',
       '{"dataset": "oxford5k", "systems": {"b": 1}, ' + more,
       '{"dataset": "oxford5k", "systems": {}, "head": 1, "settings": {}}',

@@ -48,12 +48,14 @@ class TestClasses:
     assert row.was_run and set(listed) == {(1, 2, 5, 7)}
 
 
-class TestDistractors:
-  @pytest.fixture
-  def distractors(self, make_files):
-    listing = make_files([f"z{number}.jpg" for number in range(40)], "more")
-    return ImageSet("more", listing, listing.ids)
+@pytest.fixture
+def distractors(make_files):
+  """Forty images."""
+  listing = make_files([f"z{number}.jpg" for number in range(40)], "more")
+  return ImageSet("more", listing, listing.ids)
 
+
+class TestDistractors:
   @pytest.mark.parametrize("key", ["raw", "raw+pca", "rmac", "ofa", "fixed"])
   def test_they_never_help_and_are_ranked_as_of_one_database(self, open_, made_up, distractors, make_benchmark, key):
     alone, with_them = values_of(open_(), key), values_of(open_(distractors=distractors), key)
@@ -147,6 +149,24 @@ class TestDistractors:
     few = dataclasses.replace(others, name="few", ids=others.ids[:5])
     reason = row_of(open_(distractors=distractors, whitened_by=few), "mac").reason
     assert reason.startswith("too few vectors") and not any(image.startswith("z") for image, _ in made_up.passes)
+
+
+class TestNamesOfDescriptors:
+  def test_each_part_of_what_they_depend_on_makes_another(self, open_, made_up, distractors, others, monkeypatch):
+    def name(system="ofa", whitened=True, **changes):
+      opened = open_(distractors=distractors, **changes)
+      opened._scorer.make_passes([("raw", True), ("ofa", True), ("fixed", True)])
+      return opened._scorer._row_column(system, whitened)
+
+    names = [
+      *(name(), name("raw"), name(whitened=False), name("fixed"), name("fixed", classes=(1, 2))),
+      *(name(settings=changed(num_classes=2)), name(settings=changed(n_pca=1)), name(settings=changed(eigenvalue_floor=0.5))),
+      name(whitened_by=dataclasses.replace(others, ids=others.ids[1:])),
+      name(settings=changed(empty_maps="divided")),
+    ]
+    assert len(set(names)) == len(names) and name() == names[0]
+    monkeypatch.setattr("cwf_jax.evaluation.scoring.digest_code", lambda *_: "another")
+    assert name() not in names
 
 
 class TestFixedLists:
