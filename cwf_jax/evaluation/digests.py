@@ -92,7 +92,8 @@ class _Walk:
     elif id(value) in self._seen:
       yield f"again {self._seen[id(value)][0]}"
     else:
-      self._seen[id(value)] = len(self._seen), value
+      if not isinstance(value, tuple | frozenset):  # equal ones may be one or two, as the compiler likes, and none holds itself
+        self._seen[id(value)] = len(self._seen), value
       yield type(value).__qualname__
       if not isinstance(value, type | types.FunctionType) and _package_of(type(value)) in self._packages:
         yield from self._describe_all((type(value), _list_attributes(value), _list_slots(value)))
