@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import importlib.util
 import os
 import subprocess
@@ -19,7 +20,6 @@ from cwf_jax.errors import InputError
 
 ROOT = Path(__file__).parents[2]
 COLLECTIONS = {collection.name: collection for collection in (landmarks.TOY_OXFORD, landmarks.TOY_PARIS)}
-BOTH = list(COLLECTIONS)
 
 SCENES = ("coffee", "motorcycle")
 SMALL = dataclasses.replace(
@@ -67,14 +67,15 @@ def _write(folder, collection):
 
 
 @pytest.fixture(scope="module")
-def collections_written(tmp_path_factory):
+def write(tmp_path_factory):
+  """Writes a collection, once."""
   folder = tmp_path_factory.mktemp("landmarks")
-  return {name: _write(folder / "new" / name, collection) for name, collection in COLLECTIONS.items()}
+  return functools.cache(lambda name: _write(folder / "new" / name, COLLECTIONS[name]))
 
 
-@pytest.fixture(params=BOTH)
-def written(request, collections_written):
-  return collections_written[request.param]
+@pytest.fixture(params=["toy_paris", pytest.param("toy_oxford", marks=pytest.mark.long)])
+def written(request, write):
+  return write(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -98,18 +99,16 @@ def _seen_part(seen):
   return np.count_nonzero(np.asarray(seen.mask) >= 128) / seen.area
 
 
-def test_counts(collections_written):
-  oxford, paris = (collections_written[name] for name in ("toy_oxford", "toy_paris"))
-  assert len(oxford.landmarks.scenes) >= 10 and len(paris.landmarks.scenes) >= 5
-  assert oxford.landmarks.distractors > 0 and paris.landmarks.distractors > 0
-  for written in (oxford, paris):
-    assert sorted(path.name for path in written.folder.iterdir()) == ["groundtruth", "images"]
-    assert sorted(path.name for path in (written.folder / "images").iterdir()) == sorted(
-      f"{name}.jpg" for name in _names(written.landmarks)
-    )
-    per_scene = collections.Counter(query.name.rsplit("_", 1)[0] for query in written.queries)
-    assert per_scene == {scene.name: 5 for scene in written.landmarks.scenes}
-    assert len(list((written.folder / "groundtruth").iterdir())) == 4 * len(written.queries)
+def test_counts(written):
+  least = {"toy_oxford": 10, "toy_paris": 5}[written.landmarks.name]
+  assert len(written.landmarks.scenes) >= least and written.landmarks.distractors > 0
+  assert sorted(path.name for path in written.folder.iterdir()) == ["groundtruth", "images"]
+  assert sorted(path.name for path in (written.folder / "images").iterdir()) == sorted(
+    f"{name}.jpg" for name in _names(written.landmarks)
+  )
+  per_scene = collections.Counter(query.name.rsplit("_", 1)[0] for query in written.queries)
+  assert per_scene == {scene.name: 5 for scene in written.landmarks.scenes}
+  assert len(list((written.folder / "groundtruth").iterdir())) == 4 * len(written.queries)
 
 
 def test_the_files_that_are_listed_are_those_that_are_written(written, small):
@@ -121,8 +120,9 @@ def test_the_files_that_are_listed_are_those_that_are_written(written, small):
   assert len(landmarks.list_files(SMALL)["images"]) == 27 and len(landmarks.list_files(SMALL)["groundtruth"]) == 40
 
 
-def test_nothing_is_in_both_collections(collections_written):
-  one, two = collections_written.values()
+@pytest.mark.long
+def test_nothing_is_in_both_collections(write):
+  one, two = map(write, COLLECTIONS)
   for held in (
     lambda written: {scene.name for scene in written.landmarks.scenes},
     lambda written: {name for scene in written.landmarks.scenes for name, _ in scene.photographs}
@@ -304,8 +304,9 @@ def test_a_second_folder_holds_the_same_bytes(small, tmp_path):
   assert queries == read_groundtruth(small / "groundtruth")
 
 
-def test_a_part_of_a_collection_is_the_same_as_in_the_whole(small, collections_written):
-  whole, part = (_files(folder / "images") for folder in (collections_written["toy_oxford"].folder, small))
+@pytest.mark.long
+def test_a_part_of_a_collection_is_the_same_as_in_the_whole(small, write):
+  whole, part = (_files(folder / "images") for folder in (write("toy_oxford").folder, small))
   with_host = {f"{Written.name(scene, kind)}.jpg" for scene in SCENES for kind in ("pasted", "small")}
   assert len(part) == 27 and set(part) < set(whole)
   assert all(part[name] == whole[name] for name in set(part) - with_host)
