@@ -1,4 +1,4 @@
-"""An encoder from weights by name, and the one that an index has recorded.
+"""Weights by name, an encoder from them, and the encoder that an index has recorded.
 
     encoder = load_encoder("default")
     encoder = load_encoder("random:vgg16_cam", protocol="reference", dtype="bfloat16")
@@ -6,19 +6,59 @@
 
 import dataclasses
 import os
+import pathlib
 
 import jax
 import jax.numpy as jnp
 
 from cwf_jax import protocol as protocols
+from cwf_jax.conversion import packaged
 from cwf_jax.encoder import Encoder, EncoderSettings
 from cwf_jax.errors import InputError
-from cwf_jax.models import checkpoint
+from cwf_jax.models import checkpoint, registry
+from cwf_jax.models.checkpoint import LoadedNetwork
 from cwf_jax.ops.whitening import Whitening
+
+DEFAULT = "efficientnet_lite0"
+"""The weights that "default" stands for; every installation has them."""
+
+
+def load_weights(name: str | os.PathLike[str] = "default", seed: int = 0) -> LoadedNetwork:
+  """Finds weights by name, or takes them from a folder.
+
+  Args:
+    name: "default"; "efficientnet_lite0", "_lite1" or "_lite2"; the name of a checkpoint in the package or in
+      `$CWF_JAX_HOME`; "random:NETWORK"; the path of a checkpoint's folder. A bare name is looked for first: "./NAME" is
+      always a path.
+    seed: of random weights.
+
+  Raises:
+    InputError: nothing has that name (the message lists what there is), or it cannot be used.
+  """
+  text = os.fspath(name)
+  kind, separator, network_name = text.partition(":")
+  if separator and kind == "random":
+    return checkpoint.build_random(network_name, seed)
+  if text == "default":
+    return dataclasses.replace(load_weights(DEFAULT), name="default")
+  if text in packaged.PACKAGES:
+    return packaged.load_packaged(text)
+  named = checkpoint.find_named(text)
+  if named is not None:
+    return checkpoint.load_checkpoint(named)
+  path = pathlib.Path(text).expanduser()
+  if text and path.exists():
+    return checkpoint.load_checkpoint(path)
+  random = (f"random:{network}" for network in registry.network_names())
+  known = dict.fromkeys(("default", *packaged.PACKAGES, *checkpoint.list_named(), *random))
+  raise InputError(
+    f"no weights {text!r}: no such folder, and no such name among {', '.join(known)}; "
+    "published weights have a name once they were fetched (--mode=fetch --help)"
+  )
 
 
 def load_encoder(
-  weights: str | checkpoint.LoadedNetwork = "default",
+  weights: str | LoadedNetwork = "default",
   protocol: str | protocols.Protocol = "paper",
   dtype: str | None = None,
   image_size: int | None = None,
@@ -27,10 +67,9 @@ def load_encoder(
   """Builds an encoder from weights by name, or from weights that are loaded already.
 
   Args:
-    weights: "default", a checkpoint's name or folder, "random:NETWORK" (seeded), or what `models.checkpoint.load_weights`
-      gave.
-    protocol: "paper", "reference", or a `Protocol` of one's own (then `image_size` and `num_classes` are its own, and
-      its sizes are made such as the network takes).
+    weights: "default", a checkpoint's name or folder, "random:NETWORK" (seeded), or what `load_weights` returned.
+    protocol: "paper", "reference", or a `Protocol` of your own (then `image_size` and `num_classes` are its own, and
+      its sizes are rounded to those that the network takes).
     dtype: of the convolutions, "float32" or "bfloat16"; None means float32 on a CPU and bfloat16 on accelerators.
     image_size: the shorter side in pixels; None means the checkpoint's own.
     num_classes: the classes summed into a descriptor; all the network has, if they are fewer.
@@ -41,9 +80,9 @@ def load_encoder(
   Example:
     >>> encoder = load_encoder("default", protocol="reference", image_size=360)
     >>> encoder.settings.protocol.resized(768, 1024)
-    (360, 512)
+    (352, 512)
   """
-  loaded = weights if isinstance(weights, checkpoint.LoadedNetwork) else checkpoint.load_weights(weights)
+  loaded = weights if isinstance(weights, LoadedNetwork) else load_weights(weights)
   config = loaded.network.config
   if isinstance(protocol, str):
     protocol = protocols.Protocol.preset(
@@ -72,27 +111,35 @@ def load_encoder(
 
 
 def load_recorded_encoder(
-  recorder: str, weights: str, weights_folder: str | None, protocol: dict, fingerprint: str, dtype: str | None = None
+  recorder: str,
+  weights: str,
+  weights_folder: str | None,
+  weights_sha256: str,
+  protocol: dict,
+  fingerprint: str,
+  dtype: str | None = None,
 ) -> Encoder:
   """The encoder whose identity an index, or whatever else `recorder` names, has recorded.
 
-  Weights whose folder is gone are looked for by their name: those that come with the package lie elsewhere on another machine.
+  The weights are those with the recorded sha256, wherever they lie: an index outlives a move of its weights and a change of
+  what "default" means.
 
   Args:
     recorder: what holds the record, as messages name it: "the index photographs.index".
     weights: the recorded name.
     weights_folder: the recorded folder, or None for random weights.
+    weights_sha256: of the parameters.
     protocol: the recorded settings, of `Protocol.to_json`.
     fingerprint: the recorded one, which the encoder must have.
     dtype: as in `load_encoder`.
 
   Raises:
-    InputError: the weights are not there any more, or are others than those recorded; the message names both.
+    InputError: the weights are nowhere, or are others than those recorded; the message names both.
   """
   settings = protocols.Protocol.from_json(protocol)
-  moved = weights_folder is not None and not os.path.exists(weights_folder) and checkpoint.find_named(weights) is not None
+  known = packaged.find_packaged(weights_sha256) or checkpoint.find_by_sha256(weights_sha256)
   try:
-    encoder = load_encoder(weights if moved else weights_folder or weights, settings, dtype)
+    encoder = load_encoder(load_weights(known or weights_folder or weights), settings, dtype)
   except InputError as error:
     raise InputError(f"{recorder} was made with the weights {weights}, which cannot be loaded: {error}") from None
   if encoder.settings.fingerprint != fingerprint:

@@ -227,12 +227,15 @@ class Protocol:
 
 
 def check_box(box: Box, size: Size) -> Box:
-  """Returns `box` as floats, or says why it cannot be a query's box in an image of `size` (height, width).
+  """Clips a query's box to its image of `size` (height, width), or says why it cannot be a query's box.
 
   Raises:
-    BoxError: the box is not four finite numbers in order, leaves the image, or is under 16 pixels a side.
+    BoxError: the box is not four finite numbers, lies outside the image, is empty, or is under 16 pixels a side after
+      clipping.
 
   Example:
+    >>> check_box((100, 50, 900, 400), size=(600, 800))
+    (100.0, 50.0, 800.0, 400.0)
     >>> check_box((0, 0, 8, 8), size=(600, 800))
     Traceback (most recent call last):
     cwf_jax.protocol.BoxError: the box 0,0,8,8 is 8x8 pixels (right - left, bottom - top); the least is 16x16
@@ -242,14 +245,16 @@ def check_box(box: Box, size: Size) -> Box:
   left, top, right, bottom = (float(side) for side in box)
   shown = ",".join(f"{side:g}" for side in (left, top, right, bottom))
   height, width = size
-  if left < 0 or top < 0 or right > width or bottom > height:
-    raise BoxError(f"the box {shown} leaves the image, which has {width}x{height} pixels (width x height)")
-  if right - left < CELL or bottom - top < CELL:
+  if right <= 0 or bottom <= 0 or left >= width or top >= height:
+    raise BoxError(f"the box {shown} lies outside the image, which has {width}x{height} pixels (width x height)")
+  inside = (max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height)))
+  across, down = inside[2] - inside[0], inside[3] - inside[1]
+  if across < CELL or down < CELL:
+    clipped = "" if inside == (left, top, right, bottom) else " inside the image"
     raise BoxError(
-      f"the box {shown} is {right - left:g}x{bottom - top:g} pixels (right - left, bottom - top); "
-      f"the least is {CELL}x{CELL}"
+      f"the box {shown} is {across:g}x{down:g} pixels{clipped} (right - left, bottom - top); the least is {CELL}x{CELL}"
     )
-  return left, top, right, bottom
+  return inside
 
 
 def fingerprint(weights_sha256: str, preprocessing: dict, tap: str, protocol: Protocol) -> str:

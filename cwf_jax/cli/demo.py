@@ -113,7 +113,7 @@ def _choose_encoder(values: flags.FlagValues, indexes: list):
   given = [agreeing_encoder(values, index, "output") for index in indexes]
   settings = indexes[0].settings
   return given[0] or load_recorded_encoder(
-    f"the index {indexes[0].folder}", settings.weights, settings.weights_folder, settings.protocol, settings.fingerprint
+    f"the index {indexes[0].folder}", settings.weights, settings.weights_folder, settings.weights_sha256, settings.protocol, settings.fingerprint
   )
 
 

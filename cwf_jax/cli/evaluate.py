@@ -125,8 +125,7 @@ def run(values: flags.FlagValues, console) -> int:
 
 def _load(values: flags.FlagValues, settings, names: tuple[str, ...]):
   """The encoder, the weights it is of, and the classes of a fixed list, None for those of most queries."""
-  from cwf_jax.load import load_encoder
-  from cwf_jax.models.checkpoint import load_weights
+  from cwf_jax.load import load_encoder, load_weights
   from cwf_jax.protocol import Protocol
 
   weights = load_weights(values["weights"].value or "default")

@@ -11,7 +11,7 @@ from cwf_jax.evaluation.settings import Settings
 from cwf_jax.evaluation.systems import BOX, BOX_IN_PROPORTION, CELLS, SYSTEMS
 from cwf_jax.images.canvases import Fitted, fit_crop, fit_image
 from cwf_jax.images.decoding import crop_image, resize_image
-from cwf_jax.protocol import Box, BoxError, Protocol, check_box
+from cwf_jax.protocol import Box, Protocol, check_box
 
 
 class FittedQuery(NamedTuple):
@@ -48,10 +48,7 @@ def read_box(box: Box, rule: str, size: tuple[int, int], settings: Settings) -> 
   left, top, right, bottom = map(float, np.floor(box) if settings.floor_boxes else box)
   if rule == "size":
     right, bottom = left + right, top + bottom
-  if right <= 0 or bottom <= 0 or left >= size[1] or top >= size[0]:
-    shown = ",".join(f"{side:g}" for side in (left, top, right, bottom))
-    raise BoxError(f"the box {shown} lies outside the image, which has {size[1]}x{size[0]} pixels")
-  return check_box((max(left, 0.0), max(top, 0.0), min(right, float(size[1])), min(bottom, float(size[0]))), size)
+  return check_box((left, top, right, bottom), size)
 
 
 def fit_query(

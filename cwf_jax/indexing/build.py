@@ -206,7 +206,7 @@ def _agreeing_encoder(index: Index, encoder: Encoder | None) -> Encoder:
   settings = index.settings
   if encoder is None:
     return load_recorded_encoder(
-      f"the index {index.folder}", settings.weights, settings.weights_folder, settings.protocol, settings.fingerprint
+      f"the index {index.folder}", settings.weights, settings.weights_folder, settings.weights_sha256, settings.protocol, settings.fingerprint
     )
   if encoder.settings.fingerprint != settings.fingerprint:
     raise InputError(

@@ -1,7 +1,7 @@
 """Checkpoints: a network's weights in a folder, with everything that it takes to use them, and nothing that runs.
 
     save_checkpoint("out/mine", network, network_name="vgg16_cam_quarter", classes=ClassList.imagenet())
-    loaded = load_weights("out/mine")          # or "default", "random:vgg16_cam", a name under $CWF_JAX_HOME
+    loaded = load_checkpoint("out/mine")
 
 The folder:
 
@@ -10,6 +10,7 @@ The folder:
     whitening.npz     optional: mean, projection
 """
 
+import contextlib
 import dataclasses
 import io
 import json
@@ -83,33 +84,32 @@ def find_named(name: str) -> pathlib.Path | None:
   return next((folder / name for folder in search_folders() if (folder / name / JSON_NAME).is_file()), None)
 
 
-def load_weights(name: str | os.PathLike[str] = "default", seed: int = 0) -> LoadedNetwork:
-  """Finds weights by name, or takes them from a folder.
+def list_named() -> list[str]:
+  """The names of the checkpoints in `search_folders()`."""
+  return [entry.parent.name for folder in search_folders() for entry in sorted(folder.glob(f"*/{JSON_NAME}"))]
 
-  Args:
-    name: a name in one of `search_folders()`, where "default" is the one that comes with the package; "random:NETWORK"; the
-      path of a checkpoint's folder. A bare name is looked for in the folders first: "./NAME" is always a path.
-    seed: of random weights.
 
-  Raises:
-    InputError: there is nothing of that name; the message lists what there is.
-    CheckpointError: there is, and it cannot be used.
-  """
-  text = os.fspath(name)
-  kind, separator, network_name = text.partition(":")
-  if separator and kind == "random":
-    return _build_random(network_name, seed)
-  named = find_named(text)
-  if named is not None:
-    return load_checkpoint(named)
-  path = pathlib.Path(text).expanduser()
-  if text and path.exists():
-    return load_checkpoint(path)
-  found = [entry.parent.name for folder in search_folders() for entry in sorted(folder.glob(f"*/{JSON_NAME}"))]
-  known = [*found, *(f"random:{network}" for network in registry.network_names())]
-  raise InputError(
-    f"no weights {text!r}: no such folder, and no such name among {', '.join(dict.fromkeys(known))}; "
-    "published weights have a name once they were fetched (--mode=fetch --help)"
+def find_by_sha256(sha256: str) -> pathlib.Path | None:
+  """The folder of a checkpoint in `search_folders()` whose parameters have this hash, or None."""
+  for folder in search_folders():
+    for entry in sorted(folder.glob(f"*/{JSON_NAME}")):
+      with contextlib.suppress(CheckpointError):
+        if _read_json(entry.parent).get("sha256") == sha256:
+          return entry.parent
+  return None
+
+
+def build_random(network_name: str, seed: int) -> LoadedNetwork:
+  """Seeded random weights of a network of the registry, under the name "random:NETWORK"."""
+  network = registry.build(network_name, seed)
+  count = network.config.num_classes
+  return LoadedNetwork(
+    network=network,
+    name=f"random:{network_name}" + (f" (seed {seed})" if seed else ""),
+    network_name=network_name,
+    classes=ClassList.imagenet() if count == len(ClassList.imagenet()) else ClassList.numbered(count),
+    sha256=hash_parameters(network),
+    is_random=True,
   )
 
 
@@ -210,19 +210,6 @@ def load_checkpoint(folder: str | os.PathLike[str]) -> LoadedNetwork:
     folder=str(path),
     whitening=whitening,
     metadata=content.get("metadata", {}),
-  )
-
-
-def _build_random(network_name: str, seed: int) -> LoadedNetwork:
-  network = registry.build(network_name, seed)
-  count = network.config.num_classes
-  return LoadedNetwork(
-    network=network,
-    name=f"random:{network_name}" + (f" (seed {seed})" if seed else ""),
-    network_name=network_name,
-    classes=ClassList.imagenet() if count == len(ClassList.imagenet()) else ClassList.numbered(count),
-    sha256=hash_parameters(network),
-    is_random=True,
   )
 
 

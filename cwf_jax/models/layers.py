@@ -84,9 +84,8 @@ class MaskedConv(nnx.Module):
     self.kernel = nnx.Param(initialize(rngs.params(), self.kernel_shape(channels_in, channels_out), jnp.float32))
     self.bias = nnx.Param(jnp.zeros((channels_out,), jnp.float32))
 
-  @staticmethod
-  def kernel_shape(channels_in: int, channels_out: int) -> tuple[int, int, int, int]:
-    """(rows, columns, input channels that an output channel sees, output channels)."""
+  def kernel_shape(self, channels_in: int, channels_out: int) -> tuple[int, int, int, int]:
+    """(rows, columns, input channels that each output channel reads, output channels)."""
     return (3, 3, channels_in, channels_out)
 
   def convolve(self, maps: Float[Array, "b i j c"], kernel: Array) -> Float[Array, "b i2 j2 k"]:
@@ -106,8 +105,7 @@ class MaskedConv(nnx.Module):
 class PointwiseConv(MaskedConv):
   """A convolution of 1x1: a product over the channels of each cell."""
 
-  @staticmethod
-  def kernel_shape(channels_in: int, channels_out: int) -> tuple[int, int, int, int]:
+  def kernel_shape(self, channels_in: int, channels_out: int) -> tuple[int, int, int, int]:
     return (1, 1, channels_in, channels_out)
 
   def convolve(self, maps: Float[Array, "b i j c"], kernel: Array) -> Float[Array, "b i j k"]:
@@ -115,11 +113,24 @@ class PointwiseConv(MaskedConv):
 
 
 class DepthwiseConv(MaskedConv):
-  """A 3x3 convolution of each channel by itself; `channels_in` and `channels_out` are the same."""
+  """A convolution of each channel by itself; `channels_in` and `channels_out` are the same."""
 
-  @staticmethod
-  def kernel_shape(channels_in: int, channels_out: int) -> tuple[int, int, int, int]:
-    return (3, 3, 1, channels_out)
+  def __init__(
+    self,
+    channels_in: int,
+    channels_out: int,
+    *,
+    rngs: nnx.Rngs,
+    stride: int = 1,
+    size: int = 3,
+    activation: Activation = jax.nn.relu,
+  ):
+    """As `MaskedConv`, with kernels of `size` x `size`, an odd number."""
+    self.size = size
+    super().__init__(channels_in, channels_out, rngs=rngs, stride=stride, activation=activation)
+
+  def kernel_shape(self, channels_in: int, channels_out: int) -> tuple[int, int, int, int]:
+    return (self.size, self.size, 1, channels_out)
 
   def convolve(self, maps: Float[Array, "b i j c"], kernel: Array) -> Float[Array, "b i2 j2 c"]:
     shifted = functools.partial(_depthwise_shifted, stride=self.stride)
@@ -147,21 +158,28 @@ def _convolve_lax(images: Float[Array, "b i j c"], kernel: Float[Array, "3 3 c k
   return lax.conv_general_dilated(images, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=_LAYOUT)
 
 
-def _depthwise_lax(images: Float[Array, "b i j c"], kernel: Float[Array, "3 3 1 c"], stride: int) -> Array:
-  padding = (((1, 1), (1, 1)), ((0, 1), (0, 1)))[stride - 1]
+def _same_padding(size: int, stride: int) -> tuple[int, int]:
+  """Cells of zeros before and after: "same" as TensorFlow means it where sizes are multiples of the stride."""
+  total = size - stride
+  return total // 2, total - total // 2
+
+
+def _depthwise_lax(images: Float[Array, "b i j c"], kernel: Float[Array, "n n 1 c"], stride: int) -> Array:
+  padding = (_same_padding(kernel.shape[0], stride),) * 2
   channels = images.shape[-1]
   return lax.conv_general_dilated(
     images, kernel, (stride, stride), padding, dimension_numbers=_LAYOUT, feature_group_count=channels
   )
 
 
-def _depthwise_shifted(images: Float[Array, "b i j c"], kernel: Float[Array, "3 3 1 c"], stride: int) -> Array:
-  """Nine shifted multiply-adds: a grouped convolution is eight times slower on a CPU."""
+def _depthwise_shifted(images: Float[Array, "b i j c"], kernel: Float[Array, "n n 1 c"], stride: int) -> Array:
+  """One shifted multiply-add for each value of a kernel: a grouped convolution is eight times slower on a CPU."""
+  size = kernel.shape[0]
   rows, columns = images.shape[1] // stride * stride, images.shape[2] // stride * stride
-  before = 2 - stride
-  padded = jnp.pad(images, ((0, 0), (before, 1), (before, 1), (0, 0)))
+  sides = _same_padding(size, stride)
+  padded = jnp.pad(images, ((0, 0), sides, sides, (0, 0)))
   terms = [
-    padded[:, i : i + rows : stride, j : j + columns : stride] * kernel[i, j, 0] for i in range(3) for j in range(3)
+    padded[:, i : i + rows : stride, j : j + columns : stride] * kernel[i, j, 0] for i in range(size) for j in range(size)
   ]
   return functools.reduce(operator.add, terms)
 

@@ -15,6 +15,7 @@ from flax import nnx
 
 from cwf_jax.errors import InputError, near
 from cwf_jax.models import parameters
+from cwf_jax.models.efficientnet_lite import EfficientNetLite, EfficientNetLiteConfig
 from cwf_jax.models.mobilenet_v2 import MobileNetV2, MobileNetV2Config
 from cwf_jax.models.vgg16_cam import VGG16CAM, VGG16CAMConfig
 
@@ -32,6 +33,9 @@ NETWORKS: Mapping[str, Entry] = types.MappingProxyType(
     "vgg16_cam_quarter": Entry(VGG16CAM, VGG16CAMConfig.narrow(0.25, image_size=320)),
     "vgg16_cam_small": Entry(VGG16CAM, VGG16CAMConfig.small()),
     "mobilenet_v2": Entry(MobileNetV2, MobileNetV2Config()),
+    "efficientnet_lite0": Entry(EfficientNetLite, EfficientNetLiteConfig.lite0()),
+    "efficientnet_lite1": Entry(EfficientNetLite, EfficientNetLiteConfig.lite1()),
+    "efficientnet_lite2": Entry(EfficientNetLite, EfficientNetLiteConfig.lite2()),
   }
 )
 

@@ -52,7 +52,7 @@ class Searcher:
     if encoder is None:
       name = f"the index {self.index.folder}"
       encoder = load_recorded_encoder(
-        name, settings.weights, settings.weights_folder, settings.protocol, settings.fingerprint
+        name, settings.weights, settings.weights_folder, settings.weights_sha256, settings.protocol, settings.fingerprint
       )
     if encoder.settings.fingerprint != settings.fingerprint:
       raise InputError(f"the index {self.index.folder} was made by another encoder than the one given")

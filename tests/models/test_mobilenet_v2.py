@@ -106,7 +106,7 @@ def test_the_blocks_are_those_of_the_published_table():
   expected, channels = [], 32
   for expansion, width, repetitions, stride in TABLE:
     for place in range(repetitions):
-      expected.append((channels, channels * expansion, width, stride if place == 0 else 1))
+      expected.append((channels, channels * expansion, width, stride if place == 0 else 1, 3))
       channels = width
   config = MobileNetV2Config()
   assert config.blocks == tuple(expected) and len(expected) == 17
@@ -118,7 +118,7 @@ def test_the_blocks_are_those_of_the_published_table():
 def test_it_has_the_parameters_that_keras_counts():
   """Keras counts 3,538,984. Of the four numbers that its batch norm holds for each channel, folding leaves one, the bias."""
   normalized = 32 + 1280
-  for channels, wide, out, _ in MobileNetV2Config().blocks:
+  for channels, wide, out, _, _ in MobileNetV2Config().blocks:
     normalized += (wide if wide != channels else 0) + wide + out
   shapes = parameters.list_parameters(registry.build_abstract("mobilenet_v2"))
   assert sum(leaf.size for leaf in shapes.values()) == 3_538_984 - 3 * normalized == 3_487_816
@@ -216,9 +216,9 @@ def test_a_linear_layer_keeps_what_is_negative():
 @pytest.mark.parametrize(
   ("changes", "said"),
   [
-    ({"depths": (1, 2)}, "are of the same groups"),
-    ({"depths": (1, 1, 1, 1, 1, 1, 1)}, "block 12 ends at stride 16"),
-    ({"strides": (1, 2, 2, 2, 1, 1, 1)}, "the last one at 32"),
+    ({"depths": (1, 2)}, "need one value a group"),
+    ({"strides": (2, 2, 2, 2, 1, 1, 1), "expansions": (1, 1, 1, 1, 1, 1, 1)}, "feature tap block6_depthwise"),
+    ({"strides": (1, 2, 2, 2, 1, 1, 1)}, "found stride 16"),
   ],
 )
 def test_a_shape_without_the_feature_tap_is_refused(changes, said):

@@ -1,0 +1,167 @@
+"""Weights that PyTorch saved, read without PyTorch, and without running anything that a file may hold.
+
+    state = read_state_dict(content, "lite0.pth")      # {"_conv_stem.weight": float32 [32 3 3 3], ...}
+
+This is the format before PyTorch 1.6: three pickles that name the format, a pickle of the state dict whose tensors refer to
+storages by key, a pickle of the keys, then each storage's length and bytes in the order of the keys. A pickle can name any
+function and have it called. This unpickler knows the few names that a state dict needs and refuses every other. What stands
+for those names cannot be changed by a pickle's instructions. A hostile file can still ask for much memory.
+"""
+
+import collections
+import io
+import math
+import pickle
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cwf_jax.conversion.files import ConversionError
+from cwf_jax.errors import brief, printable
+
+_MAGIC = 0x1950A86A20F9469CFC6C
+_PROTOCOL = 1001
+
+_STORAGES = {
+  "DoubleStorage": np.dtype("<f8"),
+  "FloatStorage": np.dtype("<f4"),
+  "HalfStorage": np.dtype("<f2"),
+  "LongStorage": np.dtype("<i8"),
+  "IntStorage": np.dtype("<i4"),
+  "ShortStorage": np.dtype("<i2"),
+  "CharStorage": np.dtype("i1"),
+  "ByteStorage": np.dtype("u1"),
+  "BoolStorage": np.dtype("?"),
+}
+"""PyTorch's storage classes, little-endian as PyTorch writes them."""
+
+
+def read_state_dict(content: bytes, name: str) -> dict[str, np.ndarray]:
+  """Reads the tensors of a state dict.
+
+  Args:
+    content: of the whole file.
+    name: of the file, for messages.
+
+  Returns:
+    Each tensor by its key, in the file's order, as a copy in row-major order.
+
+  Raises:
+    ConversionError: another format, a pickle that names what no state dict needs, or a damaged file.
+  """
+  file = io.BytesIO(content)
+  try:
+    if _load(file) != _MAGIC:
+      raise ConversionError("a pickle, but not a file of weights that PyTorch saved")
+    protocol = _load(file)
+    if protocol != _PROTOCOL:
+      raise ConversionError(f"PyTorch's format {protocol!r}; only {_PROTOCOL} is read")
+    system = _load(file)
+    if not (isinstance(system, Mapping) and system.get("little_endian") is True):
+      raise ConversionError("it was not written on a little-endian machine")
+    unpickler = _Unpickler(file)
+    state = unpickler.load()
+    values = {key: _read_storage(unpickler.storages[key], file) for key in _load(file)}
+    return _to_arrays(state, values)
+  except ConversionError as error:
+    raise ConversionError(f"{printable(name)}: {error}") from None
+  except Exception as error:  # a damaged pickle fails in as many ways as it has instructions
+    raise ConversionError(f"{printable(name)}: damaged, or no file of weights that PyTorch saved ({brief(error)})") from None
+
+
+class _Storage(NamedTuple):
+  """A run of values that tensors share: its key, the name of its class in PyTorch, and its length in values."""
+
+  key: str
+  kind: str
+  length: int
+
+
+class _Tensor(NamedTuple):
+  """A view of a storage: offset, sizes and strides in values."""
+
+  storage: _Storage
+  offset: int
+  shape: tuple[int, ...]
+  strides: tuple[int, ...]
+
+
+def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:
+  """In place of `torch._utils._rebuild_tensor_v2`: the same arguments; gradients and hooks are ignored."""
+  numbers = (offset, *shape, *strides)
+  if not isinstance(storage, _Storage) or len(shape) != len(strides) or not all(type(n) is int and n >= 0 for n in numbers):
+    raise ConversionError("a tensor does not refer to a storage by whole numbers")
+  return _Tensor(storage, offset, tuple(shape), tuple(strides))
+
+
+def _rebuild_parameter(tensor: Any, *_: Any) -> Any:
+  """In place of `torch._utils._rebuild_parameter`: the tensor itself."""
+  return tensor
+
+
+_KNOWN: Mapping[tuple[str, str], Any] = {
+  ("collections", "OrderedDict"): collections.OrderedDict,
+  ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
+  ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+  **{("torch", kind): kind for kind in _STORAGES},
+}
+"""Every name that a file may use, and what stands for it."""
+
+
+class _Unpickler(pickle.Unpickler):
+  """Finds the names of `_KNOWN` and no others.
+
+  Attributes:
+    storages: those that tensors refer to, by key.
+  """
+
+  def __init__(self, file: io.BytesIO):
+    super().__init__(file, encoding="utf-8")
+    self.storages: dict[str, _Storage] = {}
+
+  def find_class(self, module: str, name: str) -> Any:
+    if (module, name) not in _KNOWN:
+      raise ConversionError(f"it asks for {printable(f'{module}.{name}')}, which no file of weights needs; it is not read")
+    return _KNOWN[module, name]
+
+  def persistent_load(self, pid: Any) -> _Storage:
+    """The storage of ("storage", class, key, device, length, view of another storage or None)."""
+    tag, kind, key, _, length, view = pid
+    if tag != "storage" or kind not in _STORAGES or view is not None or type(length) is not int or length < 0:
+      raise ConversionError("a storage is described in a way that is not known")
+    return self.storages.setdefault(key, _Storage(key, kind, length))
+
+
+def _load(file: io.BytesIO) -> Any:
+  return _Unpickler(file).load()
+
+
+def _read_storage(storage: _Storage, file: io.BytesIO) -> np.ndarray:
+  """A storage's values: its length as 8 bytes, then the values."""
+  dtype, length = _STORAGES[storage.kind], int.from_bytes(file.read(8), "little")
+  content = file.read(storage.length * dtype.itemsize)
+  if length != storage.length or len(content) != length * dtype.itemsize:
+    raise ConversionError("a storage is cut off, or has another length than its tensors")
+  return np.frombuffer(content, dtype)
+
+
+def _to_arrays(state: Any, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+  if not isinstance(state, dict) or not all(isinstance(key, str) for key in dict(state)):
+    raise ConversionError("it holds no state dict: a mapping of names to tensors")
+  return {key: _to_array(key, tensor, values) for key, tensor in dict(state).items()}
+
+
+def _to_array(key: str, tensor: Any, values: Mapping[str, np.ndarray]) -> np.ndarray:
+  if not isinstance(tensor, _Tensor):
+    raise ConversionError(f"{printable(key)} is no tensor")
+  if tensor.storage.key not in values:
+    raise ConversionError(f"the values of {printable(key)} are not in the file")
+  storage = values[tensor.storage.key]
+  if math.prod(tensor.shape) == 0:
+    return np.zeros(tensor.shape, storage.dtype)
+  last = tensor.offset + sum((side - 1) * stride for side, stride in zip(tensor.shape, tensor.strides, strict=True))
+  if last >= len(storage) or math.prod(tensor.shape) > len(storage):
+    raise ConversionError(f"{printable(key)} reaches beyond its storage")
+  strides = tuple(stride * storage.itemsize for stride in tensor.strides)
+  return np.lib.stride_tricks.as_strided(storage[tensor.offset :], tensor.shape, strides).copy()
