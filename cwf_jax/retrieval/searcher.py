@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from cwf_jax.encoder import Encoder
 from cwf_jax.errors import InputError
+from cwf_jax.images.queries import ImageLike
 from cwf_jax.index.store import Index, open_index
 from cwf_jax.load import load_recorded_encoder
 from cwf_jax.ops.aggregation import aggregate
@@ -62,11 +63,20 @@ class Searcher:
 
   def encode(
     self,
-    image: str | os.PathLike | np.ndarray,
+    image: ImageLike,
     box: Box | None = None,
     classes: str | Iterable[str | int] | None = None,
   ) -> Query:
-    """Encodes a query: by its own classes, or by a list of classes by name or id."""
+    """Encodes a query.
+
+    Args:
+      image: a path, the bytes of a file, a Pillow image, or RGB pixels [h w 3] uint8.
+      box: (left, top, right, bottom) in pixels of the upright image, right and bottom exclusive.
+      classes: a list, by name or id, in place of the query's own classes.
+
+    Raises:
+      InputError: an unreadable image, a wrong box, or a class that the network does not have.
+    """
     ids = None if classes is None else self.encoder.settings.classes.resolve_all(classes)
     return encode_query(self.encoder, self.index.settings, image, box, ids)
 
@@ -196,7 +206,7 @@ def check_arguments(aggregation: str, top: int, expand: int, partial: bool, shar
 
 def search(
   index: str | os.PathLike | Index,
-  image: str | os.PathLike | np.ndarray,
+  image: ImageLike,
   box: Box | None = None,
   aggregation: str = "offline",
   classes: str | Iterable[str | int] | None = None,
@@ -210,7 +220,7 @@ def search(
 
   Args:
     index: its folder, or an open one.
-    image: a file, or RGB pixels [h w 3] uint8.
+    image: a path, the bytes of a file, a Pillow image, or RGB pixels [h w 3] uint8.
     box: (left, top, right, bottom) in pixels of the upright image, right and bottom exclusive.
     aggregation: "offline", "online" or "fixed"; see `Searcher.search`.
     classes: the list of "fixed": names or ids, as one string separated by commas or one by one.

@@ -369,7 +369,8 @@ def test_the_function_takes_a_folder_a_file_and_a_list(make_searcher, pictures):
   index = make_searcher(store_classes="all").index
   image = pictures / IDS[2]
   assert search(index.folder, image, top=1)[0].id == IDS[2]
-  assert search(index, decode_image(image), top=1)[0].id == IDS[2]
+  for form in (decode_image(image), image.read_bytes(), Image.open(image)):
+    assert search(index, form, top=1)[0].id == IDS[2]
   assert search(str(index.folder), str(image), (0, 0, 64, 64), "fixed", "class 1, 2", top=1)[0].classes
   with pytest.raises(InputError, match="needs the list"):
     search(index, image, aggregation="fixed")
