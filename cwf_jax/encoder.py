@@ -9,12 +9,13 @@ section 2, is the recipe; `cwf_jax.ops` is its mathematics.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Real
+from jaxtyping import Array, Bool, Float, Int, Real, Shaped
 
 from cwf_jax import protocol as protocols
 from cwf_jax.models.class_names import ClassList
@@ -63,7 +64,9 @@ CHANGED = "changed"
 """The name of weights that were loaded and then replaced; there is no checkpoint of them."""
 
 Images = Real[Array | np.ndarray, "b h w 3"]
-Sizes = Int[Array | np.ndarray, "b 2"]
+SizesArray = Int[Array | np.ndarray, "b 2"]
+Sizes = SizesArray | Sequence[Sequence[Any]]
+"""(height, width) of each image, as an array or as lists or tuples of whole numbers."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,11 +127,12 @@ class Encoder:
     Args:
       images: RGB, 0 to 255, each at the upper left of its canvas; what lies outside is ignored. They are uint8; floats
         are taken too, and have a gradient.
-      sizes: (height, width) of each image in its canvas, at least 16 pixels a side.
+      sizes: (height, width) of each image in its canvas, at least 16 pixels a side; an array, a list or a tuple.
 
     Raises:
       ValueError: when it is traced: a wrong rank, unequal batches, no image, sizes of a type that cannot count the canvas's
-        pixels; where their values are known, also sizes that are not those of an image in its canvas.
+        pixels; where their values are known, also sizes that are not those of an image in its canvas; a NumPy array of
+        floats up to 1, which a caller forgot to multiply by 255.
     """
     return self.encode(images, sizes, self.settings.protocol.num_classes)
 
@@ -155,7 +159,6 @@ class Encoder:
     class_vectors = self.pool_classes(activations, class_ids)
     return Encoding(class_vectors, class_ids, activations.probabilities)
 
-  @check_axes()
   def activate(self, images: Images, sizes: Sizes, taps: tuple[str, ...] = ()) -> Activations:
     """One forward pass, in the dtype of the settings; what it returns is float32.
 
@@ -167,6 +170,12 @@ class Encoder:
     Raises:
       ValueError: as a call; and when it is traced, the network has no tap of such a name: the message lists those it has.
     """
+    if isinstance(images, np.ndarray):
+      protocols.check_pixel_range(images)
+    return self._activate(images, _to_array(sizes), taps)
+
+  @check_axes()
+  def _activate(self, images: Images, sizes: SizesArray, taps: tuple[str, ...]) -> Activations:
     tap = self.settings.tap
     sizes = _check_sizes(images, sizes)
     with jax.named_scope("network"):
@@ -288,7 +297,18 @@ def most_probable(activations: Activations, num_classes: int) -> Int[Array, "b n
   return jnp.argsort(logits, axis=-1, stable=True, descending=True)[:, :num_classes]
 
 
-def _check_sizes(images: Images, sizes: Sizes) -> Int[Array, "b 2"]:
+def _to_array(sizes: Sizes) -> Shaped[Array | np.ndarray, "..."]:
+  """An array of lists or tuples, on the host where the numbers are known, so that they are checked."""
+  if not isinstance(sizes, (list, tuple)):
+    return sizes
+  is_traced = any(isinstance(number, jax.core.Tracer) for number in jax.tree.leaves(sizes))
+  try:
+    return jnp.asarray(sizes) if is_traced else np.asarray(sizes)
+  except (TypeError, ValueError):  # rows of several lengths
+    raise ValueError(f"sizes [b 2] are (height, width) of each image; found {sizes}") from None
+
+
+def _check_sizes(images: Images, sizes: SizesArray) -> Int[Array, "b 2"]:
   canvas = tuple(images.shape[1:3])
   if not jnp.issubdtype(sizes.dtype, jnp.integer):
     raise ValueError(f"sizes [b 2] are whole numbers of pixels; found {sizes.dtype}")

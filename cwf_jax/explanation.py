@@ -9,7 +9,6 @@
 """
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -20,7 +19,7 @@ from jaxtyping import Float, Int, UInt8
 
 from cwf_jax.encoder import Encoder, most_probable
 from cwf_jax.images.canvases import Fitted, stack
-from cwf_jax.images.queries import FittedQuery, fit_query
+from cwf_jax.images.queries import FittedQuery, ImageLike, fit_query
 from cwf_jax.ops.aggregation import aggregate
 from cwf_jax.ops.attribution import share_cells, share_classes
 from cwf_jax.ops.regions import THRESHOLDS, find_regions, mask_boxes
@@ -111,16 +110,12 @@ class Comparison:
   second: Side
 
 
-Image = str | os.PathLike | np.ndarray
-"""A file, or RGB pixels [h w 3] uint8."""
-
-
-def explain(encoder: Encoder, image: Image, box: Box | None = None, top: int = 6) -> Explanation:
+def explain(encoder: Encoder, image: ImageLike, box: Box | None = None, top: int = 6) -> Explanation:
   """Finds a photograph's most probable classes, where they are, and what they are worth in the descriptor.
 
   Args:
     encoder: with the whitening of the descriptors, if they are whitened.
-    image: a file, or pixels.
+    image: a path, the bytes of a file, a Pillow image, or RGB pixels [h w 3] uint8.
     box: the classes are predicted on the box's pixels alone, their maps are those of the photograph, cut to the box.
     top: classes wanted; those whose map is empty are among them.
 
@@ -149,12 +144,12 @@ def explain(encoder: Encoder, image: Image, box: Box | None = None, top: int = 6
   return Explanation(fitted.pixels, fitted.box, map_box(fitted.pixels.shape[:2], fitted.whole.size), reasons, len(ids))
 
 
-def compare(encoder: Encoder, first: Image, second: Image, box: Box | None = None) -> Comparison:
+def compare(encoder: Encoder, first: ImageLike, second: ImageLike, box: Box | None = None) -> Comparison:
   """Splits the score of two photographs by classes and by places, from each one's side; each is described by its own classes.
 
   Args:
     encoder: with the whitening of the descriptors, if they are whitened.
-    first: a file, or pixels: the query.
+    first: the query: a path, the bytes of a file, a Pillow image, or RGB pixels [h w 3] uint8.
     second: what it is compared with, whole.
     box: in the first one.
 

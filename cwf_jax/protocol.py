@@ -16,6 +16,8 @@ import hashlib
 import json
 import math
 
+import numpy as np
+
 from cwf_jax.errors import InputError
 
 CELL = 16
@@ -255,6 +257,19 @@ def check_box(box: Box, size: Size) -> Box:
       f"the box {shown} is {across:g}x{down:g} pixels{clipped} (right - left, bottom - top); the least is {CELL}x{CELL}"
     )
   return inside
+
+
+def check_pixel_range(pixels: np.ndarray) -> None:
+  """Refuses floats from 0 to 1: the networks take 0 to 255, and such an image would count as black.
+
+  Raises:
+    InputError: the values are floats and their maximum is in (0, 1].
+  """
+  if pixels.dtype.kind == "f" and pixels.size and 0 < pixels.max() <= 1:
+    raise InputError(
+      f"pixels are from 0 to 255; found {pixels.dtype} values of at most {pixels.max():.3g}: "
+      "multiply them by 255 and convert them to uint8"
+    )
 
 
 def fingerprint(weights_sha256: str, preprocessing: dict, tap: str, protocol: Protocol) -> str:

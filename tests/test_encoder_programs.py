@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from cwf_jax.encoder import Encoder
+from cwf_jax.errors import InputError
 from cwf_jax.ops.whitening import fit_whitening
 
 _CUT = """
@@ -115,6 +116,29 @@ def test_sizes_that_are_known_are_those_of_images_in_their_canvas(tiny_encoder, 
   sizes = np.array([[32, 48], size], np.int64)
   with pytest.raises(ValueError, match=rf"at most the canvas's 32x48; found \({size[0]}, {size[1]}\) in 1 of 2 images"):
     tiny_encoder.activate(IMAGES, sizes)
+
+
+def test_sizes_may_be_lists_or_tuples(tiny_encoder):
+  images = np.random.default_rng(0).integers(0, 256, (2, 32, 48, 3), np.uint8)
+  encode = jax.jit(Encoder.__call__)
+  expected = encode(tiny_encoder, images, np.array([[32, 48], [20, 33]]))
+  for sizes in ([[32, 48], [20, 33]], ((32, 48), (20, 33))):
+    for ours, theirs in zip(encode(tiny_encoder, images, sizes), expected, strict=True):
+      np.testing.assert_array_equal(ours, theirs)
+  with pytest.raises(ValueError, match=r"at most the canvas's 32x48; found \(32, 49\) in 1 of 2 images"):
+    tiny_encoder.activate(images, [(32, 49), (32, 48)])
+  with pytest.raises(ValueError, match=r"sizes \[b 2\] has the shape \(1, 2\): b is 2 in images"):
+    tiny_encoder.activate(images, [[32, 48]])
+  with pytest.raises(ValueError, match=r"are \(height, width\) of each image; found \[\[32, 48\], \[32\]\]"):
+    tiny_encoder.activate(images, [[32, 48], [32]])
+
+
+def test_floats_up_to_one_are_refused_on_the_host_only(tiny_encoder):
+  images, sizes = np.full((1, 32, 48, 3), 0.5, np.float32), [(32, 48)]
+  with pytest.raises(InputError, match=r"0 to 255; found float32 values of at most 0\.5: multiply them by 255"):
+    tiny_encoder(images, sizes)
+  one, other = tiny_encoder.activate(jax.numpy.asarray(images), sizes), jax.jit(Encoder.activate)(tiny_encoder, images, sizes)
+  np.testing.assert_allclose(one.features, other.features, atol=1e-4)  # compiled as a whole, or operation by operation
 
 
 def test_a_nan_spoils_its_own_image_alone(tiny_encoder):

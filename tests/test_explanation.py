@@ -128,11 +128,15 @@ def test_the_first_classes_are_told_the_same_whatever_number_is_wanted(encoders)
     np.testing.assert_array_equal(one.cam, other.cam)
 
 
-def test_an_array_and_its_file_are_explained_alike(encoders, tmp_path):
-  Image.fromarray(WIDE).save(tmp_path / "wide.png")
-  one, other = (explain(encoders["plain"], image, BOX, 3) for image in (WIDE, tmp_path / "wide.png"))
-  np.testing.assert_array_equal(one.pixels, other.pixels)
-  assert [reason.regions for reason in one.classes] == [reason.regions for reason in other.classes]
+def test_every_form_of_an_image_is_explained_alike(encoders, tmp_path):
+  path = tmp_path / "wide.png"
+  Image.fromarray(WIDE).save(path)
+  one = explain(encoders["plain"], WIDE, BOX, 3)
+  for image in (path, path.read_bytes(), Image.fromarray(WIDE)):
+    other = explain(encoders["plain"], image, BOX, 3)
+    np.testing.assert_array_equal(one.pixels, other.pixels)
+    assert [reason.regions for reason in one.classes] == [reason.regions for reason in other.classes]
+  assert compare(encoders["plain"], path.read_bytes(), Image.fromarray(WIDE)).score == pytest.approx(1, abs=1e-6)
 
 
 def test_the_cells_at_the_edges_may_be_cut_off():

@@ -39,8 +39,9 @@ def define_flags(values: flags.FlagValues) -> None:
   )  # fmt: skip
   text("classes", None, "names or ids, separated by commas: what the search is steered by", flag_values=values)
   flags.DEFINE_boolean(
-    "partial", False, "online and fixed: describe images that lack some of the classes by those they hold", flag_values=values
-  )
+    "partial", False, "changes nothing: online and fixed searches always use the classes that are stored. Kept so that old "
+    "commands run", flag_values=values,
+  )  # fmt: skip
   number("top", 10, "answers", lower_bound=1, flag_values=values)
   number(
     "shares", None, "classes told apart for each answer; default: 8 in JSON, 3 in a table", lower_bound=0, flag_values=values
@@ -57,7 +58,7 @@ def run(values: flags.FlagValues, console) -> int:
       raise CallError(f"--mode=search needs --{flag}=PATH; --mode=search --help shows examples")
   classes = values["classes"].value
   aggregation = values["aggregation"].value or ("offline" if classes is None else "fixed")
-  arguments = {flag: values[flag].value for flag in ("top", "expand", "partial")}
+  arguments = {flag: values[flag].value for flag in ("top", "expand")}
   arguments["shares"] = values["shares"].value
   if arguments["shares"] is None:
     arguments["shares"] = _SHARES[values["format"].value]
@@ -87,7 +88,7 @@ def run(values: flags.FlagValues, console) -> int:
     searcher.encoder.settings.classes.resolve_all(classes)
   if index.settings.whitening.pending:
     console.say("note: the whitening of this index is not fitted yet; --mode=index finishes it")
-  found = 0
+  found, lacking = 0, []
   with console.progress("queries") as progress, contextlib.closing(_read(queries, progress)) as read:
     encoded = ((name, searcher.encode(pixels, box, classes)) for name, pixels in read)
     for some in iter(lambda: list(itertools.islice(encoded, QUERIES_AT_ONCE)), []):
@@ -96,7 +97,15 @@ def run(values: flags.FlagValues, console) -> int:
       answers = searcher.search([query for _, query in some], aggregation, **arguments)
       for (name, _), results in zip(some, answers, strict=True):
         print(format_answers(values["format"].value, name, results, aggregation, index.settings), flush=True)
+      if aggregation != "offline":
+        lacking.append(searcher.count_lacking([query for _, query in some]))
       found += len(some)
+  if any(part.images for part in lacking):
+    images, classes = (max(numbers) for numbers in zip(*lacking, strict=True))
+    console.say(
+      f"note: {images} of {len(index)} images lack the vectors of up to {classes} of the classes asked for, and are described "
+      "by the others; --mode=index with --store_classes=all stores every class"
+    )
   if figure:
     _draw(values, searcher, some[0][1], box, answers[0], aggregation, figure)
     console.say(f"figure: {printable(figure)}")

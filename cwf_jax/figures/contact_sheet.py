@@ -18,7 +18,7 @@ from cwf_jax.figures.overlay import make_thumbnail
 from cwf_jax.figures.panels import THUMBNAIL, Panel, draw_panels
 from cwf_jax.images.canvases import Fitted, fit_image
 from cwf_jax.images.decoding import UnreadableImageError, decode_image
-from cwf_jax.images.queries import fit_query, read_pixels
+from cwf_jax.images.queries import ImageLike, fit_query, read_pixels
 from cwf_jax.protocol import Box, Size
 
 MOST = 120
@@ -33,7 +33,7 @@ FRAMES_LEGEND = "Frames: solid is relevant, dashed is not, dotted is junk, which
 
 def draw_answers(
   encoder: Encoder,
-  query: str | os.PathLike | np.ndarray,
+  query: ImageLike,
   answers: Sequence[Any],
   *,
   box: Box | None = None,
@@ -46,7 +46,7 @@ def draw_answers(
 
   Args:
     encoder: that the search was made with.
-    query: a file, or RGB pixels [h w 3] uint8.
+    query: a path, the bytes of a file, a Pillow image, or RGB pixels [h w 3] uint8. Only a path has a name to show.
     answers: the results of a search: `rank`, `id`, `path`, `score`, and `classes`, the largest share first. Where no class
       made a score, as after expansion, the query's class is shown.
     box: of the query, in its pixels.
@@ -64,7 +64,7 @@ def draw_answers(
   pixels = read_pixels(query)
   if class_id is None:
     class_id = next((reason.class_id for reason in explain(encoder, pixels, box).classes if reason.cam.any()), None)
-  name = "" if isinstance(query, np.ndarray) else os.path.basename(os.fsdecode(query))
+  name = os.path.basename(os.fsdecode(query)) if isinstance(query, (str, os.PathLike)) else ""
   cells = None if box is None else fit_query(pixels, box, encoder.settings.protocol).cells
   entries = [_Entry(_shrink(encoder, pixels), class_id, None, cells)]
   for answer in answers[:MOST]:

@@ -59,6 +59,7 @@ __all__ = [
   "MAX_PIXELS",
   "MIN_SIDE",
   "UnreadableImageError",
+  "convert_image",
   "crop_image",
   "decode_image",
   "read_file",
@@ -90,6 +91,9 @@ _UPRIGHT = {
   8: Image.Transpose.ROTATE_90,
 }
 """What makes an image of each EXIF orientation upright."""
+
+_SIDEWAYS = tuple(_UPRIGHT[orientation] for orientation in (5, 6, 7, 8))
+"""Those that swap height and width."""
 
 
 def read_size(source: Source, *, path: str | os.PathLike | None = None) -> Size:
@@ -135,11 +139,31 @@ def decode_image(source: Source, *, path: str | os.PathLike | None = None) -> UI
     image.load()
     if image.format == "PNG":
       png.check_is_whole(image, data)
-    rgb = _to_rgb(image)
-    pixels = np.asarray(rgb if turn is None else rgb.transpose(turn))
+    pixels = _to_upright_rgb(image, turn)
     if pixels.shape[:2] != size:  # seen in HEIC
-      raise RefusalError(f"damaged (the header says {size[1]}x{size[0]}, there are {rgb.width}x{rgb.height} pixels)")
+      height, width = pixels.shape[:2]
+      raise RefusalError(f"damaged (the header says {size[1]}x{size[0]}, there are {width}x{height} pixels)")
     return pixels
+
+
+def convert_image(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
+  """Converts a Pillow image of any mode to upright RGB pixels, as `decode_image` does with a file.
+
+  An image that Pillow has opened but not decoded yet is decoded: the current frame of several.
+
+  Returns:
+    Pixels, not writeable.
+
+  Raises:
+    UnreadableImageError: it cannot be decoded, is over `MAX_PIXELS`, or under `MIN_SIDE`.
+  """
+  with quiet:
+    try:
+      _check_dimensions(image.height, image.width)
+      image.load()  # a TIFF turns itself here, and removes its orientation
+      return _to_upright_rgb(image, _read_turn(image))
+    except Exception as error:  # as in `_open_image`
+      raise UnreadableImageError("<PIL image>", describe(error)) from error
 
 
 def resize_image(image: UInt8[np.ndarray, "h w 3"], height: int, width: int) -> UInt8[np.ndarray, "H W 3"]:
@@ -250,14 +274,8 @@ def _check_dimensions(height: int, width: int) -> None:
 def _find_turn(image: Image.Image, file: BinaryIO) -> tuple[Image.Transpose | None, Size]:
   """What makes the decoded image upright, and its (height, width) then."""
   # Pillow would decode a PNG to look for EXIF behind its pixels, where it hardly ever is.
-  from_header = image.format == "PNG" and not png.has_late_metadata(file)
-  try:
-    exif = Image.Image.getexif(image) if from_header else image.getexif()
-    orientation = exif.get(ExifTags.Base.Orientation)
-    turn = _UPRIGHT.get(orientation)
-  except Exception:  # a damaged block raises as many kinds as a damaged image; it says nothing about the pixels
-    orientation = turn = None
-  is_sideways = orientation in (5, 6, 7, 8)
+  turn = _read_turn(image, from_header=image.format == "PNG" and not png.has_late_metadata(file))
+  is_sideways = turn in _SIDEWAYS
   if image.format == "TIFF":
     # Pillow turns it itself, and has swapped its sides already where the orientation is in a tag and not in XMP.
     turn = None
@@ -266,11 +284,26 @@ def _find_turn(image: Image.Image, file: BinaryIO) -> tuple[Image.Transpose | No
   return turn, (width, height) if is_sideways else (height, width)
 
 
+def _read_turn(image: Image.Image, from_header: bool = False) -> Image.Transpose | None:
+  """What makes the image upright by its EXIF or XMP orientation; None where it is upright or says nothing."""
+  try:
+    exif = Image.Image.getexif(image) if from_header else image.getexif()
+    return _UPRIGHT.get(exif.get(ExifTags.Base.Orientation))
+  except Exception:  # a damaged block raises as many kinds as a damaged image; it says nothing about the pixels
+    return None
+
+
+def _to_upright_rgb(image: Image.Image, turn: Image.Transpose | None) -> UInt8[np.ndarray, "h w 3"]:
+  rgb = _to_rgb(image)
+  return np.asarray(rgb if turn is None else rgb.transpose(turn))
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
   if image.mode in ("I", "F") or image.mode.startswith("I;16"):
     gray = _gray_to_bytes(np.asarray(image), image.info.get("transparency"))
     return Image.fromarray(gray).convert("RGB")
   if image.has_transparency_data:
+    image = image.convert("LA") if image.mode == "La" else image  # Pillow converts premultiplied gray to nothing else
     white = Image.new("RGBA", image.size, "white")
     return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
   return image if image.mode == "RGB" else image.convert("RGB")

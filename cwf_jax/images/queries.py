@@ -3,13 +3,18 @@
 import os
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image
 
 from cwf_jax.errors import InputError
 from cwf_jax.images.canvases import Fitted, fit_crop, fit_image
-from cwf_jax.images.decoding import MIN_SIDE, crop_image, decode_image
-from cwf_jax.protocol import Box, Protocol, check_box
+from cwf_jax.images.decoding import MIN_SIDE, convert_image, crop_image, decode_image
+from cwf_jax.protocol import Box, Protocol, check_box, check_pixel_range
+
+ImageLike = str | os.PathLike | bytes | Image.Image | np.ndarray | jax.Array
+"""What a caller has: a path, the bytes of an image file, a Pillow image, or RGB pixels [h w 3] uint8."""
 
 
 class FittedQuery(NamedTuple):
@@ -30,16 +35,16 @@ class FittedQuery(NamedTuple):
   cells: tuple[int, int, int, int]
 
 
-def fit_query(image: str | os.PathLike | np.ndarray, box: Box | None, protocol: Protocol) -> FittedQuery:
+def fit_query(image: ImageLike, box: Box | None, protocol: Protocol) -> FittedQuery:
   """Reads, cuts and resizes.
 
   Args:
-    image: a file, or RGB pixels [h w 3] uint8.
+    image: see `read_pixels`.
     box: (left, top, right, bottom) in pixels of the upright image.
     protocol: which sizes, and how a box is laid on cells.
 
   Raises:
-    UnreadableImageError: the image cannot be read, or is under 16 pixels a side.
+    InputError: see `read_pixels`.
     BoxError: see `check_box`.
   """
   pixels = read_pixels(image)
@@ -51,16 +56,49 @@ def fit_query(image: str | os.PathLike | np.ndarray, box: Box | None, protocol: 
   return FittedQuery(pixels, box, whole, fit_crop(crop_image(pixels, box), protocol), cells)
 
 
-def read_pixels(image: str | os.PathLike | np.ndarray) -> UInt8[np.ndarray, "h w 3"]:
-  """A file's pixels, or pixels as they are if they can be an image's.
+def read_pixels(image: ImageLike) -> UInt8[np.ndarray, "h w 3"]:
+  """Returns an image as upright RGB pixels; an array is returned as it is.
+
+  Args:
+    image: a path, the bytes of an image file, a Pillow image of any mode, or RGB pixels [h w 3] uint8. An orientation in
+      EXIF is applied, and transparency is laid over white, in a file and in a Pillow image alike.
 
   Raises:
-    InputError: they cannot; UnreadableImageError: the file cannot be read.
+    UnreadableImageError: a file or a Pillow image that cannot be decoded, or is under 16 pixels a side.
+    InputError: an array of another shape or type, or under 16 pixels a side; something else than an image.
   """
-  if not isinstance(image, np.ndarray):
+  if isinstance(image, (str, os.PathLike, bytes)):
     return decode_image(image)
-  if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-    raise InputError(f"an image is uint8 of shape [h w 3]; found {image.dtype} of shape {image.shape}")
-  if min(image.shape[:2]) < MIN_SIDE:
-    raise InputError(f"an image has at least {MIN_SIDE}x{MIN_SIDE} pixels; found {image.shape[1]}x{image.shape[0]}")
-  return image
+  if isinstance(image, Image.Image):
+    return convert_image(image)
+  if isinstance(image, (np.ndarray, jax.Array)):
+    return _check_pixels(np.asarray(image))
+  raise InputError(f"an image is a path, the bytes of a file, a PIL image or an array; found {type(image).__name__}")
+
+
+def _check_pixels(pixels: np.ndarray) -> UInt8[np.ndarray, "h w 3"]:
+  check_pixel_range(pixels)
+  if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+    found = f"found {pixels.dtype} of shape {pixels.shape}"
+    raise InputError(f"an image array is uint8 of shape [h w 3]; {found}: {_suggest_fix(pixels)}")
+  if min(pixels.shape[:2]) < MIN_SIDE:
+    raise InputError(f"an image has at least {MIN_SIDE}x{MIN_SIDE} pixels; found {pixels.shape[1]}x{pixels.shape[0]}")
+  return pixels
+
+
+def _suggest_fix(pixels: np.ndarray) -> str:
+  """What makes an array an image, in a few words."""
+  if pixels.dtype != np.uint8:
+    return "convert the values to uint8, 0 to 255"
+  match pixels.shape:
+    case (_, _):
+      return "repeat the gray channel, np.stack([image] * 3, axis=-1)"
+    case (_, _, 1):
+      return "repeat the gray channel, np.repeat(image, 3, axis=-1)"
+    case (_, _, 4):
+      return "pass PIL.Image.fromarray(image), whose alpha is laid over white, or image[..., :3]"
+    case (3, _, _):
+      return "move the channels to the end, np.moveaxis(image, 0, -1)"
+    case (_, _, _, 3):
+      return "pass the images of a batch one by one, image[0]"
+  return "the axes are height, width and RGB"

@@ -30,7 +30,7 @@ def check_axes(empty: str = "") -> Callable:
 
   Raises:
     ValueError: when the function is called or traced: a wrong rank, axes of one name and several sizes, an empty axis, or
-      one that is too long. The message names function, argument and axis.
+      one that is too long. The message names function (without a leading underscore), argument and axis.
   """
   allowed = frozenset(empty.split())
 
@@ -46,7 +46,7 @@ def check_axes(empty: str = "") -> Callable:
       for name, choices in expected.items():
         shape = getattr(bound.arguments.get(name), "shape", None)
         if shape is not None:
-          _check_shape(f"{function.__name__}: {name}", tuple(shape), choices, known, allowed)
+          _check_shape(f"{function.__name__.lstrip('_')}: {name}", tuple(shape), choices, known, allowed)
       return function(*args, **kwargs)
 
     return checked

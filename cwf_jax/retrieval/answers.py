@@ -32,7 +32,7 @@ class Result:
     score: cosine, at most 1.
     classes: what the query's classes gave, the largest shares first, then "(other classes)"; empty after expansion.
     expanded_from: after expansion, what the images that the query was expanded with gave; empty without.
-    lacked: classes of the query that the image does not hold, if `partial` was asked for; else None.
+    lacked: how many of the query's classes the image holds no vector of; None for an offline search, which needs none.
   """
 
   rank: int

@@ -28,10 +28,10 @@ class Offline:
 class Online:
   """Images by the classes of each query, from the stored class vectors."""
 
-  def __init__(self, index: Index, wanted: np.ndarray, partial: bool):
+  def __init__(self, index: Index, wanted: np.ndarray):
     """See `ClassVectors`."""
-    self._vectors = ClassVectors(index, wanted, partial)
-    self._count, self._partial = len(wanted), partial
+    self._vectors = ClassVectors(index, wanted)
+    self._count = len(wanted)
     self._order = index.snapshot.rows
 
   def rank(self, queries: jax.Array, k: int) -> Ranking:
@@ -40,10 +40,9 @@ class Online:
     scores[: self._count] = self._vectors.score(np.asarray(queries)[: self._count])[:, self._order]
     return _rank_scores(scores, min(k, scores.shape[1]))
 
-  def describe(self, query: int, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """The descriptors [r k] of some rows for a query, and if `partial` how many of its classes each lacks [r]."""
-    descriptors, lacked = self._vectors.describe(query, self._order[rows])
-    return descriptors, lacked if self._partial else None
+  def describe(self, query: int, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The descriptors [r k] of some rows for a query, and how many of its classes each lacks [r]."""
+    return self._vectors.describe(query, self._order[rows])
 
 
 _rank_scores = jax.jit(rank_scores, static_argnames="k")

@@ -1,7 +1,11 @@
-"""Online and fixed-list search: every image is described by the query's classes, from its stored class vectors."""
+"""Online and fixed-list search: every image is described by the query's classes, from its stored class vectors.
+
+An image that does not hold the vectors of all these classes is described by those that it holds.
+"""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,33 +27,27 @@ _QUERIES = 8
 class ClassVectors:
   """The stored class vectors of an index, as far as some queries need them."""
 
-  def __init__(self, index: Index, wanted: np.ndarray, partial: bool):
+  def __init__(self, index: Index, wanted: np.ndarray):
     """Prepares to read the classes `wanted` [q m] by q queries.
 
     Args:
       index: with stored class vectors.
       wanted: the classes of each query, `NO_CLASS` after the last.
-      partial: an image that lacks some of the classes is described by those that it holds.
 
     Raises:
       InputError: no class vectors are stored.
     """
     if index.settings.stored.kind == "none":
       raise InputError(
-        f"the index {os.fspath(index.folder)} stores no class vectors, and online and fixed search need them; "
-        "index with --store_classes=all, or search with --aggregation=offline"
+        f"the index {os.fspath(index.folder)} was made with --store_classes=0: it stores no class vectors, and online and "
+        "fixed search need them; index with --store_classes=64 or all, or search with --aggregation=offline"
       )
     self._index = index
     self._wanted = np.asarray(wanted, np.int32)
-    self._partial = partial
     self._all = index.settings.stored.kind == "all"
 
   def score(self, queries: np.ndarray) -> np.ndarray:
-    """Cosines of every image's descriptor, by each query's classes, with the query: [q n], n in stored order.
-
-    Raises:
-      InputError: an image lacks a class that is wanted, and `partial` is off.
-    """
+    """Cosines of every image's descriptor, by each query's classes, with the query: [q n], n in stored order."""
     scores = np.empty((len(queries), len(self._index)), np.float32)
     for together in self._read_together():
       start = 0
@@ -103,11 +101,8 @@ class ClassVectors:
     count = len(class_ids)
     class_ids, class_vectors = _pad_images(class_ids, class_vectors, self._rows(wanted))
     padding = ((0, _QUERIES - len(places)), (0, 0))
-    scores, lacked = jax.device_get(
-      _score(np.pad(queries, padding), np.pad(wanted, padding, constant_values=NO_CLASS), class_ids, class_vectors)
-    )
-    self._check(lacked[: len(places), :count])
-    return scores[: len(places), :count]
+    scores = _score(np.pad(queries, padding), np.pad(wanted, padding, constant_values=NO_CLASS), class_ids, class_vectors)
+    return np.asarray(scores)[: len(places), :count]
 
   def _columns(self, wanted: np.ndarray) -> list[str]:
     if not self._all:
@@ -129,13 +124,39 @@ class ClassVectors:
     class_ids[:, : len(needed)] = needed
     return class_ids, vectors
 
-  def _check(self, lacked: np.ndarray) -> None:
-    if lacked.any() and not self._partial:
-      raise InputError(
-        f"the index {os.fspath(self._index.folder)} stores the vectors of these classes: {self._index.settings.stored}; "
-        f"an image lacks {int(lacked.max())} of the query's. Index with --store_classes=all, or give --partial to "
-        "describe each image by those that it holds"
-      )
+
+class Lacking(NamedTuple):
+  """What an index lacks for a search by the query's classes.
+
+  Attributes:
+    images: that do not hold the vectors of all the query's classes.
+    classes: the most that one of them lacks.
+  """
+
+  images: int
+  classes: int
+
+
+def count_lacking(index: Index, queries: Sequence[np.ndarray]) -> Lacking:
+  """Counts what the images lack for queries [m] of class ids; each number is the largest of all queries.
+
+  No class vector is read.
+  """
+  stored = index.settings.stored
+  if stored.kind == "all":
+    return Lacking(0, 0)
+  if stored.kind == "none":
+    return Lacking(len(index), max(map(len, queries)))
+  images, classes = np.zeros(len(queries), np.int64), 0
+  for batch in index.scan(["class_ids"], _VECTORS // stored.count):
+    class_ids = schema.to_array(batch["class_ids"])
+    for query, wanted in enumerate(queries):
+      is_wanted = np.zeros(index.settings.network_classes, bool)
+      is_wanted[wanted] = True
+      lacked = len(wanted) - is_wanted[class_ids].sum(1)
+      images[query] += np.count_nonzero(lacked)
+      classes = max(classes, int(lacked.max()))
+  return Lacking(int(images.max()), classes)
 
 
 def _distinct(wanted: np.ndarray) -> np.ndarray:
@@ -158,5 +179,5 @@ def _describe(wanted, class_ids, class_vectors):
 
 @jax.jit
 def _score(queries, wanted, class_ids, class_vectors):
-  descriptors, lacked = _describe(wanted, class_ids, class_vectors)
-  return jnp.einsum("qk,qbk->qb", queries, descriptors, precision="highest"), lacked
+  descriptors, _ = _describe(wanted, class_ids, class_vectors)
+  return jnp.einsum("qk,qbk->qb", queries, descriptors, precision="highest")

@@ -1,14 +1,13 @@
 """A query: a photograph, or a box in one (METHOD section 3)."""
 
 import dataclasses
-import os
 
 import jax
 import numpy as np
 
 from cwf_jax.encoder import Encoder, encode
 from cwf_jax.images.canvases import stack
-from cwf_jax.images.queries import fit_query
+from cwf_jax.images.queries import ImageLike, fit_query
 from cwf_jax.index.schema import IndexSettings
 from cwf_jax.ops.regions import mask_boxes
 from cwf_jax.protocol import Box
@@ -46,7 +45,7 @@ class Query:
 def encode_query(
   encoder: Encoder,
   settings: IndexSettings,
-  image: str | os.PathLike | np.ndarray,
+  image: ImageLike,
   box: Box | None = None,
   classes: tuple[int, ...] | None = None,
 ) -> Query:
@@ -58,12 +57,12 @@ def encode_query(
   Args:
     encoder: of the index.
     settings: of the index.
-    image: a file, or RGB pixels [h w 3] uint8.
+    image: a path, the bytes of a file, a Pillow image, or RGB pixels [h w 3] uint8.
     box: in pixels of the upright image.
     classes: a fixed list in place of the most probable classes.
 
   Raises:
-    UnreadableImageError: the image cannot be read, or is under 16 pixels a side.
+    InputError: see `read_pixels`.
     BoxError: see `check_box`.
   """
   fitted = fit_query(image, box, encoder.settings.protocol)

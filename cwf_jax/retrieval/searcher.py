@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from cwf_jax.encoder import Encoder
 from cwf_jax.errors import InputError
+from cwf_jax.images.queries import ImageLike
 from cwf_jax.index.store import Index, open_index
 from cwf_jax.load import load_recorded_encoder
 from cwf_jax.ops.aggregation import aggregate
@@ -23,6 +24,7 @@ from cwf_jax.ops.whitening import Whitening
 from cwf_jax.protocol import Box
 from cwf_jax.retrieval.answers import Result, Share, largest_shares
 from cwf_jax.retrieval.databases import Offline, Online
+from cwf_jax.retrieval.online import Lacking, count_lacking
 from cwf_jax.retrieval.query import NO_CLASS, Query, encode_query, pad_count
 
 AGGREGATIONS = ("offline", "online", "fixed")
@@ -62,11 +64,20 @@ class Searcher:
 
   def encode(
     self,
-    image: str | os.PathLike | np.ndarray,
+    image: ImageLike,
     box: Box | None = None,
     classes: str | Iterable[str | int] | None = None,
   ) -> Query:
-    """Encodes a query: by its own classes, or by a list of classes by name or id."""
+    """Encodes a query.
+
+    Args:
+      image: a path, the bytes of a file, a Pillow image, or RGB pixels [h w 3] uint8.
+      box: (left, top, right, bottom) in pixels of the upright image, right and bottom exclusive.
+      classes: a list, by name or id, in place of the query's own classes.
+
+    Raises:
+      InputError: an unreadable image, a wrong box, or a class that the network does not have.
+    """
     ids = None if classes is None else self.encoder.settings.classes.resolve_all(classes)
     return encode_query(self.encoder, self.index.settings, image, box, ids)
 
@@ -76,7 +87,6 @@ class Searcher:
     aggregation: str = "offline",
     top: int = 10,
     expand: int = 0,
-    partial: bool = False,
     shares: int = 8,
   ) -> list[list[Result]]:
     """Ranks the images of the index for each query.
@@ -84,22 +94,30 @@ class Searcher:
     Args:
       queries: of `encode`.
       aggregation: "offline": an image's descriptor sums its own classes; "online": the query's classes; "fixed": the
-        classes that the queries were encoded with, the same list for all.
+        classes that the queries were encoded with, the same list for all. For the last two, an image that does not hold
+        the vectors of all these classes is described by those that it holds; see `Result.lacked` and `count_lacking`.
       top: answers wanted.
       expand: the first answers whose descriptors become the query of a second ranking; 0: none.
-      partial: online and fixed: images that lack some of the classes are described by those that they hold.
       shares: the largest parts of a score that are told apart.
 
     Raises:
-      InputError: a wrong argument, or class vectors that the index does not hold.
+      InputError: a wrong argument, or an online or fixed search of an index that stores no class vectors.
     """
-    check_arguments(aggregation, top, expand, partial, shares)
+    check_arguments(aggregation, top, expand, shares)
     results = []
     for start in range(0, len(queries), QUERIES_AT_ONCE):
       some = self._prepare(queries[start : start + QUERIES_AT_ONCE])
-      database = Offline(self.index) if aggregation == "offline" else Online(self.index, some.class_ids, partial)
+      database = Offline(self.index) if aggregation == "offline" else Online(self.index, some.class_ids)
       results += self._answer(some, database, top, expand, shares)
     return results
+
+  def count_lacking(self, queries: Sequence[Query]) -> Lacking:
+    """Counts the images that an online or fixed search describes by fewer classes than a query has.
+
+    Args:
+      queries: of `encode`, one or more.
+    """
+    return count_lacking(self.index, [query.class_ids for query in queries])
 
   def _prepare(self, queries: Sequence[Query]) -> "_Queries":
     """Whitens and aggregates; one program serves any number of queries over 1, and lists of about the same length."""
@@ -179,30 +197,27 @@ _aggregate = jax.jit(aggregate)
 _share = jax.jit(share_classes)
 
 
-def check_arguments(aggregation: str, top: int, expand: int, partial: bool, shares: int) -> None:
+def check_arguments(aggregation: str, top: int, expand: int, shares: int) -> None:
   """Refuses values that a search cannot have, before anything is computed.
 
   Raises:
-    InputError: one is out of range, or two do not go together.
+    InputError: one is out of range.
   """
   if aggregation not in AGGREGATIONS:
     raise InputError(f"an aggregation is one of {', '.join(AGGREGATIONS)}; found {aggregation!r}")
   for name, value, least in (("top", top, 1), ("expand", expand, 0), ("shares", shares, 0)):
     if value < least:
       raise InputError(f"--{name} is at least {least}; found {value}")
-  if partial and aggregation == "offline":
-    raise InputError("--partial is for --aggregation=online and fixed; an offline search needs no stored class vectors")
 
 
 def search(
   index: str | os.PathLike | Index,
-  image: str | os.PathLike | np.ndarray,
+  image: ImageLike,
   box: Box | None = None,
   aggregation: str = "offline",
   classes: str | Iterable[str | int] | None = None,
   top: int = 10,
   expand: int = 0,
-  partial: bool = False,
 ) -> list[Result]:
   """Searches an index for one photograph, or a box in one.
 
@@ -210,20 +225,19 @@ def search(
 
   Args:
     index: its folder, or an open one.
-    image: a file, or RGB pixels [h w 3] uint8.
+    image: a path, the bytes of a file, a Pillow image, or RGB pixels [h w 3] uint8.
     box: (left, top, right, bottom) in pixels of the upright image, right and bottom exclusive.
     aggregation: "offline", "online" or "fixed"; see `Searcher.search`.
     classes: the list of "fixed": names or ids, as one string separated by commas or one by one.
     top: answers wanted.
     expand: answers that the query is expanded with; 0: none.
-    partial: see `Searcher.search`.
 
   Raises:
     InputError: an unreadable image, a wrong box, class or argument, or an index that cannot be used for it.
   """
   check_classes(aggregation, classes)
   searcher = Searcher(index)
-  return searcher.search([searcher.encode(image, box, classes)], aggregation, top, expand, partial)[0]
+  return searcher.search([searcher.encode(image, box, classes)], aggregation, top, expand)[0]
 
 
 def check_classes(aggregation: str, classes: str | Iterable[str | int] | None) -> None:

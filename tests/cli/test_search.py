@@ -73,13 +73,35 @@ def test_a_box_a_list_and_expansion(cli, tiny_index, query):
   assert boxed["results"][0]["score"] < 1
   (fixed,) = _answers(cli(*where, "--classes=class 3,1", "--format=json"))
   assert {part["name"] for part in fixed["results"][0]["classes"]} == {"class 3", "class 1"}
-  (online,) = _answers(cli(*where, "--aggregation=online", "--partial", "--format=json"))
+  online_found = cli(*where, "--aggregation=online", "--format=json")
+  (online,) = _answers(online_found)
+  assert online_found.err == ""
   assert [result["lacked"] for result in online["results"]] == [0] * 10
   (expanded,) = _answers(cli(*where, "--expand=2", "--format=json"))
   result = expanded["results"][0]
   assert "classes" not in result and [set(part) for part in result["from"]] == [{"id", "share"}] * 2
   table = cli(*where, "--aggregation=online", "--expand=2").out
   assert "online search, every image by the classes of the query" in table and "the images it was expanded with" in table
+
+
+def test_what_an_index_lacks_for_an_online_search_is_one_line(cli, photographs, tiny_checkpoint, query, tmp_path):
+  folder, weights = tmp_path / "i", f"--weights={tiny_checkpoint}"
+  assert cli("--mode=index", f"--images={photographs}", f"--index={folder}", weights, "--store_classes=2").code == 0
+  where = ("--mode=search", f"--index={folder}", "--top=12", "--format=json")
+  found = cli(*where, f"--query={query}", "--aggregation=online")
+  lacked = [result["lacked"] for result in _answers(found)[0]["results"]]
+  assert max(lacked) > 2 and found.err == (
+    f"note: 12 of 12 images lack the vectors of up to {max(lacked)} of the classes asked for, and are described by the others; "
+    "--mode=index with --store_classes=all stores every class\n"
+  )
+  assert cli(*where, f"--query={query}", "--aggregation=online", "--partial") == found
+  (fixed,) = _answers(several := cli(*where, f"--query={query}", "--classes=class 3"))
+  assert {result["lacked"] for result in fixed["results"]} <= {0, 1}
+  assert several.err.startswith("note: ") and several.err.count("\n") == 1
+  many = cli(*where, f"--query={photographs / 'a'}", "--aggregation=online", "--quiet")
+  assert len(_answers(many)) == 6 and many.err == ""
+  offline = cli(*where, f"--query={query}", "--partial")
+  assert offline.err == "" and "lacked" not in _answers(offline)[0]["results"][0]
 
 
 def test_a_folder_of_queries_skips_what_cannot_be_read(cli, tiny_index, photographs, tmp_path):
@@ -140,7 +162,6 @@ def test_no_readable_query_among_many_is_a_failure(cli, tiny_index, tmp_path):
     (["--index=INDEX", "--query=QUERY", "--classes="], "no class was named"),
     (["--index=INDEX", "--query=QUERY", "--aggregation=fixed"], "needs the list of its classes"),
     (["--index=INDEX", "--query=QUERY", "--aggregation=online", "--classes=1"], "a list of classes is for --aggregation=fixed"),
-    (["--index=INDEX", "--query=QUERY", "--partial"], "--partial is for"),
     (["--index=INDEX", "--query=QUERY", "--image_size=320"], "--image_size=320, but its own is 64"),
     (["--index=INDEX", "--query=QUERY", "--protocol=reference"], "--protocol=reference, but its own is paper"),
     (["--index=INDEX", "--query=QUERY", "--weights=default"], "--weights=default, but it has those of"),

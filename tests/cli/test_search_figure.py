@@ -109,7 +109,6 @@ def test_without_classes_of_an_answer_the_query_s_class_is_shown(search, sheets,
   ("arguments", "title"),
   [
     (("--aggregation=online",), "online search of 12 images: every image by the classes of the query"),
-    (("--aggregation=online", "--partial"), "online search of 12 images: every image by the classes of the query"),
     (("--classes=class 3,1",), "fixed search of 12 images: every image by the classes given"),
   ],
   ids=str,

@@ -233,6 +233,10 @@ def test_pixels_are_a_query_and_what_is_none_is_refused(tiny_encoder, folder, pa
   pixels = np.asarray(Image.open(folder / "tall.png"))
   draw_answers(tiny_encoder, pixels, _answers(folder, ["wide.png"]))
   assert panels[0].name == "" and panels[0].pixels is pixels
+  for query in ((folder / "tall.png").read_bytes(), Image.open(folder / "tall.png")):
+    draw_answers(tiny_encoder, query, [])
+    assert panels[0].name == ""
+    np.testing.assert_array_equal(panels[0].pixels, decode_image(folder / "tall.png"))
   with pytest.raises(InputError, match=r"gone\.png"):
     draw_answers(tiny_encoder, folder / "gone.png", _answers(folder, ["wide.png"]))
 

@@ -1,7 +1,9 @@
 """A query's pixels: what is cut out, at which size it is computed, and where its box lies on the map."""
 
+import io
 import math
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,7 +12,7 @@ from cwf_jax.errors import InputError
 from cwf_jax.images.decoding import UnreadableImageError, decode_image, resize_image
 from cwf_jax.images.queries import fit_query, read_pixels
 from cwf_jax.protocol import BoxError, Protocol
-from tests.images.samples import make_photograph
+from tests.images.samples import encode, exif_of, make_photograph
 
 PROTOCOLS = {"paper": Protocol.paper(64, 4), "reference": Protocol.reference(64, 4)}
 
@@ -98,17 +100,83 @@ def test_what_is_no_image_is_refused(tmp_path):
     fit_query(tmp_path / "small.png", None, PROTOCOLS["paper"])
 
 
+def _opened(content):
+  return Image.open(io.BytesIO(content))
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_a_pillow_image_and_bytes_have_the_pixels_of_their_file(tmp_path, kind, orientation):
+  content = encode(make_photograph(40, 64), kind, exif=exif_of(orientation))
+  (tmp_path / "a").write_bytes(content)
+  expected = decode_image(tmp_path / "a")
+  assert expected.shape == ((40, 64, 3) if orientation == 1 else (64, 40, 3))
+  loaded, copied = _opened(content), _opened(content).copy()
+  loaded.load()
+  for image in (content, _opened(content), loaded, copied):
+    np.testing.assert_array_equal(read_pixels(image), expected)
+  np.testing.assert_array_equal(read_pixels(loaded), expected)  # reading it did not change it
+
+
+@pytest.mark.parametrize("mode", Image.MODES)
+def test_a_pillow_image_may_have_any_mode(mode):
+  photograph = Image.fromarray(make_photograph(40, 64))
+  if mode in ("LAB", "La", "RGBa", "PA") or mode.startswith("I;16"):  # Pillow does not convert to them from RGB
+    image, expected = Image.new(mode, (64, 40)), None
+  else:
+    image = photograph.convert(mode)
+    expected = np.asarray(image.convert("RGB"))
+  pixels = read_pixels(image)
+  assert pixels.dtype == np.uint8 and pixels.shape == (40, 64, 3)
+  if expected is not None:
+    np.testing.assert_allclose(pixels, expected, atol=1)  # gray from floats is rounded here, and cut off by Pillow
+
+
+def test_transparency_of_a_pillow_image_is_laid_over_white():
+  pixels = np.dstack([make_photograph(40, 64), np.full((40, 64), 255, np.uint8)])
+  pixels[:, :32, 3] = 0
+  found = read_pixels(Image.fromarray(pixels))
+  assert (found[:, :32] == 255).all()
+  np.testing.assert_array_equal(found[:, 32:], pixels[:, 32:, :3])
+  np.testing.assert_array_equal(found, read_pixels(encode(Image.fromarray(pixels), "PNG")))
+
+
+def test_a_pillow_image_that_cannot_be_used_is_refused():
+  with pytest.raises(UnreadableImageError, match="<PIL image>: 40x15 pixels, the least is 16x16"):
+    read_pixels(Image.new("RGB", (40, 15)))
+  with pytest.raises(UnreadableImageError, match="<PIL image>: truncated"):
+    read_pixels(_opened(encode(make_photograph(), "JPEG")[:-200]))
+
+
+def test_an_array_of_jax_is_an_image():
+  pixels = make_photograph()
+  np.testing.assert_array_equal(read_pixels(jnp.asarray(pixels)), pixels)
+
+
 @pytest.mark.parametrize(
   ("array", "said"),
   [
-    (np.zeros((32, 32, 3), np.float32), r"uint8 of shape \[h w 3\]; found float32"),
-    (np.zeros((32, 32), np.uint8), r"found uint8 of shape \(32, 32\)"),
-    (np.zeros((32, 32, 4), np.uint8), r"found uint8 of shape \(32, 32, 4\)"),
-    (np.zeros((1, 32, 32, 3), np.uint8), r"shape \(1, 32, 32, 3\)"),
+    (np.full((32, 32, 3), 0.75), r"0 to 255; found float64 values of at most 0\.75: multiply them by 255 and convert .* uint8"),
+    (np.ones((32, 32, 3), np.float32), r"values of at most 1: multiply them by 255"),
+    (np.zeros((32, 32, 3), np.float32), r"uint8 of shape \[h w 3\]; found float32 .*: convert the values to uint8, 0 to 255"),
+    (np.full((32, 32, 3), 200.0), "found float64 .*: convert the values to uint8"),
+    (np.zeros((32, 32, 3), np.int64), "found int64 .*: convert the values to uint8"),
+    (np.zeros((32, 32), np.uint8), r"found uint8 of shape \(32, 32\): repeat .* np\.stack"),
+    (np.zeros((32, 32, 1), np.uint8), r"of shape \(32, 32, 1\): repeat .* np\.repeat"),
+    (np.zeros((32, 32, 4), np.uint8), r"of shape \(32, 32, 4\): pass PIL\.Image\.fromarray\(image\)"),
+    (np.zeros((3, 32, 32), np.uint8), r"of shape \(3, 32, 32\): move the channels"),
+    (np.zeros((1, 32, 32, 3), np.uint8), r"of shape \(1, 32, 32, 3\): pass the images of a batch one by one, image\[0\]"),
+    (np.zeros(7, np.uint8), r"of shape \(7,\): the axes are height, width and RGB"),
     (np.zeros((15, 32, 3), np.uint8), "at least 16x16 pixels; found 32x15"),
     (np.zeros((0, 32, 3), np.uint8), "found 32x0"),
   ],
 )
 def test_an_array_that_is_no_image_is_refused(array, said):
-  with pytest.raises(InputError, match=said):
+  with pytest.raises(InputError, match=said) as raised:
     read_pixels(array)
+  assert "\n" not in str(raised.value)
+
+
+def test_what_is_neither_a_file_nor_pixels_is_refused():
+  with pytest.raises(InputError, match=r"a path, the bytes of a file, a PIL image or an array; found list"):
+    read_pixels([[1, 2, 3]])

@@ -172,18 +172,13 @@ def test_online_equals_offline_where_the_lists_agree(make_searcher, pictures):
   np.testing.assert_allclose([r.score for r in offline], [r.score for r in online], atol=2e-3)  # vectors are float16
 
 
-def test_classes_that_are_not_stored_are_refused_unless_partial_is_given(make_searcher, pictures):
+def test_images_are_described_by_those_of_the_classes_that_are_stored(make_searcher, pictures):
   searcher = make_searcher(store_classes="2")
-  query = searcher.encode(_picture(80, 104))
-  with pytest.raises(InputError, match=r"lacks [1-4] of the query's") as raised:
-    searcher.search([query], "online")
-  for named in (str(searcher.index.folder), "2 an image", "--store_classes=all", "--partial"):
-    assert named in str(raised.value)
   owns = [encode_query(searcher.encoder, searcher.index.settings, pictures / name) for name in IDS]
   held = [set(own.class_ids[:2].tolist()) for own in owns]
   assert len(set(map(frozenset, held))) > 1
   query = searcher.encode(_picture(80, 104), classes=sorted(held[0]))
-  results = searcher.search([query], "fixed", top=12, partial=True)[0]
+  results = searcher.search([query], "fixed", top=12)[0]
   descriptor = _describe_query(searcher, query)[1]
   for result in results:
     own = owns[IDS.index(result.id)]
@@ -191,17 +186,25 @@ def test_classes_that_are_not_stored_are_refused_unless_partial_is_given(make_se
     described, lacking = oracle.aggregate_wanted(vectors, own.class_ids[None, :2], [query.class_ids])
     assert result.score == pytest.approx(float(described[0, 0] @ descriptor), abs=2e-3)  # vectors are float16
     assert result.lacked == lacking[0, 0]
-  assert len({result.lacked for result in results}) > 1
+  lacked = [result.lacked for result in results]
+  assert len(set(lacked)) > 1
   _check_sums(results)
+  assert searcher.count_lacking([query]) == (sum(number > 0 for number in lacked), max(lacked))
+  online = searcher.encode(_picture(80, 104))
+  lacked = [result.lacked for result in searcher.search([online], "online", top=12)[0]]
+  assert searcher.count_lacking([online]) == (sum(number > 0 for number in lacked), max(lacked))
 
 
-def test_a_list_that_lacks_a_class_and_no_vectors_at_all_are_refused(make_searcher):
+def test_what_a_list_lacks_is_counted_and_an_index_without_vectors_is_refused(make_searcher):
   searcher = make_searcher(store_classes="1,7,5")
   query = searcher.encode(_picture(80, 104), classes="7, 2, 3")
-  with pytest.raises(InputError, match="a list of 3; an image lacks 2 of the query's"):
-    searcher.search([query], "fixed")
-  assert all(result.lacked == 2 for result in searcher.search([query], "fixed", partial=True)[0])
-  with pytest.raises(InputError, match="stores no class vectors"):
+  assert [result.lacked for result in searcher.search([query], "fixed", top=12)[0]] == [2] * 12
+  assert searcher.count_lacking([query]) == (12, 2)
+  everything = make_searcher(store_classes="all")
+  assert [result.lacked for result in everything.search([query], "fixed", top=12)[0]] == [0] * 12
+  assert everything.count_lacking([query]) == (0, 0)
+  assert {result.lacked for result in everything.search([query])[0]} == {None}
+  with pytest.raises(InputError, match="was made with --store_classes=0: it stores no class vectors"):
     make_searcher(store_classes="0").search([query], "fixed")
 
 
@@ -356,7 +359,6 @@ def test_weights_that_changed_or_went_are_named_with_the_index(tiny_checkpoint, 
     ({"top": 0}, "--top is at least 1; found 0"),
     ({"expand": -1}, "--expand is at least 0"),
     ({"shares": -1}, "--shares is at least 0"),
-    ({"partial": True}, "--partial is for"),
   ],
 )
 def test_wrong_arguments_are_refused(make_searcher, arguments, said):
@@ -369,7 +371,8 @@ def test_the_function_takes_a_folder_a_file_and_a_list(make_searcher, pictures):
   index = make_searcher(store_classes="all").index
   image = pictures / IDS[2]
   assert search(index.folder, image, top=1)[0].id == IDS[2]
-  assert search(index, decode_image(image), top=1)[0].id == IDS[2]
+  for form in (decode_image(image), image.read_bytes(), Image.open(image)):
+    assert search(index, form, top=1)[0].id == IDS[2]
   assert search(str(index.folder), str(image), (0, 0, 64, 64), "fixed", "class 1, 2", top=1)[0].classes
   with pytest.raises(InputError, match="needs the list"):
     search(index, image, aggregation="fixed")
