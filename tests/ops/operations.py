@@ -19,9 +19,10 @@ from jax.sharding import Mesh
 
 import cwf_jax.ops
 from cwf_jax.ops import aggregation, attribution, cams, grid, normalize, pooling, ranking, regions, resizing, weighting
+from cwf_jax.ops.matching import MatchSettings, describe_cells, match_places
 from cwf_jax.ops.whitening import Whitening, apply_whitening, fit_whitening
 
-SIZES = {"b": 3, "i": 4, "j": 5, "k": 6, "c": 2, "d": 4, "n": 8, "q": 3, "m": 4, "r": 3, "s": 2, "t": 2, "4": 4}
+SIZES = {"b": 3, "i": 4, "j": 5, "k": 6, "c": 2, "d": 4, "n": 8, "q": 3, "m": 4, "p": 7, "r": 3, "s": 2, "t": 2, "4": 4}
 """Of each axis by its name; no two that meet in one operation are equal unless they are few."""
 
 
@@ -80,10 +81,12 @@ def draw(operation: Operation, sizes: dict[str, int] = SIZES, seed: int = 0) -> 
   drawn = {}
   for name, axes in operation.arrays.items():
     shape = tuple(sizes[axis] for axis in axes.split())
-    if name in ("mask", "masks"):
+    if name.endswith(("mask", "masks")):
       drawn[name] = np.zeros(shape, bool)
-      for image, inside in enumerate(drawn[name]):  # a smaller part of each next image, always with the upper left cell
-        inside[: max(shape[1] - image, 1), : max(shape[2] - image, 1)] = True
+      rows, columns = shape[-2:]
+      for image, inside in enumerate(drawn[name].reshape(-1, rows, columns)):
+        # a smaller part of each next image, always with the upper left cell
+        inside[: max(rows - image, 1), : max(columns - image, 1)] = True
     elif name == "boxes":
       corner = random.integers(0, 2, (*shape[:-1], 2))
       drawn[name] = np.concatenate([corner, corner + random.integers(1, 4, corner.shape)], axis=-1).astype(np.int32)
@@ -137,6 +140,20 @@ _IMAGES = [
   Operation(pooling.pool_region_vectors, FEATURES | CAMS | _BOXES | MASK, ("b t c k",), empty="c t"),
   Operation(resizing.enlarge, {"maps": "b i j d"} | MASK, ("b 2i 2j d",), settings={"factor": 2}),
   Operation(regions.find_regions, {"heatmaps": "b i j"}, ("b 5 4",)),
+  Operation(describe_cells, FEATURES | MASK, ("b i j k",)),
+  Operation(
+    describe_cells,
+    FEATURES | MASK,
+    ("b i j d",),
+    settings={"whitening": draw_whitening(SIZES["k"], SIZES["d"])},
+    note="whitened",
+  ),
+  Operation(
+    match_places,
+    {"query_cells": "i j d", "query_mask": "i j", "answer_cells": "b p q d", "answer_masks": "b p q"},
+    ("b", "b 4", "b 4", "b 6 2", "b 6 2", "b 6", "b 6"),
+    settings={"settings": MatchSettings(max_matches=6, rotations=(0.0, 180.0), scales=(1.0,))},
+  ),
   Operation(grid.place_spans, MASK, ("b 6 2", "b 24 2", "b")),
   Operation(grid.place_regions, MASK, ("b 50 4",)),
 ]

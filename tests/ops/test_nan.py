@@ -27,6 +27,7 @@ SWALLOWS = {
   "compute_center_weights": "only the shape counts",
   "compute_spatial_weights": "a cell of no sum has no weight, and zero times its NaN spoils the pooled vector",
   "find_regions": "a map with a NaN has no region",
+  "match_places": "a cell with a NaN matches nothing",
   "merge": "a NaN comes last",
   "rank": "a NaN comes last",
   "rank_blocks": "a NaN comes last",
