@@ -37,8 +37,8 @@ checkpoint's own unless --whitening names a folder, list or tar of other images.
 
 Settings, of which report.md tells the meaning and what --protocol=paper and reference say:
 size_rule, reversed_means, query_images, empty_maps, crow_weights, crow_epsilon, box_rule,
-floor_boxes, crow_box, spoc_query, num_classes, fixed_classes, n_pca, eigenvalue_floor, query_row,
-ties, seed. --set=ties=by_row changes one; what it takes is told where it is given something else.
+floor_boxes, crow_box, spoc_query, num_classes, fixed_classes, n_pca, dimensions, eigenvalue_floor,
+query_row, ties, seed. --set=ties=by_row changes one; what it takes is told where another is given.
 
 A run that is interrupted goes on where it was if it is called again; with other settings it
 computes what they change. The report is of the last run, with rows of earlier ones on the same.
@@ -72,6 +72,10 @@ def define_flags(values: flags.FlagValues) -> None:
     "--data_dir, a folder, list or tar of images, bundled (the checkpoint's own), or none; the evaluated set itself is taken "
     "only by its name",
   )
+  flags.DEFINE_integer(
+    "dimensions", None, "dimensions that each whitening keeps, as far as it has them; default: as published, else 512, and "
+    "all of a bundled one", lower_bound=1, flag_values=values,
+  )  # fmt: skip
   text("classes", None, "for the system fixed: names or ids of classes, separated by commas; default: those of most queries")
   text("against", None, "the output folder of another evaluation of the same set, to tell the differences to it")
   flags.DEFINE_multi_string(

@@ -100,9 +100,10 @@ def _choose_settings(values: flags.FlagValues):
       problems.append(f"--set is NAME=VALUE; found {text!r}")
     elif overrides.setdefault(name, value) != value:
       problems.append(f"--set={name} is given twice: {overrides[name]} and {value}")
-  count = values["num_classes"].value
-  if count is not None and overrides.setdefault("num_classes", count) not in (count, str(count)):
-    problems.append(f"--num_classes={count} and --set=num_classes={overrides['num_classes']} differ; give one of them")
+  for name in ("num_classes", "dimensions"):
+    count = values[name].value
+    if count is not None and overrides.setdefault(name, count) not in (count, str(count)):
+      problems.append(f"--{name}={count} and --set={name}={overrides[name]} differ; give one of them")
   try:
     return Settings.preset(values["protocol"].value or "paper", overrides), problems
   except InputError as error:

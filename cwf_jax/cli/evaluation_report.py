@@ -83,7 +83,7 @@ def write_report(report, output: Path) -> None:
 
 def tell(report, comparisons) -> None:
   """The rows that were asked for, in short, and the comparisons with another run."""
-  from cwf_jax.evaluation.results import form_of, is_bare, tell_means
+  from cwf_jax.evaluation.results import form_of
 
   for one in report.measured:
     rows = [row for row in one.rows if row.name not in one.kept]
@@ -91,9 +91,7 @@ def tell(report, comparisons) -> None:
     print(f"{one.title}: {' / '.join(map(one.label, one.main_metrics)) or not_run}")
     width = max((len(printable(row.name)) for row in rows), default=0)
     for row in rows:
-      mark = " (not whitened)" if is_bare(row) else ""
-      told = tell_means(row, one.main_metrics) + mark if row.was_run else f"not run: {printable(row.reason)}"
-      print(f"  {printable(row.name):<{width}}  {told}")
+      print(f"  {printable(row.name):<{width}}  {_format_row(row, one.main_metrics)}")
   for one in comparisons:
     print(f"{one.title}: difference in {one.metric}, 95 % interval")
     width = max((len(printable(found.name)) for found in one.differences), default=0)
@@ -103,3 +101,13 @@ def tell(report, comparisons) -> None:
       print(f"  {printable(found.name):<{width}}  {difference:+{form}}  {low:+{form}} to {high:+{form}}")
     for note in one.notes:
       print(f"  {printable(note)}")
+
+
+def _format_row(row, metrics) -> str:
+  """A row's means and dimensions, and what capped these; or why it was not run."""
+  from cwf_jax.evaluation.results import is_bare, tell_means
+
+  if not row.was_run:
+    return f"not run: {printable(row.reason)}"
+  capped = f", capped by {row.capped_by}" if row.capped_by else ""
+  return f"{tell_means(row, metrics)}{' (not whitened)' if is_bare(row) else ''}  {row.dimensions} dimensions{capped}"

@@ -12,6 +12,7 @@ EXAMPLES = """
   python main.py --mode=index --images=photographs --index=my.index
   python main.py --mode=index --images=more --prefix=more/ --index=my.index
   python main.py --mode=index --images=list.txt --index=my.index --store_classes=all
+  python main.py --mode=index --images=photographs --index=small.index --dimensions=64
 
 Run it again to bring the index up to date: new, changed and removed files. Interrupt it whenever
 you like: the next run takes up where it was. The images of an index may be gone when it is
@@ -33,6 +34,10 @@ def define_flags(values: flags.FlagValues) -> None:
   flags.DEFINE_integer(
     "n_pca", None, "classes of each image that --whitening=self is fitted on; default: 1", lower_bound=1, flag_values=values
   )
+  flags.DEFINE_integer(
+    "dimensions", None, "dimensions that the whitening keeps, those of the largest eigenvalues; default: all that it has",
+    lower_bound=1, flag_values=values,
+  )  # fmt: skip
   text(
     "store_classes", None, "class vectors kept for online and fixed search: the N most probable of each image, 0, all, or a "
     "list of classes (names or ids, separated by commas); default: 64", flag_values=values,
@@ -64,7 +69,7 @@ def run(values: flags.FlagValues, console) -> int:
         prefix=values["prefix"].value,
         progress=progress,
         batch_size=values["batch_size"].value,
-        **{name: values[name].value for name in ("whitening", "n_pca", "store_classes", "keep_raw")},
+        **{name: values[name].value for name in ("whitening", "n_pca", "dimensions", "store_classes", "keep_raw")},
       )
   except (KeyboardInterrupt, OSError):
     with contextlib.suppress(InputError, OSError):  # the error itself is what counts

@@ -23,6 +23,7 @@ class Row(NamedTuple):
     sizes: of its images, in words.
     query: what it sees of a query with a box.
     dimensions: of its descriptors.
+    capped_by: what leaves it fewer dimensions than its system or the settings ask for; empty where it has as many.
     whitened_by: where its whitening comes from; empty for none.
     vectors: that the whitening was fitted on.
     left_out: of the whitening: vectors that are zero or not finite.
@@ -45,6 +46,7 @@ class Row(NamedTuple):
   sizes: str = ""
   query: str = ""
   dimensions: int = 0
+  capped_by: str = ""
   whitened_by: str = ""
   vectors: int = 0
   left_out: int = 0

@@ -238,7 +238,7 @@ class Experiment:
       if fit.whitening is None:
         least = 2 * VECTORS_PER_DIMENSION
         raise NotRunError(f"too few vectors to whiten by, at least {least}, or all alike: {fit.vectors}")
-      row = row._replace(whitened_by=self._origin, vectors=fit.vectors, left_out=fit.left_out)
+      row = row._replace(whitened_by=self._origin, vectors=fit.vectors, left_out=fit.left_out, capped_by=fit.capped_by)
     found = self._scorer.score(name, whitened)
     scores = found.scores
     if self._settings.query_row == "replaced":

@@ -19,7 +19,7 @@ from cwf_jax.evaluation.seeing import SeenImages, own_classes, pooled_column, pr
 from cwf_jax.evaluation.settings import Settings
 from cwf_jax.evaluation.systems import SYSTEMS
 from cwf_jax.evaluation.vectors import ALL, DAMAGED
-from cwf_jax.ops.whitening import EIGENVALUE_FLOOR, Moments, TooFewVectorsError, Whitening
+from cwf_jax.ops.whitening import EIGENVALUE_FLOOR, VECTORS_PER_DIMENSION, Moments, TooFewVectorsError, Whitening
 from cwf_jax.writing import write_whole
 
 
@@ -30,11 +30,23 @@ class Fit(NamedTuple):
     whitening: None where there were too few vectors, or all alike.
     vectors: that it was fitted on.
     left_out: vectors that are zero or not finite.
+    capped_by: what leaves it fewer dimensions than wanted; empty where it has as many.
   """
 
   whitening: Whitening | None
   vectors: int
   left_out: int
+  capped_by: str = ""
+
+  def with_cap(self, wanted: int) -> "Fit":
+    """The same with its `capped_by`, where `wanted` dimensions were."""
+    if self.whitening is None or self.whitening.projection.shape[1] >= wanted:
+      return self
+    channels, dimensions = self.whitening.projection.shape
+    if dimensions == channels:
+      return self._replace(capped_by=f"{channels} channels")
+    by_vectors = f"{self.vectors} vectors ({VECTORS_PER_DIMENSION} for each)"
+    return self._replace(capped_by=by_vectors if self.vectors else "the checkpoint's whitening")
 
 
 def fit_whitening(parts: Parts, dimensions: int, floor: float = EIGENVALUE_FLOOR, zeros_are_odd: bool = True) -> Fit:
@@ -103,14 +115,17 @@ class Fits:
     Raises:
       OSError: there is no room for it.
     """
+    wanted = self._settings.dimensions
     if self._pool is None:
-      return Fit(self._encoder.whitening, 0, 0)
+      own = self._encoder.whitening
+      return Fit(own.keep_first(wanted) if wanted else own, 0, 0).with_cap(wanted)
     system, floor = SYSTEMS[name], self._settings.eigenvalue_floor
+    wanted = wanted or system.dimensions
     column, chosen, first = pooled_column(name, self._settings), ALL, 0
     if system.classes is not None:
       column, chosen, first = own_classes(self._encoder, self._settings), slice(self._settings.n_pca), self._settings.n_pca
     passes = vector_key(self._encoder, protocol_of(name, self._encoder, self._settings), {})
-    options = (system.dimensions, floor, not system.regions)
+    options = (wanted, floor, not system.regions)
     key = digest_of(passes, self._pool.images.digest, column.name, first, options, digest_code(fit_whitening))
     if key not in self._fits:
       # Kept, since sums in another order end in other digits, and distractors' descriptors were made by it.
@@ -119,5 +134,5 @@ class Fits:
       if found is None:
         found = fit_whitening(self._pool.read(name, column.name, chosen), *options)
         _write_fit(file, found)
-      self._fits[key] = found
+      self._fits[key] = found.with_cap(wanted)
     return self._fits[key]

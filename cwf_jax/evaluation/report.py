@@ -15,7 +15,6 @@ from cwf_jax.evaluation.published import TABLES, Line, Table
 from cwf_jax.evaluation.results import Comparison, Measured, Report, form_of, is_bare, mean_of, system_of, tell_means
 from cwf_jax.evaluation.settings import Settings, list_settings
 from cwf_jax.evaluation.systems import SYSTEMS
-from cwf_jax.ops.whitening import VECTORS_PER_DIMENSION
 
 
 def format_report(report: Report) -> str:
@@ -138,13 +137,12 @@ def _list_notes(measured: Measured) -> Iterator[str]:
   fixed = [f"{_list_names([row.name])}: {', '.join(map(printable, row.classes))}" for row in run if row.classes]
   if fixed:
     yield f"Fixed list: {'; '.join(fixed)}."
-  bound = [row for row in run if row.vectors and row.vectors // VECTORS_PER_DIMENSION == row.dimensions]
-  few = [row.name for row in bound if row.dimensions < SYSTEMS[row.system].dimensions]
-  if few:
-    yield (
-      f"A whitening has at most one dimension for every {VECTORS_PER_DIMENSION} vectors that it is fitted on, which leaves "
-      f"fewer than there could be: {_list_names(few)}."
-    )
+  capped = {}
+  for row in run:
+    if row.capped_by:
+      capped.setdefault(f"{row.dimensions}, capped by {row.capped_by}", []).append(row.name)
+  if capped:
+    yield f"Dimensions: {'; '.join(f'{what}: {_list_names(names)}' for what, names in capped.items())}."
   notes = [f"{_list_names([row.name])}: {SYSTEMS[row.system].note}" for row in run if SYSTEMS[row.system].note]
   if notes:
     yield f"Readings: {'; '.join(notes)}."

@@ -288,8 +288,9 @@ class Scorer:
       summed = self.fixed_classes() if classes == "listed" else settings.num_classes
     if whitened and self._pool is not None:
       # Not of its arrays: the same fit has other last digits where sums are taken in another order.
-      origin = [self._pool.images.digest, settings.eigenvalue_floor, None if classes is None else settings.n_pca]
+      fitted_on = [self._pool.images.digest, None if classes is None else settings.n_pca]
+      origin = [*fitted_on, settings.eigenvalue_floor, settings.dimensions]
     elif whitened:
-      origin = hash_arrays(vars(self._encoder.whitening))
+      origin = hash_arrays(vars(self.fit(name).whitening))
     code = digest_code(fit_whitening, describe)
     return f"{name}-{digest_of(origin, summed, SYSTEMS[name].column(name, settings), code)[:16]}"

@@ -72,6 +72,10 @@ class Settings:
     "classes of the fixed list: those most often predicted over the queries", 16, 16, "", "descriptors"
   )
   n_pca: int = _setting("class vectors of each image that the whitening is fitted on", 1, 1, "", "descriptors")
+  dimensions: int = _setting(
+    "dimensions that a whitening keeps, at most; 0: as published for the system, else 512, and all of the checkpoint's own",
+    *(0, 0, "", "descriptors"),
+  )
   eigenvalue_floor: float = _setting(
     "no eigenvalue of a whitening counts as less than this part of the largest", EIGENVALUE_FLOOR, 0.0, "14", "descriptors"
   )
@@ -177,7 +181,7 @@ def _read(field: dataclasses.Field, value: Any) -> Any:
     if not isinstance(value, bool) and str(value).lower() not in known:
       raise ValueError("true or false")
     return value if isinstance(value, bool) else known[str(value).lower()]
-  least = 0 if field.name == "seed" or kind is float else 1
+  least = 0 if field.name in ("dimensions", "seed") or kind is float else 1
   name = "a whole number" if kind is int else "a number"
   try:
     read = kind(value)

@@ -98,7 +98,7 @@ class System:
     sizes: of images.
     query: of `CELLS`, `BOX`, `BOX_IN_PROPORTION`, `IMAGE`; or the setting whose value it is.
     pool: from what is seen to vectors; None: the vectors of classes.
-    dimensions: after whitening.
+    dimensions: after whitening, at most, unless the setting `dimensions` says another number: as published, else 512.
     plain: whether it has a row without whitening, too: `NAME` beside `NAME+pca`.
     classes: of class vectors: "own" (each image's most probable), "query" (the query's) or "listed" (a fixed list).
     box: the setting that says how it reads a query's box; None: as its corners.

@@ -48,12 +48,14 @@ class WhiteningOrigin:
     file: the arrays' file in the index's folder, or None.
     n_pca: the classes of each image that "self" is fitted on.
     pending: "self" was asked for and is not fitted yet: the rows are not whitened so far.
+    dimensions: that "self" is fitted to, at most; None: all.
   """
 
   source: str
   file: str | None = None
   n_pca: int = 1
   pending: bool = False
+  dimensions: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -65,6 +65,7 @@ def build_index(
   *,
   whitening: str | None = None,
   n_pca: int | None = None,
+  dimensions: int | None = None,
   store_classes: str | int | None = None,
   keep_raw: bool | None = None,
   prefix: str = "",
@@ -81,6 +82,7 @@ def build_index(
     whitening: "bundled", "self", "none" or another index; None means the index's own, for a new one the checkpoint's, if it
       has one.
     n_pca: the most probable classes of each image that "self" is fitted on; 1 if None.
+    dimensions: that the whitening keeps: "self" is fitted to so many, of any other the first are taken; all if None.
     store_classes: the class vectors stored for online and fixed search: a number (of each image's most probable), "all",
       or classes by name or id, separated by commas; 64 if None.
     keep_raw: the raw class vectors are stored too, so that the index can be whitened anew.
@@ -104,14 +106,15 @@ def build_index(
   if not store.is_index(index):  # what is wrong is said before anything is written
     store.check_place(index)
     encoder = load_encoder() if encoder is None else encoder
-    chosen = choose_settings(encoder, whitening, n_pca, store_classes, keep_raw)
+    chosen = choose_settings(encoder, whitening, n_pca, dimensions, store_classes, keep_raw)
   with store.writing(index):
     if chosen is not None and not store.is_index(index):
       opened = Index.create(index, *chosen)
     else:
       opened = store.open_index(index)
       encoder = _agreeing_encoder(opened, encoder)
-      check_agreement(index, opened.settings, encoder.settings.classes, whitening, n_pca, store_classes, keep_raw)
+      asked = (whitening, n_pca, dimensions, store_classes, keep_raw)
+      check_agreement(index, opened.settings, encoder.settings.classes, *asked)
     plan = make_plan(listing, opened, prefix)
     opened.delete(plan.removed)
     skipped = [SkippedImage(*pair) for pair in listing.skipped]

@@ -1,5 +1,6 @@
 """What a new index will hold, and whether what is asked of an existing one agrees with it."""
 
+import dataclasses
 import importlib.metadata
 import os
 
@@ -11,6 +12,7 @@ from cwf_jax.errors import InputError
 from cwf_jax.index.schema import IndexSettings, StoredClasses, WhiteningOrigin
 from cwf_jax.index.store import IndexFolderError, open_index
 from cwf_jax.models.class_names import ClassList
+from cwf_jax.ops.whitening import Whitening
 from cwf_jax.version import __version__
 
 DEFAULT_STORED = "64"
@@ -20,6 +22,7 @@ def choose_settings(
   encoder: Encoder,
   whitening: str | None = None,
   n_pca: int | None = None,
+  dimensions: int | None = None,
   store_classes: str | int | None = None,
   keep_raw: bool | None = None,
 ) -> tuple[IndexSettings, dict[str, np.ndarray] | None]:
@@ -38,6 +41,8 @@ def choose_settings(
   if whitening == "self" and keep_raw is False:
     raise InputError("--whitening=self is fitted on the raw vectors and keeps them: leave --nokeep_raw out")
   origin, arrays = _choose_whitening(encoder, whitening, n_pca)
+  if dimensions is not None:
+    origin, arrays = _reduce(origin, arrays, dimensions, channels)
   stored = parse_stored(DEFAULT_STORED if store_classes is None else str(store_classes), own.classes)
   needed = [min(own.protocol.num_classes, classes), stored.count if stored.kind == "own" else 1, n_pca]
   settings = IndexSettings(
@@ -64,6 +69,7 @@ def check_agreement(
   classes: ClassList,
   whitening: str | None,
   n_pca: int | None,
+  dimensions: int | None,
   store_classes: str | int | None,
   keep_raw: bool | None,
 ) -> None:
@@ -79,6 +85,10 @@ def check_agreement(
     problems.append(f"its whitening is {settings.whitening.source}, which has no --n_pca={n_pca}")
   elif n_pca is not None and n_pca != settings.whitening.n_pca:
     problems.append(f"its --n_pca is {settings.whitening.n_pca}, not {n_pca}")
+  if dimensions is not None and settings.whitening.source == "none":
+    problems.append(f"its whitening is none, which has no --dimensions={dimensions}")
+  elif dimensions not in (None, settings.whitening.dimensions or settings.dimensions):
+    problems.append(f"its --dimensions is {settings.whitening.dimensions or settings.dimensions}, not {dimensions}")
   if store_classes is not None:
     asked = parse_stored(str(store_classes), classes)
     if asked != settings.stored:
@@ -134,6 +144,20 @@ def _choose_whitening(
       f"the whitening of {asked} belongs to the weights {other.settings.weights}, not to {encoder.settings.weights}"
     )
   return WhiteningOrigin(_source(asked)), other.whitening
+
+
+def _reduce(
+  origin: WhiteningOrigin, arrays: dict[str, np.ndarray] | None, dimensions: int, channels: int
+) -> tuple[WhiteningOrigin, dict[str, np.ndarray] | None]:
+  """The whitening to fewer dimensions; one that is still to be fitted will be fitted to so many."""
+  if origin.source == "none":
+    raise InputError("--dimensions is how many a whitening keeps, and here is none (--whitening=none)")
+  most = channels if arrays is None else arrays["projection"].shape[1]
+  if not 1 <= dimensions <= most:
+    raise InputError(f"--dimensions is 1 to {most}, those of --whitening={origin.source}; found {dimensions}")
+  if arrays is None:
+    return dataclasses.replace(origin, dimensions=dimensions), None
+  return origin, vars(Whitening(**arrays).keep_first(dimensions))
 
 
 def _source(asked: str) -> str:

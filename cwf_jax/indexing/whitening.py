@@ -20,7 +20,7 @@ ROWS = 64
 def whiten_by_itself(index: Index, n_pca: int) -> str:
   """Fits on the raw vectors of each image's `n_pca` most probable classes and rewrites all rows in one commit.
 
-  Where there are too few vectors for all dimensions, there will be as many as they bear.
+  It has the dimensions that were asked for, or all; where there are too few vectors for them, as many as these bear.
 
   Returns:
     What was done, for the summary.
@@ -30,12 +30,13 @@ def whiten_by_itself(index: Index, n_pca: int) -> str:
   for table in index.scan_by_id(["raw_class_vectors"], ROWS):
     vectors = schema.to_array(table["raw_class_vectors"]).reshape(len(table), settings.num_raw, -1)
     moments.add(vectors[:, :n_pca].reshape(-1, settings.feature_channels))
-  fitted = moments.fit_supported()
+  wanted = settings.whitening.dimensions or settings.feature_channels
+  fitted = moments.fit_supported(wanted)
   dimensions = fitted.projection.shape[1]
   origin = dataclasses.replace(settings.whitening, source="self", n_pca=n_pca, pending=False)
   changed = dataclasses.replace(settings, dimensions=dimensions, whitening=origin)
   arrays = {"mean": np.asarray(fitted.mean), "projection": np.asarray(fitted.projection)}
   kept = [name for name in schema.arrow_schema(settings).names if not schema.is_derived(name)]
   index.rewrite(changed, arrays, (repack(changed, fitted, table) for table in index.scan_by_id(kept, ROWS)))
-  fewer = f" instead of {settings.feature_channels}" if dimensions < settings.feature_channels else ""
+  fewer = f" instead of {wanted}" if dimensions < wanted else ""
   return f"fitted on {moments.count} class vectors of this index, {dimensions} dimensions{fewer}"

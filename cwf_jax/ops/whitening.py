@@ -47,6 +47,10 @@ class Whitening:
   mean: Any
   projection: Any
 
+  def keep_first(self, dimensions: int) -> "Whitening":
+    """The PCA-whitening to fewer dimensions: the columns of the largest eigenvalues."""
+    return Whitening(self.mean, self.projection[:, :dimensions])
+
 
 @dataclasses.dataclass
 class Moments:

@@ -41,11 +41,21 @@ def test_a_folder_with_a_json_is_evaluated(shop, tiny_checkpoint, tmp_path, cli)
   assert found.code == 0, found.err
   lines = found.out.splitlines()
   assert [line.split() for line in lines[1:5]] == [
-    ["raw@tiny", "1.000"],
+    ["raw@tiny", "1.000", "32", "dimensions"],
     ["raw+pca@tiny", "not", "run:", "nothing", "is", "whitened"],
-    ["rmac@tiny", "1.000", "(not", "whitened)"],
-    ["ona@tiny", "1.000", "(not", "whitened)"],
+    ["rmac@tiny", "1.000", "(not", "whitened)", "32", "dimensions"],
+    ["ona@tiny", "1.000", "(not", "whitened)", "32", "dimensions"],
   ]
+
+
+def test_dimensions_are_a_flag_and_a_cap_is_shown(shop, tiny_checkpoint, tmp_path, cli):
+  flags = (*_shop_flags(shop, tiny_checkpoint, tmp_path), "--systems=raw", "--whitening=folder")
+  line = cli(*flags).out.splitlines()[2]
+  assert line.startswith("  raw+pca@tiny  ") and line.endswith("  3 dimensions, capped by 9 vectors (3 for each)")
+  found = cli(*flags, "--dimensions=2", "--set=dimensions=2")
+  assert found.out.splitlines()[2].endswith("  2 dimensions")
+  results = json.loads((tmp_path / "results.json").read_text())
+  assert results["changed_settings"] == {"dimensions": 2} and results["systems"]["raw+pca@tiny"]["dimensions"] == 2
 
 
 def test_what_cannot_be_whitened_says_why(shop, tiny_checkpoint, tmp_path, cli):
@@ -73,6 +83,8 @@ def test_what_cannot_be_whitened_says_why(shop, tiny_checkpoint, tmp_path, cli):
     (["--dataset=toy_oxford", "--output=OUT", "--whitening=/absent"], "--whitening=/absent is neither other, bundled, none, a"),
     (["--dataset=toy_oxford", "--output=OUT", "--against=OUT"], "--against is the --output folder itself"),
     (["--dataset=toy_oxford", "--output=OUT", "--num_classes=3", "--set=num_classes=4"], "--num_classes=3 and --set=num_cl"),
+    (["--dataset=toy_oxford", "--output=OUT", "--dimensions=3", "--set=dimensions=4"], "--dimensions=3 and --set=dimensions=4"),
+    (["--dataset=toy_oxford", "--output=OUT", "--dimensions=0"], "--dimensions takes a whole number of at least 1"),
     (["--dataset=toy_oxford", "--output=OUT", "--set=seed=1", "--set=seed=2"], "--set=seed is given twice: 1 and 2"),
     (["--dataset=toy_oxford", "--output=/dev/null/x"], "--output=/dev/null/x cannot be a folder: /dev/null is a file"),
     (["--dataset=toy_oxford", "--output=OUT", "--vectors=/dev/null"], "--vectors=/dev/null is a file, not a folder"),
@@ -179,7 +191,9 @@ def test_queries_without_a_positive_leave_the_mean(shop, tiny_checkpoint, tmp_pa
   (tmp_path / "truth.json").write_text(json.dumps(truth))
   flags = _shop_flags(shop, tiny_checkpoint, tmp_path / "out")
   flags = (*flags, f"--groundtruth={tmp_path / 'truth.json'}", "--systems=raw", "--whitening=none")
-  assert cli(*flags).out.splitlines()[:2] == ["folder: mAP of 2 of 3 queries", "  raw@tiny      1.000"]
+  assert cli(*flags).out.splitlines()[:2] == [
+    "folder: mAP of 2 of 3 queries", "  raw@tiny      1.000  32 dimensions"
+  ]  # fmt: skip
   left_out = "mAP, of 2 of 3 queries: without these, for which there is no image that should be found: b_0.png."
   assert left_out in (tmp_path / "out/report.md").read_text()
   row = json.loads((tmp_path / "out/results.json").read_text())["systems"]["raw@tiny"]
@@ -187,7 +201,9 @@ def test_queries_without_a_positive_leave_the_mean(shop, tiny_checkpoint, tmp_pa
   for query in truth["queries"].values():
     query["relevant"] = []
   (tmp_path / "truth.json").write_text(json.dumps(truth))
-  assert cli(*flags).out.splitlines()[:2] == ["folder: mAP of 0 of 3 queries", "  raw@tiny      no query has a positive"]
+  assert cli(*flags).out.splitlines()[:2] == [
+    "folder: mAP of 0 of 3 queries", "  raw@tiny      no query has a positive  32 dimensions"
+  ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

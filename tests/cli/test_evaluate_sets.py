@@ -57,7 +57,7 @@ def test_the_revisited_sets(tmp_path, evaluate):
   (tmp_path / "roxford5k/groundtruth/gnd_roxford5k.pkl").write_bytes(pickle.dumps(content))
   out, results = evaluate("roxford5k", "--distractors=none")
   assert out.splitlines()[0] == "ROxford5k: mAP Medium / mAP Easy of 3 of 4 queries / mAP Hard"
-  assert out.splitlines()[1] == "  raw@tiny      1.000 / 1.000 / 1.000"
+  assert out.splitlines()[1] == "  raw@tiny      1.000 / 1.000 / 1.000  32 dimensions"
   metrics = results["systems"]["mac@tiny"]["metrics"]
   measures = ("mAP", "mP@1", "mP@5", "mP@10")
   assert list(metrics) == [f"{what} {level}" for level in ("Medium", "Easy", "Hard") for what in measures]
@@ -72,7 +72,7 @@ def test_holidays(tmp_path, evaluate):
     for view in range(2 + thing % 2):
       _draw(tmp_path / f"holidays/images/jpg/{100000 + 100 * thing + view}.jpg", thing, view)
   out, results = evaluate("holidays")
-  assert out.splitlines()[:2] == ["Holidays: mAP", "  raw@tiny      1.000"]
+  assert out.splitlines()[:2] == ["Holidays: mAP", "  raw@tiny      1.000  32 dimensions"]
   assert list(results["systems"]["ona@tiny"]["per_query"]) == [f"{100000 + 100 * thing}.jpg" for thing in range(THINGS)]
 
 
@@ -97,7 +97,7 @@ def test_ukbench(tmp_path, evaluate):
   for number in range(4 * THINGS):
     _draw(tmp_path / f"ukbench/images/ukbench{number:05d}.jpg", number // 4, number % 4)
   out, results = evaluate("ukbench")
-  assert out.splitlines()[:2] == ["UKBench: N-S", "  raw@tiny      4.00"]
+  assert out.splitlines()[:2] == ["UKBench: N-S", "  raw@tiny      4.00  32 dimensions"]
   part = "16 of the 10,200 queries of UKBench are here: published values are of all of them, and a part is easier"
   assert results["head"]["remarks"] == part and part in evaluate.err
   assert set(results["systems"]["ona@tiny"]["per_query"].values()) == {4.0}

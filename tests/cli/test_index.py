@@ -55,7 +55,8 @@ def test_random_weights_are_told(cli, photographs, tmp_path):
 
 def test_the_same_call_agrees_with_its_own_index(cli, where):
   """More classes than the network has are all of them, both times."""
-  flags = ("--num_classes=2000", "--store_classes=2000", "--whitening=self", "--n_pca=2", "--keep_raw", "--image_size=64")
+  flags = ("--num_classes=2000", "--store_classes=2000", "--whitening=self", "--n_pca=2", "--dimensions=4")
+  flags = (*flags, "--keep_raw", "--image_size=64")
   for _ in range(2):
     found = cli(*where, *flags)
     assert found.code == 0, found.err

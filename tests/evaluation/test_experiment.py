@@ -113,7 +113,11 @@ class TestWhitening:
     encoder = tiny_encoder.replace(whitening=Whitening(np.zeros(6, np.float32), drawn))
     rows = {key_of(row): row for row in open_(encoder=encoder, whitened_by=BUNDLED).make_rows(["raw", "mac", "ofa"])}
     assert rows["raw+pca"].reason == rows["mac"].reason == "the checkpoint's whitening is one of class vectors"
-    assert rows["ofa"].dimensions == 4 and (rows["ofa"].whitened_by, rows["ofa"].vectors) == (BUNDLED, 0)
+    assert (rows["ofa"].dimensions, rows["ofa"].capped_by) == (4, "")
+    assert (rows["ofa"].whitened_by, rows["ofa"].vectors) == (BUNDLED, 0)
+    for asked, dimensions, capped_by in ((2, 2, ""), (5, 4, "the checkpoint's whitening")):
+      row = row_of(open_(changed(dimensions=asked), encoder=encoder, whitened_by=BUNDLED), "ofa")
+      assert (row.dimensions, row.capped_by) == (dimensions, capped_by)
     other = tiny_encoder.replace(whitening=Whitening(np.zeros(6, np.float32), drawn[:, :3]))
     assert row_of(open_(encoder=other, whitened_by=BUNDLED), "ofa").dimensions == 3  # not the other's kept row
     assert row_of(open_(whitened_by=BUNDLED), "ofa").reason == "the checkpoint has no whitening: whiten by other images"

@@ -51,6 +51,21 @@ def test_each_part_of_what_it_depends_on_makes_another(fit, others, tiny_encoder
   assert len(fit()[1]) == len(cases) + 3
 
 
+def test_the_setting_decides_the_dimensions_and_a_cap_is_explained(fit, others, monkeypatch):
+  monkeypatch.setitem(SYSTEMS, "small", dataclasses.replace(SYSTEMS["ofa"], dimensions=4))
+  few = dataclasses.replace(others, ids=others.ids[:5])  # 10 vectors
+  for name, asked, pool, dimensions, capped_by in (
+    ("small", 0, others, 4, ""),
+    ("small", 5, others, 5, ""),
+    ("ofa", 2, others, 2, ""),
+    ("ofa", 0, others, 6, "6 channels"),
+    ("ofa", 7, others, 6, "6 channels"),
+    ("ofa", 5, few, 3, "10 vectors (3 for each)"),
+  ):
+    found = fit(name, changed(dimensions=asked), pool)[0]
+    assert (found.whitening.projection.shape[1], found.capped_by) == (dimensions, capped_by), (name, asked)
+
+
 def test_systems_of_other_dimensions_side_by_side(open_, made_up, monkeypatch):
   monkeypatch.setitem(SYSTEMS, "small", dataclasses.replace(SYSTEMS["ofa"], dimensions=4))
   alone = row_of(open_(folder="alone"), "small")

@@ -172,7 +172,8 @@ class TestPage:
     assert "its measured number is not comparable with the published one." in page and "Kept from" not in page
     page = format_report(report_of(measured_of(ROWS[:2])))
     assert "is not comparable" not in page
-    few = made_row("spoc", [0.5] * 3, vectors=171, dimensions=57)
-    enough = made_row("mac", [0.5] * 3, vectors=1536, dimensions=512)
-    page = format_report(report_of(measured_of((few, enough))))
-    assert "for every 3 vectors that it is fitted on, which leaves fewer than there could be: `spoc`." in page
+    few = [made_row(name, [0.5] * 3, dimensions=57, capped_by="171 vectors (3 for each)") for name in ("spoc", "crow")]
+    narrow, enough = made_row("gem", [0.5] * 3, dimensions=256, capped_by="256 channels"), made_row("mac", [0.5] * 3)
+    page = format_report(report_of(measured_of((*few, narrow, enough))))
+    told = "57, capped by 171 vectors (3 for each): `spoc`, `crow`; 256, capped by 256 channels: `gem`"
+    assert f"\n\nDimensions: {told}.\n" in page

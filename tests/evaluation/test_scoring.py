@@ -85,6 +85,7 @@ class TestDistractors:
       ({"query_row": "replaced"}, set()),
       ({"crow_epsilon": 0.5}, set()),
       ({"eigenvalue_floor": 0.5}, {"raw", "own10-no_vector"}),  # they are kept whitened
+      ({"dimensions": 2}, {"raw", "own10-no_vector"}),
       ({"n_pca": 1}, {"own10-no_vector"}),
       ({"num_classes": 2, "n_pca": 3}, {"own10-no_vector"}),
     ],

@@ -56,6 +56,19 @@ def test_the_checkpoints_whitening_decides_the_dimensions(tiny_encoder):
   assert choose_settings(tiny_encoder.replace(whitening=own), whitening="none")[1] is None
 
 
+def test_the_first_dimensions_of_a_whitening_are_taken(tiny_encoder, tmp_path):
+  channels = tiny_encoder.network.config.feature_channels
+  own = Whitening(np.zeros(channels, np.float32), np.random.default_rng(0).normal(size=(channels, 3)).astype(np.float32))
+  encoder = tiny_encoder.replace(whitening=own)
+  Index.create(tmp_path / "i", *choose_settings(encoder))
+  for source in ("bundled", str(tmp_path / "i")):
+    settings, arrays = choose_settings(encoder, whitening=source, dimensions=2)
+    assert settings.dimensions == 2
+    np.testing.assert_array_equal(arrays["projection"], own.projection[:, :2])
+    with pytest.raises(InputError, match=f"--dimensions is 1 to 3, those of --whitening={source}; found 4"):
+      choose_settings(encoder, whitening=source, dimensions=4)
+
+
 @pytest.mark.parametrize(
   ("asked", "message"),
   [
@@ -63,6 +76,9 @@ def test_the_checkpoints_whitening_decides_the_dimensions(tiny_encoder):
     ({"n_pca": 11, "whitening": "self"}, "--n_pca is 1 to 10"),
     ({"n_pca": 2}, "--n_pca is for --whitening=self"),
     ({"n_pca": 2, "whitening": "none"}, "--n_pca is for --whitening=self"),
+    ({"dimensions": 2}, "--dimensions is how many a whitening keeps, and here is none"),
+    ({"dimensions": 33, "whitening": "self"}, "--dimensions is 1 to 32, those of --whitening=self; found 33"),
+    ({"dimensions": 0, "whitening": "self"}, "--dimensions is 1 to 32"),
     ({"whitening": "bundled"}, "weights tiny come without a whitening"),
     ({"whitening": "slef"}, "--whitening is bundled, self, none or another index; found slef: there is no index"),
     ({"whitening": "self", "keep_raw": False}, "leave --nokeep_raw out"),
@@ -97,7 +113,7 @@ def test_classes_to_store():
 
 
 def _check(settings, **asked):
-  named = {"whitening": None, "n_pca": None, "store_classes": None, "keep_raw": None} | asked
+  named = dict.fromkeys(("whitening", "n_pca", "dimensions", "store_classes", "keep_raw")) | asked
   check_agreement("some.index", settings, CLASSES, **named)
 
 
@@ -106,7 +122,9 @@ def test_what_agrees_with_an_index_passes(tiny_encoder, tmp_path, monkeypatch):
   for asked in ({}, {"whitening": "none"}, {"store_classes": "3"}, {"store_classes": 3}, {"keep_raw": False}):
     _check(plain, **asked)
   fitted, _ = choose_settings(tiny_encoder, whitening="self", n_pca=2)
-  _check(fitted, whitening="self", n_pca=2, keep_raw=True, store_classes=64)
+  _check(fitted, whitening="self", n_pca=2, dimensions=fitted.feature_channels, keep_raw=True, store_classes=64)
+  capped = dataclasses.replace(fitted, dimensions=2, whitening=WhiteningOrigin("self", n_pca=2, dimensions=5))
+  _check(capped, dimensions=5)  # as it was asked for
   monkeypatch.chdir(tmp_path)
   taken = dataclasses.replace(plain, whitening=WhiteningOrigin(str(tmp_path / "other")))
   _check(taken, whitening="other")
@@ -115,14 +133,15 @@ def test_what_agrees_with_an_index_passes(tiny_encoder, tmp_path, monkeypatch):
 def test_what_disagrees_is_named_on_both_sides_all_at_once(tiny_encoder):
   plain, _ = choose_settings(tiny_encoder, store_classes="3")
   with pytest.raises(InputError) as caught:
-    _check(plain, whitening="self", n_pca=2, store_classes="1,2", keep_raw=True)
+    _check(plain, whitening="self", n_pca=2, dimensions=4, store_classes="1,2", keep_raw=True)
   for told in (
-    "some.index", "its whitening is none, not self", "has no --n_pca=2", "3 an image; not: a list of 2", "does not keep raw"
+    "some.index", "its whitening is none, not self", "has no --n_pca=2", "has no --dimensions=4",
+    "3 an image; not: a list of 2", "does not keep raw",
   ):  # fmt: skip
     assert told in str(caught.value)
-  fitted, _ = choose_settings(tiny_encoder, whitening="self", n_pca=2)
-  with pytest.raises(InputError, match=r"its --n_pca is 2, not 3.*it keeps raw vectors"):
-    _check(fitted, n_pca=3, keep_raw=False)
+  fitted, _ = choose_settings(tiny_encoder, whitening="self", n_pca=2, dimensions=5)
+  with pytest.raises(InputError, match=r"its --n_pca is 2, not 3; its --dimensions is 5, not 6; it keeps raw vectors"):
+    _check(fitted, n_pca=3, dimensions=6, keep_raw=False)
   listed, _ = choose_settings(tiny_encoder, store_classes="1,2")
   with pytest.raises(InputError, match="a list of 2"):
     _check(listed, store_classes="2,3")

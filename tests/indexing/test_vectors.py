@@ -123,6 +123,17 @@ def test_a_whitening_of_its_own_is_fitted_once_and_kept(copied, tmp_path, tiny_e
   assert all(np.array_equal(after[name], before[name]) for name in before)
 
 
+def test_a_whitening_of_its_own_has_the_dimensions_that_were_asked_for(photographs, tmp_path, tiny_encoder):
+  """As many as its vectors bear; the same call brings the index up to date, another number is refused."""
+  for asked, dimensions, told in ((3, 3, "24 class vectors of this index, 3 dimensions"), (9, 8, "8 dimensions instead of 9")):
+    for _ in range(2):
+      summary = build_index(photographs, tmp_path / f"{asked}", tiny_encoder, whitening="self", n_pca=2, dimensions=asked)
+      assert open_index(tmp_path / f"{asked}").settings.dimensions == dimensions
+      assert told in summary.whitening or summary.indexed == 0
+    with pytest.raises(InputError, match=f"its --dimensions is {asked}, not 2"):
+      build_index(photographs, tmp_path / f"{asked}", tiny_encoder, dimensions=2)
+
+
 def test_a_whitening_of_one_image_is_said_to_be_impossible(copied, photographs, tmp_path, tiny_encoder):
   for path in sorted(copied.rglob("*.png"))[1:]:
     path.unlink()

@@ -86,6 +86,16 @@ def test_rank_deficient_data_stays_finite(rank):
   np.testing.assert_allclose(np.linalg.norm(result, axis=1), 1.0, rtol=1e-5)
 
 
+@pytest.mark.parametrize("dimensions", [1, 5, 8])
+def test_the_first_columns_are_the_whitening_to_fewer_dimensions(dimensions):
+  vectors, fresh = draw(100, 8), draw(30, 8, seed=1)
+  fewer = fit_whitening(vectors, 8).keep_first(dimensions)
+  result = jitted(fewer, jnp.asarray(fresh))
+  np.testing.assert_array_equal(result, jitted(fit_whitening(vectors, dimensions), jnp.asarray(fresh)))
+  expected = whitening.apply(*whitening.fit(vectors, dimensions, EIGENVALUE_FLOOR), fresh)
+  assert_close("inner products after whitening: fewer dimensions", products(result), products(expected), TOLERANCE)
+
+
 def test_too_few_vectors():
   vectors = draw(8, 8)
   with pytest.raises(TooFewVectorsError, match="there are 8"):
