@@ -13,6 +13,7 @@ A folder holds images/ and, but for UKBench, gt.json.
 
 import argparse
 import functools
+import itertools
 import json
 import tempfile
 from collections.abc import Iterator
@@ -58,6 +59,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
   parser.add_argument("--n_pca", default="1,8,64", help="class vectors of each photograph that the whitening is fitted on")
   parser.add_argument("--dimensions", default="256,512,0", help="0: all")
   parser.add_argument("--num_classes", default="8,16,32,64", help="classes that a descriptor sums")
+  parser.add_argument("--unwhitened", action="store_true", help="descriptors without whitening, too")
   parser.add_argument("--write", type=Path, help="write the last whitening that is fitted, as a checkpoint holds it")
   parser.add_argument("--smoke", action="store_true", help="a tiny size")
   return parser.parse_args(arguments)
@@ -65,22 +67,24 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def measure(options: argparse.Namespace) -> None:
   """Encodes the sets at every size and prints the scores of every setting."""
-  print("map       size  vectors an image  dimensions  classes  groceries mAP  UKBench N-S  Oxford mAP", flush=True)
+  print("map       size  vectors an image    dimensions  classes  groceries mAP  UKBench N-S  Oxford mAP", flush=True)
   for size in numbers(options.sizes):
     for name in options.maps.split(","):
       encoder = load_encoder(options.weights, image_size=size)
       pool = np.stack([vectors for _, vectors in encode_images(encoder, name, options.pool)])
       sets = [read_set(encoder, name, folder) for folder in (options.groceries, options.ukbench, options.oxford)]
-      for n_pca in numbers(options.n_pca):
-        moments = Moments.zero(pool.shape[-1])
-        moments.add(pool[:, :n_pca].reshape(-1, pool.shape[-1]))
-        for dimensions in (None, *numbers(options.dimensions)) if n_pca == numbers(options.n_pca)[0] else numbers(options.dimensions):
-          whitening = None if dimensions is None else moments.fit_supported(dimensions or None)
-          for num_classes in numbers(options.num_classes):
-            scores = [score(*one, whitening, num_classes) for one in sets]
-            kept = "none" if whitening is None else whitening.projection.shape[1]
-            shown = "  ".join(f"{value:11.3f}" for value in scores)
-            print(f"{name:8} {size:5} {n_pca:17} {kept:>11} {num_classes:8}   {shown}", flush=True)
+      settings = itertools.product(numbers(options.n_pca), numbers(options.dimensions))
+      for n_pca, dimensions in (*([(None, None)] if options.unwhitened else ()), *settings):
+        whitening = None
+        if n_pca is not None:
+          moments = Moments.zero(pool.shape[-1])
+          moments.add(pool[:, :n_pca].reshape(-1, pool.shape[-1]))
+          whitening = moments.fit_supported(dimensions or None)
+        for num_classes in numbers(options.num_classes):
+          scores = [score(*one, whitening, num_classes) for one in sets]
+          width = "not whitened" if whitening is None else whitening.projection.shape[1]
+          shown = "  ".join(f"{value:11.3f}" for value in scores)
+          print(f"{name:8} {size:5} {n_pca or '':>17} {width:>12} {num_classes:8}   {shown}", flush=True)
   if options.write:
     options.write.parent.mkdir(parents=True, exist_ok=True)
     np.savez(options.write, mean=np.asarray(whitening.mean), projection=np.asarray(whitening.projection))

@@ -7,6 +7,7 @@
 import dataclasses
 import os
 import pathlib
+import typing
 
 import jax
 import jax.numpy as jnp
@@ -110,41 +111,40 @@ def load_encoder(
   return Encoder(loaded.network, own, settings)
 
 
-def load_recorded_encoder(
-  recorder: str,
-  weights: str,
-  weights_folder: str | None,
-  weights_sha256: str,
-  protocol: dict,
-  fingerprint: str,
-  dtype: str | None = None,
-) -> Encoder:
-  """The encoder whose identity an index, or whatever else `recorder` names, has recorded.
+class RecordedEncoder(typing.Protocol):
+  """What an index records of its encoder: the weights' name, folder (None for random ones) and sha256, and the settings."""
+
+  weights: str
+  weights_folder: str | None
+  weights_sha256: str
+  protocol: dict
+  fingerprint: str
+
+
+def load_recorded_encoder(recorder: str, recorded: RecordedEncoder, dtype: str | None = None) -> Encoder:
+  """The encoder whose identity an index has recorded.
 
   The weights are those with the recorded sha256, wherever they lie: an index outlives a move of its weights and a change of
   what "default" means.
 
   Args:
     recorder: what holds the record, as messages name it: "the index photographs.index".
-    weights: the recorded name.
-    weights_folder: the recorded folder, or None for random weights.
-    weights_sha256: of the parameters.
-    protocol: the recorded settings, of `Protocol.to_json`.
-    fingerprint: the recorded one, which the encoder must have.
+    recorded: the settings of the index.
     dtype: as in `load_encoder`.
 
   Raises:
     InputError: the weights are nowhere, or are others than those recorded; the message names both.
   """
-  settings = protocols.Protocol.from_json(protocol)
-  known = packaged.find_packaged(weights_sha256) or checkpoint.find_by_sha256(weights_sha256)
+  settings = protocols.Protocol.from_json(recorded.protocol)
+  sha256 = recorded.weights_sha256
+  known = packaged.find_packaged(sha256) or checkpoint.find_by_sha256(sha256)
   try:
-    encoder = load_encoder(load_weights(known or weights_folder or weights), settings, dtype)
+    encoder = load_encoder(load_weights(known or recorded.weights_folder or recorded.weights), settings, dtype)
   except InputError as error:
-    raise InputError(f"{recorder} was made with the weights {weights}, which cannot be loaded: {error}") from None
-  if encoder.settings.fingerprint != fingerprint:
+    raise InputError(f"{recorder} was made with the weights {recorded.weights}, which cannot be loaded: {error}") from None
+  if encoder.settings.fingerprint != recorded.fingerprint:
     raise InputError(
-      f"{recorder} was made by the encoder {fingerprint[:12]}, but {weights} now makes {encoder.settings.fingerprint[:12]}: "
-      "the weights or the package have changed; index the images again into a new folder"
+      f"{recorder} was made by the encoder {recorded.fingerprint[:12]}, but {recorded.weights} now makes "
+      f"{encoder.settings.fingerprint[:12]}: the weights or the package have changed; index the images again into a new folder"
     )
   return encoder

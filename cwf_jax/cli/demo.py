@@ -111,10 +111,7 @@ def _choose_encoder(values: flags.FlagValues, indexes: list):
   if not indexes:
     return make_encoder(values)
   given = [agreeing_encoder(values, index, "output") for index in indexes]
-  settings = indexes[0].settings
-  return given[0] or load_recorded_encoder(
-    f"the index {indexes[0].folder}", settings.weights, settings.weights_folder, settings.weights_sha256, settings.protocol, settings.fingerprint
-  )
+  return given[0] or load_recorded_encoder(f"the index {indexes[0].folder}", indexes[0].settings)
 
 
 def _make(folder: Path, landmarks, console) -> None:

@@ -17,9 +17,8 @@ from cwf_jax.encoder import Encoder
 from cwf_jax.errors import printable
 from cwf_jax.images.decoding import EXTENSIONS
 from cwf_jax.indexing.build import processors
-from cwf_jax.load import load_encoder
+from cwf_jax.load import load_encoder, load_weights
 from cwf_jax.models import parameters, registry
-from cwf_jax.load import load_weights
 from cwf_jax.models.checkpoint import LoadedNetwork
 from cwf_jax.models.class_names import ClassList
 from cwf_jax.training.batches import Batch

@@ -208,9 +208,7 @@ class Mapper:
 def _agreeing_encoder(index: Index, encoder: Encoder | None) -> Encoder:
   settings = index.settings
   if encoder is None:
-    return load_recorded_encoder(
-      f"the index {index.folder}", settings.weights, settings.weights_folder, settings.weights_sha256, settings.protocol, settings.fingerprint
-    )
+    return load_recorded_encoder(f"the index {index.folder}", settings)
   if encoder.settings.fingerprint != settings.fingerprint:
     raise InputError(
       f"the index {index.folder} was made by the encoder {settings.fingerprint[:12]} (weights {settings.weights}), "

@@ -52,10 +52,7 @@ class Searcher:
     if not len(self.index):
       raise InputError(f"the index {self.index.folder} holds no images yet")
     if encoder is None:
-      name = f"the index {self.index.folder}"
-      encoder = load_recorded_encoder(
-        name, settings.weights, settings.weights_folder, settings.weights_sha256, settings.protocol, settings.fingerprint
-      )
+      encoder = load_recorded_encoder(f"the index {self.index.folder}", settings)
     if encoder.settings.fingerprint != settings.fingerprint:
       raise InputError(f"the index {self.index.folder} was made by another encoder than the one given")
     arrays = self.index.whitening

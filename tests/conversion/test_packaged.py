@@ -3,6 +3,7 @@ import os
 import shutil
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -93,10 +94,10 @@ def test_weights_of_another_shape_are_refused_with_every_problem():
 def test_recorded_weights_are_found_by_their_hash_wherever_they_are():
   """An index of the former default names a folder that is gone, and the name that another network has now."""
   encoder = load_encoder("vgg16_cam_small", image_size=64)
-  settings = encoder.settings
-  found = load_recorded_encoder(
-    "the index old", "default", "gone/weights/default", settings.weights_sha256, settings.protocol.to_json(), settings.fingerprint
-  )
-  assert found.settings.weights == "vgg16_cam_small" and found.settings.fingerprint == settings.fingerprint
+  recorded = types.SimpleNamespace(**vars(encoder.settings) | {"weights": "default", "weights_folder": "gone/default"})
+  recorded.protocol = encoder.settings.protocol.to_json()
+  loaded = load_recorded_encoder("the index old", recorded)
+  assert (loaded.settings.weights, loaded.settings.fingerprint) == ("vgg16_cam_small", recorded.fingerprint)
+  recorded.weights_folder, recorded.weights_sha256, recorded.fingerprint = None, "0" * 64, "0123"
   with pytest.raises(InputError, match="the index old was made by the encoder 0123, but default now makes"):
-    load_recorded_encoder("the index old", "default", None, "0" * 64, settings.protocol.to_json(), "0123")
+    load_recorded_encoder("the index old", recorded)

@@ -91,7 +91,7 @@ def test_what_pytorch_writes_is_read():
 @pytest.mark.parametrize("name", ["posix\nsystem", "builtins\neval", "torch\nload", "torch.nn\nLinear", "collections\ndeque"])
 def test_every_other_name_is_refused_and_nothing_is_run(name, tmp_path):
   call = f"c{name}\n".encode() + b"(X" + struct.pack("<i", 5) + b"false" + b"tR"
-  with pytest.raises(ConversionError, match="w.pth: it asks for .*, which no file of weights needs"):
+  with pytest.raises(ConversionError, match=r"w.pth: it asks for .*, which no file of weights needs"):
     read_state_dict(_write({"w": call}, {}), "w.pth")
 
 
