@@ -84,6 +84,7 @@ class EncoderSettings:
     weights_folder: where they lie, or None for random ones.
     is_random: the weights are seeded random ones: classes mean nothing.
     fingerprint: names what a descriptor depends on; see `protocol.fingerprint`.
+    reliable_names: the network mostly names right what a photograph shows.
   """
 
   protocol: protocols.Protocol
@@ -96,6 +97,16 @@ class EncoderSettings:
   weights_folder: str | None
   is_random: bool
   fingerprint: str
+  reliable_names: bool = False
+
+  @property
+  def class_note(self) -> str:
+    """One line for people where the names of classes should not be believed; empty where they can be."""
+    if self.is_random:
+      return "the weights are random, so the names of classes mean nothing here: read scores and places, not names"
+    if not self.reliable_names:
+      return f"the network {self.weights} often names things wrongly: read scores and places, not the names of classes"
+    return ""
 
 
 @jax.tree_util.register_dataclass
@@ -107,6 +118,7 @@ class Encoder:
     network: a module of `cwf_jax.models`.
     whitening: the checkpoint's own, or None.
     settings: the static part.
+    cell_whitening: of single cells of the features, for matching places (METHOD section 4b), or None.
 
   Example:
     >>> from cwf_jax import load_encoder
@@ -120,6 +132,7 @@ class Encoder:
   network: Any
   whitening: whitening.Whitening | None
   settings: EncoderSettings = dataclasses.field(metadata={"static": True})
+  cell_whitening: whitening.Whitening | None = None
 
   def __call__(self, images: Images, sizes: Sizes) -> Encoding:
     """Encodes images by their own most probable classes.

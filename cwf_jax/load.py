@@ -8,9 +8,11 @@ import dataclasses
 import os
 import pathlib
 import typing
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from cwf_jax import protocol as protocols
 from cwf_jax.conversion import packaged
@@ -104,11 +106,13 @@ def load_encoder(
     weights_folder=loaded.folder,
     is_random=loaded.is_random,
     fingerprint=protocols.fingerprint(loaded.sha256, dataclasses.asdict(preprocessing), config.feature_tap, protocol),
+    reliable_names=not loaded.is_random and loaded.metadata.get("reliable_names", True),
   )
-  own = None
-  if loaded.whitening is not None:
-    own = Whitening(**{name: jnp.asarray(array) for name, array in loaded.whitening.items()})
-  return Encoder(loaded.network, own, settings)
+  return Encoder(loaded.network, _to_whitening(loaded.whitening), settings, _to_whitening(loaded.cell_whitening))
+
+
+def _to_whitening(arrays: Mapping[str, np.ndarray] | None) -> Whitening | None:
+  return None if arrays is None else Whitening(**{name: jnp.asarray(array) for name, array in arrays.items()})
 
 
 class RecordedEncoder(typing.Protocol):

@@ -9,6 +9,7 @@ import hashlib
 import importlib.util
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -95,7 +96,7 @@ def load_packaged(name: str) -> LoadedNetwork:
     cached = checkpoint.load_checkpoint(folder)
     if cached.sha256 != package.parameters_sha256:
       raise InputError(f"{folder} holds other weights than {name}; remove that folder, and it is made again")
-    return dataclasses.replace(cached, whitening=_read_whitening(name))
+    return dataclasses.replace(cached, **_read_whitenings(name))
   converted = _convert(package)
   try:
     checkpoint.save_checkpoint(
@@ -127,17 +128,19 @@ def _convert(package: Package) -> LoadedNetwork:
     network_name=package.network,
     classes=ClassList.imagenet(),
     sha256=parameters.hash_arrays(arrays),
-    whitening=_read_whitening(package.network),
+    **_read_whitenings(package.network),
   )
 
 
-def _read_whitening(name: str) -> dict[str, np.ndarray] | None:
-  """The whitening that this package ships for these weights; it is not part of the cached checkpoint."""
-  path = Path(checkpoint.__file__).parent.parent / "weights" / name / checkpoint.WHITENING_NAME
-  if not path.is_file():
-    return None
-  with np.load(path, allow_pickle=False) as arrays:
-    return {key: arrays[key] for key in checkpoint.WHITENING_KEYS}
+def _read_whitenings(name: str) -> dict[str, Any]:
+  """The whitenings that this package ships for these weights; they are not part of the cached checkpoint."""
+  folder = Path(checkpoint.__file__).parent.parent / "weights" / name
+  whitenings = {}
+  for field, file in (("whitening", checkpoint.WHITENING_NAME), ("cell_whitening", checkpoint.CELLS_NAME)):
+    if (folder / file).is_file():
+      with np.load(folder / file, allow_pickle=False) as arrays:
+        whitenings[field] = {key: arrays[key] for key in checkpoint.WHITENING_KEYS}
+  return whitenings
 
 
 def read_state(name: str) -> dict[str, np.ndarray]:

@@ -7,7 +7,8 @@ The folder:
 
     checkpoint.json   network, settings with preprocessing, classes, sha256, the table of parameters
     arrays/           the parameters, by orbax
-    whitening.npz     optional: mean, projection
+    whitening.npz     optional: mean and projection, of class vectors
+    cells.npz         optional: the same, of single cells of the features, for matching places
 """
 
 import contextlib
@@ -34,7 +35,8 @@ from cwf_jax.models.class_names import ClassList
 from cwf_jax.models.parameters import hash_parameters
 
 FORMAT = 1
-JSON_NAME, ARRAYS_NAME, WHITENING_NAME = "checkpoint.json", "arrays", "whitening.npz"
+JSON_NAME, ARRAYS_NAME = "checkpoint.json", "arrays"
+WHITENING_NAME, CELLS_NAME = "whitening.npz", "cells.npz"
 WHITENING_KEYS = ("mean", "projection")
 STORED = {"float32": np.float32, "float16": np.float16}
 # What people hand over by mistake; none of these is opened further than its first bytes.
@@ -58,6 +60,7 @@ class LoadedNetwork:
     folder: the checkpoint's absolute path; None for random weights.
     is_random: whether the weights are random, so that the classes mean nothing.
     whitening: the checkpoint's own: {"mean", "projection"}, or None.
+    cell_whitening: of single cells, the same, or None.
     metadata: what the checkpoint's maker noted.
   """
 
@@ -69,6 +72,7 @@ class LoadedNetwork:
   folder: str | None = None
   is_random: bool = False
   whitening: Mapping[str, np.ndarray] | None = None
+  cell_whitening: Mapping[str, np.ndarray] | None = None
   metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -120,6 +124,7 @@ def save_checkpoint(
   network_name: str,
   classes: ClassList,
   whitening: Mapping[str, np.ndarray] | None = None,
+  cell_whitening: Mapping[str, np.ndarray] | None = None,
   metadata: Mapping[str, Any] | None = None,
   stored: str = "float32",
 ) -> None:
@@ -131,6 +136,7 @@ def save_checkpoint(
     network_name: the registry's name of it; the settings may differ from the name's own.
     classes: one for each output.
     whitening: "mean" [k] and "projection" [k d], to whiten class vectors with.
+    cell_whitening: the same for single cells of the features.
     metadata: anything that JSON can hold, for people to read.
     stored: "float32", or "float16" for half the disk: the parameters are rounded first, so what is loaded, in float32
       again, is what was saved and hashed.
@@ -148,7 +154,9 @@ def save_checkpoint(
   with np.errstate(over="ignore"):  # what is too large is refused with everything else
     written = {path: array.astype(STORED[stored]) for path, array in arrays.items()}
   arrays = {path: array.astype(np.float32) for path, array in written.items()}
-  problems = _check_parts(network_name, network.config, arrays, classes) + _check_whitening(whitening, network.config)
+  whitenings = {WHITENING_NAME: whitening, CELLS_NAME: cell_whitening}
+  problems = _check_parts(network_name, network.config, arrays, classes)
+  problems += [problem for one in whitenings.values() for problem in _check_whitening(one, network.config)]
   if problems:
     raise InputError(f"this network cannot be saved as {network_name!r}: {'; '.join(problems)}")
   content = {
@@ -159,6 +167,7 @@ def save_checkpoint(
     "stored": stored,
     "sha256": parameters.hash_arrays(arrays),
     "whitening_sha256": None if whitening is None else parameters.hash_arrays(whitening),
+    "cells_sha256": None if cell_whitening is None else parameters.hash_arrays(cell_whitening),
     "metadata": dict(metadata or {}),
     "parameters": parameters.describe_arrays(arrays),
     "classes": [list(pair) for pair in zip(classes.wnids, classes.names, strict=True)],
@@ -168,8 +177,9 @@ def save_checkpoint(
   temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
   try:
     _write_arrays(temporary / ARRAYS_NAME, written)
-    if whitening is not None:
-      np.savez(temporary / WHITENING_NAME, **{key: np.asarray(whitening[key]) for key in WHITENING_KEYS})
+    for name, one in whitenings.items():
+      if one is not None:
+        np.savez(temporary / name, **{key: np.asarray(one[key]) for key in WHITENING_KEYS})
     (temporary / JSON_NAME).write_text(text, encoding="utf-8")
     temporary.chmod(0o755)
     temporary.rename(target)
@@ -190,6 +200,7 @@ def load_checkpoint(folder: str | os.PathLike[str]) -> LoadedNetwork:
   name, config, classes = _read_settings(content, problems)
   arrays = _read_arrays(path / ARRAYS_NAME, content.get("stored", "float32"), problems)
   whitening = _read_whitening(path / WHITENING_NAME, content.get("whitening_sha256"), problems)
+  cell_whitening = _read_whitening(path / CELLS_NAME, content.get("cells_sha256"), problems)
   if arrays is not None:
     if parameters.hash_arrays(arrays) != content.get("sha256"):
       problems.append(f"the sha256 of the arrays is not the one in {JSON_NAME}: they are not those that were saved")
@@ -198,7 +209,7 @@ def load_checkpoint(folder: str | os.PathLike[str]) -> LoadedNetwork:
     if config is not None:
       problems += _check_parts(name, config, arrays, classes)
   if config is not None:
-    problems += _check_whitening(whitening, config)
+    problems += [*_check_whitening(whitening, config), *_check_whitening(cell_whitening, config)]
   if problems:
     raise CheckpointError(f"the checkpoint {path} cannot be used: {'; '.join(problems)}")
   return LoadedNetwork(
@@ -209,6 +220,7 @@ def load_checkpoint(folder: str | os.PathLike[str]) -> LoadedNetwork:
     sha256=content["sha256"],
     folder=str(path),
     whitening=whitening,
+    cell_whitening=cell_whitening,
     metadata=content.get("metadata", {}),
   )
 
@@ -317,15 +329,15 @@ def _read_settings(content: dict[str, Any], problems: list[str]) -> tuple[str, A
 def _read_whitening(file: pathlib.Path, sha256: Any, problems: list[str]) -> dict[str, np.ndarray] | None:
   if not file.exists() or sha256 is None:
     if file.exists() != (sha256 is not None):
-      problems.append(f"{WHITENING_NAME} is {'not listed in ' + JSON_NAME if sha256 is None else 'missing'}")
+      problems.append(f"{file.name} is {'not listed in ' + JSON_NAME if sha256 is None else 'missing'}")
     return None
   try:
     with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as archive:
       whitening = {key: archive[key] for key in archive.files}
   except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:  # RuntimeError: encrypted
     reason = "it holds pickled objects, which are never loaded" if "allow_pickle" in str(error) else brief(error)
-    problems.append(f"{WHITENING_NAME} cannot be read: {reason}")
+    problems.append(f"{file.name} cannot be read: {reason}")
     return None
   if parameters.hash_arrays(whitening) != sha256:
-    problems.append(f"the sha256 of {WHITENING_NAME} is not the one in {JSON_NAME}")
+    problems.append(f"the sha256 of {file.name} is not the one in {JSON_NAME}")
   return whitening

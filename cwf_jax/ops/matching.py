@@ -11,6 +11,7 @@ batch or the device does to the last bit of a cosine.
 """
 
 import dataclasses
+import itertools
 import math
 from typing import NamedTuple
 
@@ -161,22 +162,50 @@ def match_places(
   for name, mask in (("query_mask [i j]", query_mask), ("answer_masks [b p q]", answer_masks)):
     if math.prod(mask.shape[-2:]) > LARGEST_MAP:
       raise ValueError(f"match_places: {name} has the shape {mask.shape}: a map has at most {LARGEST_MAP} cells")
-  query, answers = _flatten(query_cells, query_mask), _flatten(answer_cells, answer_masks)
-  products = jnp.matmul(answers, query.T, precision=lax.Precision.HIGHEST, preferred_element_type=jnp.float32)
+  positions = (_locate(mask.shape[-2:]) for mask in (query_mask, answer_masks))
+  cells = (_flatten(query_cells, query_mask), _flatten(answer_cells, answer_masks))
+  return match_cells(*itertools.chain(*zip(cells, positions, strict=True)), settings)
+
+
+def match_cells(
+  query_cells: Float[Array, "n d"],
+  query_positions: Int32[Array, "n 2"],
+  answer_cells: Float[Array, "b m d"],
+  answer_positions: Int32[Array, "*b m 2"],
+  settings: MatchSettings = MatchSettings(),
+) -> Matches:
+  """The same for lists of cells, so that maps of any shape share one program.
+
+  Args:
+    query_cells: unit vectors in row order; a zero vector matches nothing and stands for a cell that does not count.
+    query_positions: (column, row) of each.
+    answer_cells: the same of each answer.
+    answer_positions: of each answer, or of all of them.
+    settings: constants; static under `jit`.
+  """
+  products = jnp.matmul(answer_cells, query_cells.T, precision=lax.Precision.HIGHEST, preferred_element_type=jnp.float32)
   cosines = jnp.clip(jnp.round(STEPS * products), 0, STEPS).astype(jnp.int32)
   query_cell, answer_cell, cosine = _pair(cosines, settings)
-  query_positions = _locate(query_cell, query_mask.shape[1])
-  answer_positions = _locate(answer_cell, answer_masks.shape[2])
-  agrees = _agree(query_positions, answer_positions, cosine, settings)
+  present = (cosine > 0)[..., None]
+  answer_positions = jnp.broadcast_to(answer_positions, (*answer_cells.shape[:2], 2))
+  query_place = jnp.where(present, query_positions[query_cell], 0)
+  answer_place = jnp.where(present, jnp.take_along_axis(answer_positions, answer_cell[..., None], axis=1), 0)
+  agrees = _agree(query_place, answer_place, cosine, settings)
   return Matches(
     agrees.sum(1, dtype=jnp.int32),
-    _bound(query_positions, agrees),
-    _bound(answer_positions, agrees),
-    query_positions,
-    answer_positions,
+    _bound(query_place, agrees),
+    _bound(answer_place, agrees),
+    query_place,
+    answer_place,
     agrees,
     cosine.astype(jnp.float32) / STEPS,
   )
+
+
+def _locate(shape: tuple[int, ...]) -> Int32[Array, "n 2"]:
+  """(column, row) of a map's cells in row order."""
+  rows, columns = np.indices(shape[-2:], np.int32)
+  return jnp.asarray(np.stack([columns, rows], axis=-1).reshape(-1, 2))
 
 
 def _flatten(cells: Float[Array, "*b i j d"], mask: Bool[Array, "*b i j"]) -> Float[Array, "*b n d"]:
@@ -201,11 +230,6 @@ def _pair(
   answer_cell = jnp.take_along_axis(nearest_answer, query_cell, axis=1)
   missing = ((0, 0), (0, settings.max_matches - best.shape[1]))
   return tuple(jnp.pad(jnp.where(best > 0, values, 0), missing) for values in (query_cell, answer_cell, best))
-
-
-def _locate(cells: Int32[Array, "b m"], columns: int) -> Int32[Array, "b m 2"]:
-  """(column, row) of cells in row order."""
-  return jnp.stack([cells % columns, cells // columns], axis=-1)
 
 
 def _agree(

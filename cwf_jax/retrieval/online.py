@@ -16,7 +16,10 @@ from cwf_jax.errors import InputError
 from cwf_jax.index import schema
 from cwf_jax.index.store import Index
 from cwf_jax.ops.aggregation import aggregate_matching, match_classes
-from cwf_jax.retrieval.query import NO_CLASS, pad_count
+from cwf_jax.queries import pad_count
+
+NO_CLASS = -2
+"""Stands after the last class of a padded list."""
 
 _VECTORS = 512 * 64
 """Class vectors on the device at a time: 512 images of 64 classes."""

@@ -1,0 +1,227 @@
+"""Why an answer is an answer: the places of two photographs that match, and the classes that both show.
+
+    query = encode_query(encoder, "tower.jpg", box=(40, 30, 400, 380))
+    (match,) = match_photographs(encoder, query.photograph, ["another.jpg"])
+    match.places, match.query_box, match.answer_box
+
+Matching places (METHOD section 4b) are the evidence that two photographs show the same thing; common classes say what kind of
+thing both show.
+"""
+
+import concurrent.futures
+import dataclasses
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int
+
+from cwf_jax.encoder import Encoder
+from cwf_jax.images.canvases import stack
+from cwf_jax.images.decoding import UnreadableImageError
+from cwf_jax.images.queries import FittedQuery, ImageLike, fit_query
+from cwf_jax.ops.matching import Matches, describe_cells, match_cells
+from cwf_jax.ops.regions import mask_boxes
+from cwf_jax.protocol import CELL, Box, Protocol, Size
+
+MIN_PROBABILITY = 0.05
+"""A class is common to two photographs where both have it with at least this probability."""
+
+MOST_COMMON = 5
+
+AT_ONCE = 10
+"""Answers that one program matches, where their maps are small enough."""
+
+_PAIRS_AT_ONCE = 2**22
+"""Pairs of cells whose cosines are on the device at a time: 16 MB."""
+
+_READ_AHEAD = 2
+
+Point = tuple[float, float]
+"""(x, y) in pixels of the upright photograph."""
+
+
+class CommonClass(NamedTuple):
+  """A class that two photographs show.
+
+  Attributes:
+    class_id: its id.
+    name: its name.
+    query_probability: in the query's box, or in the whole query where there is no box.
+    answer_probability: in the answer.
+  """
+
+  class_id: int
+  name: str
+  query_probability: float
+  answer_probability: float
+
+  def to_json(self) -> dict[str, Any]:
+    """Plain values under the names of the command line's JSON."""
+    values = self._asdict()
+    values.pop("class_id")
+    return values
+
+
+@dataclasses.dataclass(frozen=True)
+class Match:
+  """The matching places of a query and an answer.
+
+  Attributes:
+    places: how many cells of the two match in one consistent position.
+    query_box: around them in the query, in pixels of the upright photograph; None where there are none.
+    answer_box: the same in the answer.
+    lines: the centers of each pair of matching cells.
+  """
+
+  places: int
+  query_box: Box | None
+  answer_box: Box | None
+  lines: tuple[tuple[Point, Point], ...]
+
+  def to_json(self) -> dict[str, Any]:
+    """Plain values under the names of the command line's JSON."""
+    return {"places": self.places, "query_box": self.query_box, "answer_box": self.answer_box}
+
+
+def find_common_classes(
+  names: Sequence[str],
+  query: Float[np.ndarray, "c"],
+  answer_ids: Int[np.ndarray, "n"],
+  answer: Float[np.ndarray, "n"],
+) -> tuple[CommonClass, ...]:
+  """Finds the classes that both photographs show with a probability of at least `MIN_PROBABILITY`, at most `MOST_COMMON`.
+
+  Args:
+    names: of all classes.
+    query: the query's probabilities of all classes.
+    answer_ids: classes of the answer whose probabilities are known; the others count as 0.
+    answer: their probabilities.
+
+  Returns:
+    The class with the largest of the two photographs' smaller probabilities first; among equals the least id.
+  """
+  shared = np.minimum(query[answer_ids], answer)
+  order = np.lexsort((answer_ids, -shared))[:MOST_COMMON]
+  return tuple(
+    CommonClass(int(answer_ids[place]), names[answer_ids[place]], float(query[answer_ids[place]]), float(answer[place]))
+    for place in order
+    if shared[place] >= MIN_PROBABILITY
+  )
+
+
+def match_photographs(
+  encoder: Encoder,
+  query: FittedQuery,
+  answers: Iterable[ImageLike],
+) -> list[Match | None]:
+  """Finds the matching places of a query and each answer. Every answer is encoded once and dropped.
+
+  Args:
+    encoder: whose features are compared; its `cell_whitening` whitens cells.
+    query: of `encode_query` or `fit_query`; cells outside its box do not count.
+    answers: paths, bytes, Pillow images or pixels.
+
+  Returns:
+    A match for each answer; None where its file cannot be read.
+  """
+  protocol = encoder.settings.protocol
+  length = max((height // CELL) * (width // CELL) for height, width in protocol.canvases)
+  count = max(1, min(AT_ONCE, _PAIRS_AT_ONCE // length**2))
+  ours = _describe_photograph(encoder, query, length)
+  matches: list[Match | None] = []
+  described = _describe_answers(encoder, answers, protocol, length)
+  while group := list(itertools.islice(described, count)):
+    present = [one for one in group if one is not None]
+    padding = [ours] * (count - len(present))  # nobody looks at these
+    stacked = [np.stack([getattr(one, name) for one in (*present, *padding)]) for name in ("cells", "positions")]
+    result = jax.device_get(_match(ours.cells, ours.positions, *stacked))
+    rows = zip(present, zip(*result, strict=True), strict=False)
+    found = (_to_match(ours, answer, Matches(*row)) for answer, row in rows)
+    matches += [None if one is None else next(found) for one in group]
+  return matches
+
+
+class _Cells(NamedTuple):
+  """A photograph's cells [n d] and their (column, row) [n 2], and its (height, width) as a file and as it is computed."""
+
+  cells: np.ndarray
+  positions: np.ndarray
+  original: Size
+  resized: Size
+
+
+def _describe_answers(
+  encoder: Encoder, answers: Iterable[ImageLike], protocol: Protocol, length: int
+) -> Iterator[_Cells | None]:
+  """The cells of each answer, decoded ahead on threads; None where it cannot be read."""
+
+  def read(image: ImageLike) -> FittedQuery | None:
+    try:
+      return fit_query(image, None, protocol)
+    except UnreadableImageError:
+      return None
+
+  with concurrent.futures.ThreadPoolExecutor(_READ_AHEAD) as threads:
+    waiting: list[concurrent.futures.Future] = []
+    for image in answers:
+      waiting.append(threads.submit(read, image))
+      if len(waiting) > _READ_AHEAD:
+        yield _describe_or_none(encoder, waiting.pop(0).result(), length)
+    for future in waiting:
+      yield _describe_or_none(encoder, future.result(), length)
+
+
+def _describe_or_none(encoder: Encoder, photograph: FittedQuery | None, length: int) -> _Cells | None:
+  return None if photograph is None else _describe_photograph(encoder, photograph, length)
+
+
+def _describe_photograph(encoder: Encoder, photograph: FittedQuery, length: int) -> _Cells:
+  images, sizes = stack([photograph.whole], photograph.whole.canvas, 1)
+  cells = np.asarray(_describe(encoder, images, sizes, np.asarray([photograph.cells], np.int32)))
+  rows, columns = np.indices([side // CELL for side in photograph.whole.canvas], np.int32)
+  positions = np.stack([columns.reshape(-1), rows.reshape(-1)], axis=1)
+  padding = ((0, length - len(cells)), (0, 0))
+  return _Cells(np.pad(cells, padding), np.pad(positions, padding), photograph.pixels.shape[:2], photograph.whole.size)
+
+
+@jax.jit
+def _describe(encoder: Encoder, images, sizes, cells) -> Float[jax.Array, "n d"]:
+  activations = encoder.activate(images, sizes)
+  mask = activations.mask & mask_boxes(cells, activations.mask.shape[1:])
+  described = describe_cells(activations.features, encoder.cell_whitening, mask)
+  return described.reshape(-1, described.shape[-1])
+
+
+_match = jax.jit(match_cells)
+
+
+def _to_match(query: _Cells, answer: _Cells, result: Matches) -> Match:
+  agrees = np.flatnonzero(result.agrees)
+  lines = tuple(
+    (_to_point(query, result.query_positions[place]), _to_point(answer, result.answer_positions[place])) for place in agrees
+  )
+  return Match(int(result.places), _to_box(query, result.query_boxes), _to_box(answer, result.answer_boxes), lines)
+
+
+def _to_box(photograph: _Cells, box: np.ndarray) -> Box | None:
+  """A box of cells in pixels of the photograph."""
+  if not box.any():
+    return None
+  (height, width), (down, across) = photograph.original, _cell_sides(photograph)
+  left, top, right, bottom = (float(side) for side in box)
+  return (left * across, top * down, min(right * across, float(width)), min(bottom * down, float(height)))
+
+
+def _to_point(photograph: _Cells, position: np.ndarray) -> Point:
+  down, across = _cell_sides(photograph)
+  return (float(position[0]) + 0.5) * across, (float(position[1]) + 0.5) * down
+
+
+def _cell_sides(photograph: _Cells) -> tuple[float, float]:
+  """The (height, width) of a cell, in pixels of the photograph."""
+  pairs = zip(photograph.original, photograph.resized, strict=True)
+  down, across = (CELL * original / resized for original, resized in pairs)
+  return down, across
