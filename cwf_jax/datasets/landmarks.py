@@ -9,10 +9,12 @@ collections, so one can be whitened by the other.
 
     landmarks/toy_oxford/images/motorcycle_000.jpg, ...
     landmarks/toy_oxford/groundtruth/motorcycle_1_query.txt, ..._good.txt, ..._ok.txt, ..._junk.txt
+    landmarks/toy_oxford/groundtruth/boxes.json
 """
 
 import dataclasses
 import io
+import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -105,6 +107,13 @@ KINDS = (
 
 QUERIES = 5
 
+BOXES = "boxes.json"
+"""In the folder of the ground truth: {"motorcycle_000": [left, top, right, bottom], ...}.
+
+A box is in pixels, around what is visible of the picture's own landmark. It is that of the query where the picture is one.
+Distractors are absent. The landmark that another one is pasted into has no box.
+"""
+
 _LONGEST = 741
 """Pixels of a photograph's longer side that a view is taken of: more would be lost in the view."""
 
@@ -116,7 +125,7 @@ def list_files(landmarks: Landmarks) -> dict[str, frozenset[str]]:
   images += [f"distractor_{number:03d}.jpg" for number in range(landmarks.distractors)]
   kinds = ("query", *LISTS)
   truth = [f"{scene}_{number + 1}_{kind}.txt" for scene in scenes for number in range(QUERIES) for kind in kinds]
-  return {"images": frozenset(images), "groundtruth": frozenset(truth)}
+  return {"images": frozenset(images), "groundtruth": frozenset([*truth, BOXES])}
 
 
 def write_landmarks(
@@ -125,7 +134,7 @@ def write_landmarks(
   seed: int = 0,
   progress: Callable[[int, int], Any] | None = None,
 ) -> tuple[Query, ...]:
-  """Writes a collection: `images/` and, in Oxford's format, `groundtruth/`.
+  """Writes a collection: `images/` and, in Oxford's format, `groundtruth/`, with the boxes of all landmarks (`BOXES`).
 
   Args:
     folder: of the collection; a file in it that is as it would be is left alone.
@@ -151,6 +160,8 @@ def write_landmarks(
       progress(len(pictures), total)
   queries = tuple(_query(scene.name, number, pictures) for scene in landmarks.scenes for number in range(QUERIES))
   write_groundtruth(Path(folder) / "groundtruth", queries)
+  boxes = {name: picture.seen[name.rpartition("_")[0]].box for name, picture in pictures.items() if picture.seen}
+  write_if_changed(Path(folder) / "groundtruth" / BOXES, f"{json.dumps(boxes)}\n".encode())
   return queries
 
 

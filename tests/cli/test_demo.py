@@ -186,7 +186,7 @@ def test_it_says_what_it_made(demo):
   assert "the weights are random" in err
   for folder in demo.collections:
     assert len(list((demo.output / folder / "images").iterdir())) == demo.counts[folder]
-    assert len(list((demo.output / folder / "groundtruth").iterdir())) == 4 * demo.queries[folder]
+    assert len(list((demo.output / folder / "groundtruth").iterdir())) == 4 * demo.queries[folder] + 1
 
 
 def test_the_page_shows_the_numbers_and_every_picture(demo):
