@@ -7,6 +7,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -41,6 +42,16 @@ class Query:
   class_vectors: Float[np.ndarray, "m k"]
   probabilities: Float[np.ndarray, "c"]
   photograph: FittedQuery
+
+  def list_classes(self, names: Sequence[str], count: int) -> list[tuple[str, float]]:
+    """The `count` most probable of all classes, whatever the query is searched by: (name, probability).
+
+    Args:
+      names: of all classes, in the order of the network's outputs.
+      count: at most this number of classes.
+    """
+    order = np.argsort(-self.probabilities, kind="stable")[:count]
+    return [(names[class_id], float(self.probabilities[class_id])) for class_id in order]
 
   @property
   def strongest_class(self) -> int | None:

@@ -144,6 +144,33 @@ def match_photographs(
   return matches
 
 
+PLACES_IN_WORDS = ((30, "19 of 20"), (20, "9 of 10"), (12, "1 of 2"))
+"""From this number of places on, how many of the answers were right on the measured collections; see docs/reasons.md."""
+
+
+def describe_places(match: Match | None) -> str:
+  """The number of matching places in words: "41 places match"."""
+  if match is None:
+    return "its photograph cannot be read"
+  if match.places < PLACES_IN_WORDS[-1][0]:
+    return "looks similar, hardly any place matches" if match.places else "looks similar, no place matches"
+  return f"{match.places} places match"
+
+
+def explain_places() -> str:
+  """What numbers of matching places mean, in one line."""
+  rules = ", ".join(f"{share} with {least} or more" for least, share in PLACES_IN_WORDS)
+  return f"of answers on three collections of photographs, these showed the same thing: {rules} matching places"
+
+
+def describe_common_classes(classes: Sequence[CommonClass]) -> str:
+  """What both photographs show, in words: "both show: motor scooter 62 % / 48 %"."""
+  if not classes:
+    return "no class stands out in both"
+  listed = (f"{one.name} {100 * one.query_probability:.0f} % / {100 * one.answer_probability:.0f} %" for one in classes)
+  return f"both show: {', '.join(listed)}"
+
+
 class _Cells(NamedTuple):
   """A photograph's cells [n d] and their (column, row) [n 2], and its (height, width) as a file and as it is computed."""
 

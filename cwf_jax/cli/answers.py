@@ -3,8 +3,8 @@
 import json
 import textwrap
 
-from cwf_jax.cli.notes import RANDOM_NOTE
 from cwf_jax.errors import printable
+from cwf_jax.reasons import describe_common_classes, describe_places, explain_places
 
 MEANINGS = {
   "offline": "each image by its own classes",
@@ -12,44 +12,63 @@ MEANINGS = {
   "fixed": "every image by the classes given",
 }
 _ID_WIDTH, _LINE_WIDTH = 40, 118
+_QUERY_CLASSES = 10
 
 
-def format_answers(form: str, query: str, results: list, aggregation: str, settings) -> str:
+def format_answers(form: str, name: str, query, results: list, searcher, *, aggregation: str, matched: bool) -> str:
   """The answers to one query.
 
   Args:
     form: "table" or "json".
-    query: its name.
-    results: of `Searcher.search`.
+    name: of the query.
+    query: of `Searcher.encode`.
+    results: its answers.
+    searcher: that found them.
     aggregation: of the search.
-    settings: of the index.
+    matched: whether matching places were looked for.
   """
-  if form == "table":
-    return format_table(query, results, aggregation, settings.is_random)
-  found = {"query": query, "results": [result.to_json() for result in results]}
-  if settings.is_random:
-    found |= {"weights": settings.weights, "note": RANDOM_NOTE}
-  return json.dumps(found)
+  format_as = format_table if form == "table" else _format_json
+  return format_as(name, query, results, searcher, aggregation, matched)
 
 
-def format_table(query: str, results: list, aggregation: str, is_random: bool) -> str:
-  """Answers as aligned columns: rank, score, id, and what made the score; a long id has its reason on the next line."""
-  expanded = any(result.expanded_from for result in results)
-  title = f"query {printable(query)}: {aggregation} search, {MEANINGS[aggregation]}"
+def format_table(name: str, query, results: list, searcher, aggregation: str, matched: bool) -> str:
+  """Answers as aligned columns: rank, score, id, and the reasons; a long id has its reasons on the next line."""
+  settings, count = searcher.encoder.settings, len(searcher.index)
+  where = "" if query.photograph.box is None else f" in the box {','.join(f'{side:g}' for side in query.photograph.box)}"
+  images = f"{count} photograph{'' if count == 1 else 's'}, most similar first"
+  lines = [f"query {printable(name)}{where}: {aggregation} search of {images}, {MEANINGS[aggregation]}"]
+  shown = ", ".join(f"{one} {_per_cent(probability)}" for one, probability in query.list_classes(settings.classes.names, 3))
+  lines += [f"it shows: {shown}"] if shown else []
+  if not results:
+    return "\n".join([*lines, "nothing in this index is that similar", ""])
   ids = [printable(result.id) for result in results]
   width = max(min(max(map(len, ids)), _ID_WIDTH), len("image"))
-  reason = "the images it was expanded with" if expanded else "classes"
-  lines = [title, f"rank   score  {'image':<{width}}  {reason}, with their shares of the score"]
-  for result, name in zip(results, ids, strict=True):
-    head = f"{result.rank:4d}  {_decimal(result.score):>6}  {name:<{width}}"
-    parts = [f"{printable(part.name.strip('()'))} {_decimal(part.share)}" for part in result.expanded_from or result.classes]
-    told = _wrap(", ".join(parts) + (f"; lacks {result.lacked} of the classes" if result.lacked else ""), width)
+  lines.append(f"rank   score  {'image':<{width}}  why")
+  for result, image_id in zip(results, ids, strict=True):
+    head = f"{result.rank:4d}  {_decimal(result.score):>6}  {image_id:<{width}}"
+    reasons = [describe_places(result.match)] if matched else []
+    reasons.append(describe_common_classes(result.common_classes))
+    reasons += [f"lacks {result.lacked} of the classes"] if result.lacked else []
+    wrapped = _wrap("; ".join(reasons), width)
     indent = " " * (16 + width)
-    lines += [f"{head}  {told[0]}"] if len(name) <= width else [head, indent + told[0]]
-    lines += [indent + line for line in told[1:]]
-  if is_random and not expanded:
-    lines.append(f"note: {RANDOM_NOTE}")
+    lines += [f"{head}  {wrapped[0]}"] if len(image_id) <= width else [head, indent + wrapped[0]]
+    lines += [indent + line for line in wrapped[1:]]
+  lines += [f"note: {explain_places()}"] if matched else []
+  lines += [f"note: {settings.class_note}"] if settings.class_note else []
   return "\n".join([*lines, ""])
+
+
+def _format_json(name: str, query, results: list, searcher, aggregation: str, matched: bool) -> str:
+  settings, box = searcher.encoder.settings, query.photograph.box
+  classes = query.list_classes(settings.classes.names, _QUERY_CLASSES)
+  content = {"query": name}
+  content |= {} if box is None else {"box": list(box)}
+  content |= {"aggregation": aggregation, "index_version": searcher.index.version}
+  content["query_classes"] = [{"name": one, "probability": probability} for one, probability in classes]
+  content["results"] = [result.to_json() for result in results]
+  if settings.class_note:
+    content |= {"weights": settings.weights, "note": settings.class_note}
+  return json.dumps(content)
 
 
 def _wrap(text: str, width: int) -> list[str]:
@@ -58,3 +77,7 @@ def _wrap(text: str, width: int) -> list[str]:
 
 def _decimal(number: float) -> str:
   return f"{round(number, 4) + 0.0:.4f}"  # never -0.0000
+
+
+def _per_cent(share: float) -> str:
+  return f"{100 * share:.0f} %"

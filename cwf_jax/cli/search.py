@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from absl import flags
 
 from cwf_jax.cli.call import CallError, FailedError
-from cwf_jax.cli.notes import RANDOM_NOTE
 from cwf_jax.errors import printable
 
 EXAMPLES = """
@@ -18,14 +17,16 @@ EXAMPLES = """
   python main.py --mode=search --index=my.index --query=tower.jpg --box=120,40,480,600 --expand=5
   python main.py --mode=search --index=my.index --query=tower.jpg --classes="bell cote, church"
   python main.py --mode=search --index=my.index --query=tower.jpg --figure=answers.png
+  python main.py --mode=search --index=my.index --query=tower.jpg --min_places=20
   python main.py --mode=search --index=my.index --query=queries/ --format=json > answers.jsonl
 
 A box is left,top,right,bottom in pixels of the upright image, right and bottom exclusive. Each
-answer names the classes that made its score, with their shares; the shares add up to the score.
+answer comes with reasons: how many places of the two photographs match in one consistent position
+(they show the same thing), and which classes both show (the same kind of thing). JSON has the match
+boxes, and each class's exact share of the score.
 """
 
 _DECODED_AHEAD = 2
-_SHARES = {"table": 3, "json": 8}
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -43,11 +44,16 @@ def define_flags(values: flags.FlagValues) -> None:
     "commands run", flag_values=values,
   )  # fmt: skip
   number("top", 10, "answers", lower_bound=1, flag_values=values)
-  number(
-    "shares", None, "classes told apart for each answer; default: 8 in JSON, 3 in a table", lower_bound=0, flag_values=values
-  )
+  number("shares", 8, "JSON: classes whose shares are listed for each answer", lower_bound=0, flag_values=values)
   number("expand", 0, "search again with the sum of the first N answers; 0: do not", lower_bound=0, flag_values=values)
+  flags.DEFINE_boolean(
+    "matches", None, "look for matching places: answers are read and encoded again. Default: in the table of one query",
+    flag_values=values,
+  )  # fmt: skip
+  flags.DEFINE_float("min_score", None, "leave out answers with a lower score", flag_values=values)
+  number("min_places", None, "leave out answers with fewer matching places", flag_values=values)
   text("figure", None, "a contact sheet of the one query: a file that ends in .png, .jpg, .pdf or .svg", flag_values=values)
+  flags.DEFINE_boolean("maps", False, "the contact sheet shows activation maps, too", flag_values=values)
   flags.DEFINE_enum("format", "table", ["table", "json"], "a table, or one JSON object a query, one a line", flag_values=values)
 
 
@@ -58,20 +64,19 @@ def run(values: flags.FlagValues, console) -> int:
       raise CallError(f"--mode=search needs --{flag}=PATH; --mode=search --help shows examples")
   classes = values["classes"].value
   aggregation = values["aggregation"].value or ("offline" if classes is None else "fixed")
-  arguments = {flag: values[flag].value for flag in ("top", "expand")}
-  arguments["shares"] = values["shares"].value
-  if arguments["shares"] is None:
-    arguments["shares"] = _SHARES[values["format"].value]
+  arguments = {flag: values[flag].value for flag in ("top", "expand", "shares")}
+  limits = {flag: values[flag].value for flag in ("min_score", "min_places")}
 
   from cwf_jax.cli.answers import format_answers
   from cwf_jax.cli.boxes import parse_box
   from cwf_jax.cli.encoders import agreeing_encoder
   from cwf_jax.index.store import open_index
+  from cwf_jax.retrieval.answers import leave_out
   from cwf_jax.retrieval.searcher import QUERIES_AT_ONCE, Searcher, check_arguments, check_classes
 
   box = None if values["box"].value is None else parse_box(values["box"].value)
   check_classes(aggregation, classes)
-  check_arguments(aggregation, **arguments)
+  check_arguments(aggregation, **arguments, **limits)
   queries = _list_queries(values["query"].value)
   if queries.many and box is not None:
     raise CallError("--box is for one query; found a folder or a list of queries")
@@ -88,6 +93,10 @@ def run(values: flags.FlagValues, console) -> int:
     searcher.encoder.settings.classes.resolve_all(classes)
   if index.settings.whitening.pending:
     console.say("note: the whitening of this index is not fitted yet; --mode=index finishes it")
+  matched = values["matches"].value
+  if matched is None:
+    matched = not queries.many and (values["format"].value == "table" or bool(figure))
+  matched = matched or limits["min_places"] is not None
   found, lacking = 0, []
   with console.progress("queries") as progress, contextlib.closing(_read(queries, progress)) as read:
     encoded = ((name, searcher.encode(pixels, box, classes)) for name, pixels in read)
@@ -95,8 +104,14 @@ def run(values: flags.FlagValues, console) -> int:
       for name in (name for name, query in some if not query.class_vectors.any()):
         console.say(f"note: the network sees none of its classes in {name}: all scores are 0")
       answers = searcher.search([query for _, query in some], aggregation, **arguments)
-      for (name, _), results in zip(some, answers, strict=True):
-        print(format_answers(values["format"].value, name, results, aggregation, index.settings), flush=True)
+      for (name, query), results in zip(some, answers, strict=True):
+        results = leave_out(results, limits["min_score"])
+        if matched:
+          results = leave_out(searcher.match(query, results), min_places=limits["min_places"])
+        if not results and values["format"].value == "json":
+          console.say(f"note: nothing in this index is that similar to {printable(name)}")
+        shown = {"aggregation": aggregation, "matched": matched}
+        print(format_answers(values["format"].value, name, query, results, searcher, **shown), flush=True)
       if aggregation != "offline":
         lacking.append(searcher.count_lacking([query for _, query in some]))
       found += len(some)
@@ -107,7 +122,7 @@ def run(values: flags.FlagValues, console) -> int:
       "by the others; --mode=index with --store_classes=all stores every class"
     )
   if figure:
-    _draw(values, searcher, some[0][1], box, answers[0], aggregation, figure)
+    _draw(values, searcher, results, box, figure)
     console.say(f"figure: {printable(figure)}")
   for line in queries.skipped:
     console.say(f"skipped {printable(line)}")
@@ -116,21 +131,16 @@ def run(values: flags.FlagValues, console) -> int:
   return 0
 
 
-def _draw(values: flags.FlagValues, searcher, query, box, results: list, aggregation: str, path: str) -> None:
+def _draw(values: flags.FlagValues, searcher, results: list, box, path: str) -> None:
   """The contact sheet of the one query."""
-  from cwf_jax.cli.answers import MEANINGS
   from cwf_jax.figures.contact_sheet import draw_answers
   from cwf_jax.figures.files import save_figure
 
-  index = searcher.index
-  title = f"{aggregation} search of {len(index)} image{'' if len(index) == 1 else 's'}: {MEANINGS[aggregation]}"
-  notes = []
-  if values["expand"].value:
-    notes.append("After expansion no class made a score: all pictures show the first class that is seen in the query.")
-  if index.settings.is_random:
-    notes.append(f"Note: {RANDOM_NOTE}.")
+  count, note = len(searcher.index), searcher.encoder.settings.class_note
+  title = f"{count} photograph{'' if count == 1 else 's'}, most similar first"
+  notes = [f"Note: {note}."] if note else []
   sheet = draw_answers(
-    searcher.encoder, values["query"].value, results, box=box, class_id=query.strongest_class, title=title, notes=notes
+    searcher.encoder, values["query"].value, results, box=box, maps=values["maps"].value, title=title, notes=notes
   )
   save_figure(sheet, path)
 

@@ -1,9 +1,11 @@
-"""Answers with their reasons: what each class, or after expansion each first answer, gave to the score."""
+"""Answers with their reasons, and the exact shares of classes, or after expansion of the first answers, in a score."""
 
 import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+
+from cwf_jax.reasons import CommonClass, Match
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,15 +32,20 @@ class Result:
     id: of the image, in the index.
     path: absolute, where the image was when it was indexed.
     score: cosine, at most 1.
-    classes: what the query's classes gave, the largest shares first, then "(other classes)"; empty after expansion.
-    expanded_from: after expansion, what the images that the query was expanded with gave; empty without.
-    lacked: how many of the query's classes the image holds no vector of; None for an offline search, which needs none.
+    common_classes: what both the query and the answer show, the surest first; empty where no class stands out.
+    match: their matching places; None where they were not asked for, or the answer's file cannot be read.
+    classes: the exact shares of the query's classes in the score, the largest first, then "(other classes)"; empty after
+      expansion. They are nearly equal by construction, so a large share is no reason.
+    expanded_from: after expansion, the shares of the images that the query was expanded with; empty without.
+    lacked: in an online or fixed search, the number of the query's classes whose vectors the image does not hold; else None.
   """
 
   rank: int
   id: str
   path: str
   score: float
+  common_classes: tuple[CommonClass, ...] = ()
+  match: Match | None = None
   classes: tuple[Share, ...] = ()
   expanded_from: tuple[Share, ...] = ()
   lacked: int | None = None
@@ -46,11 +53,27 @@ class Result:
   def to_json(self) -> dict:
     """Plain values under the names of the command line's JSON."""
     values = {"rank": self.rank, "id": self.id, "path": self.path, "score": self.score}
+    if self.match is not None:
+      values["match"] = self.match.to_json()
+    if self.lacked is not None:
+      values["lacked"] = self.lacked
+    values["common_classes"] = [one.to_json() for one in self.common_classes]
+    values["classes"] = [{"name": part.name, "share": part.share} for part in self.classes]
     if self.expanded_from:
-      values["from"] = [{"id": part.name, "share": part.share} for part in self.expanded_from]
-    else:
-      values["classes"] = [{"name": part.name, "share": part.share} for part in self.classes]
-    return values if self.lacked is None else values | {"lacked": self.lacked}
+      values["expanded_from"] = [{"id": part.name, "share": part.share} for part in self.expanded_from]
+    return values
+
+
+def leave_out(
+  results: Sequence[Result], min_score: float | None = None, min_places: int | None = None
+) -> list[Result]:
+  """The answers with at least this score and this number of matching places; an unknown number of places counts as 0."""
+  return [
+    result
+    for result in results
+    if (min_score is None or result.score >= min_score)
+    and (min_places is None or (result.match is not None and result.match.places >= min_places))
+  ]
 
 
 def largest_shares(

@@ -4,6 +4,7 @@
       print(result.rank, result.id, result.score)
 """
 
+import dataclasses
 import os
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -16,16 +17,18 @@ import pyarrow as pa
 from cwf_jax.encoder import Encoder
 from cwf_jax.errors import InputError
 from cwf_jax.images.queries import ImageLike
+from cwf_jax.index import schema
 from cwf_jax.index.store import Index, open_index
 from cwf_jax.load import load_recorded_encoder
 from cwf_jax.ops.aggregation import aggregate
 from cwf_jax.ops.attribution import share_classes
 from cwf_jax.ops.whitening import Whitening
 from cwf_jax.protocol import Box
-from cwf_jax.retrieval.answers import Result, Share, largest_shares
+from cwf_jax.queries import Query, encode_query, pad_count
+from cwf_jax.reasons import find_common_classes, match_photographs
+from cwf_jax.retrieval.answers import Result, Share, largest_shares, leave_out
 from cwf_jax.retrieval.databases import Offline, Online
-from cwf_jax.retrieval.online import Lacking, count_lacking
-from cwf_jax.retrieval.query import NO_CLASS, Query, encode_query, pad_count
+from cwf_jax.retrieval.online import NO_CLASS, Lacking, count_lacking
 
 AGGREGATIONS = ("offline", "online", "fixed")
 
@@ -76,7 +79,8 @@ class Searcher:
       InputError: an unreadable image, a wrong box, or a class that the network does not have.
     """
     ids = None if classes is None else self.encoder.settings.classes.resolve_all(classes)
-    return encode_query(self.encoder, self.index.settings, image, box, ids)
+    settings = self.index.settings
+    return encode_query(self.encoder, image, box, ids, num_encoded=settings.num_encoded, listed=settings.stored.ids)
 
   def search(
     self,
@@ -105,8 +109,18 @@ class Searcher:
     for start in range(0, len(queries), QUERIES_AT_ONCE):
       some = self._prepare(queries[start : start + QUERIES_AT_ONCE])
       database = Offline(self.index) if aggregation == "offline" else Online(self.index, some.class_ids)
-      results += self._answer(some, database, top, expand, shares)
+      results += self._answer(queries[start : start + QUERIES_AT_ONCE], some, database, top, expand, shares)
     return results
+
+  def match(self, query: Query, results: Sequence[Result]) -> list[Result]:
+    """The same answers with their matching places; each answer's photograph is read and encoded again.
+
+    Args:
+      query: of `encode`.
+      results: its answers.
+    """
+    matches = match_photographs(self.encoder, query.photograph, [result.path for result in results])
+    return [dataclasses.replace(result, match=match) for result, match in zip(results, matches, strict=True)]
 
   def count_lacking(self, queries: Sequence[Query]) -> Lacking:
     """Counts the images that an online or fixed search describes by fewer classes than a query has.
@@ -129,14 +143,20 @@ class Searcher:
     return _Queries(class_ids, whitened, descriptors)
 
   def _answer(
-    self, queries: "_Queries", database: Offline | Online, top: int, expand: int, shares: int
+    self,
+    queries: Sequence[Query],
+    prepared: "_Queries",
+    database: Offline | Online,
+    top: int,
+    expand: int,
+    shares: int,
   ) -> list[list[Result]]:
     names = self.encoder.settings.classes.names
-    given = [[(names[one], int(one)) for one in row if one != NO_CLASS] for row in queries.class_ids]
-    parts, descriptors = np.asarray(queries.class_vectors), queries.descriptors
+    given = [[(names[one], int(one)) for one in row if one != NO_CLASS] for row in prepared.class_ids]
+    parts, descriptors = np.asarray(prepared.class_vectors), prepared.descriptors
     if expand:
       first = np.asarray(database.rank(descriptors, expand).rows)[: len(given)]
-      given = [[(image_id, None) for image_id in self._files(row)["id"].to_pylist()] for row in first]
+      given = [[(image_id, None) for image_id in self._read(row, ["id"])["id"].to_pylist()] for row in first]
       parts = np.zeros((len(descriptors), first.shape[1], descriptors.shape[1]), np.float32)
       for query, rows in enumerate(first):
         parts[query] = database.describe(query, rows)[0]
@@ -147,33 +167,43 @@ class Searcher:
     ranking = jax.device_get(database.rank(descriptors, top))
     others = "(other answers)" if expand else "(other classes)"
     results = []
-    for query, (rows, scores) in enumerate(zip(ranking.rows[: len(given)], ranking.scores, strict=False)):
-      answers, lacked = database.describe(query, rows)
-      split = np.asarray(_share(parts[query][None], answers[None]))[0, :, : len(given[query])]
-      told = [
-        largest_shares(given[query], part, float(score), shares, others) for part, score in zip(split, scores, strict=True)
-      ]
-      results.append(self._results(rows, scores, told, expand > 0, lacked))
+    for number, (query, rows, scores) in enumerate(zip(queries, ranking.rows, ranking.scores, strict=False)):
+      answers, lacked = database.describe(number, rows)
+      split = np.asarray(_share(parts[number][None], answers[None]))[0, :, : len(given[number])]
+      pairs = zip(split, scores, strict=True)
+      divided = [largest_shares(given[number], part, float(score), shares, others) for part, score in pairs]
+      results.append(self._make_results(query, rows, scores, divided, expand > 0, lacked))
     return results
 
-  def _results(
-    self, rows: np.ndarray, scores: np.ndarray, told: list[tuple[Share, ...]], expanded: bool, lacked: np.ndarray | None
+  def _make_results(
+    self,
+    query: Query,
+    rows: np.ndarray,
+    scores: np.ndarray,
+    divided: list[tuple[Share, ...]],
+    expanded: bool,
+    lacked: np.ndarray | None,
   ) -> list[Result]:
+    table = self._read(rows, ["id", "path", "top_class_ids", "top_probabilities"])
+    top = zip(*(schema.to_array(table[name]) for name in ("top_class_ids", "top_probabilities")), strict=True)
+    names = self.encoder.settings.classes.names
+    common = [find_common_classes(names, query.probabilities, *one) for one in top]
     return [
       Result(
         rank=place + 1,
         id=file["id"],
         path=file["path"],
         score=float(scores[place]),
-        classes=() if expanded else told[place],
-        expanded_from=told[place] if expanded else (),
+        common_classes=common[place],
+        classes=() if expanded else divided[place],
+        expanded_from=divided[place] if expanded else (),
         lacked=None if lacked is None else int(lacked[place]),
       )
-      for place, file in enumerate(self._files(rows).to_pylist())
+      for place, file in enumerate(table.select(["id", "path"]).to_pylist())
     ]
 
-  def _files(self, rows: np.ndarray) -> pa.Table:
-    return self.index.take(self.index.snapshot.rows[rows], ["id", "path"])
+  def _read(self, rows: np.ndarray, columns: list[str]) -> pa.Table:
+    return self.index.take(self.index.snapshot.rows[rows], columns)
 
 
 class _Queries(NamedTuple):
@@ -194,7 +224,14 @@ _aggregate = jax.jit(aggregate)
 _share = jax.jit(share_classes)
 
 
-def check_arguments(aggregation: str, top: int, expand: int, shares: int) -> None:
+def check_arguments(
+  aggregation: str,
+  top: int,
+  expand: int,
+  shares: int,
+  min_score: float | None = None,
+  min_places: int | None = None,
+) -> None:
   """Refuses values that a search cannot have, before anything is computed.
 
   Raises:
@@ -202,9 +239,11 @@ def check_arguments(aggregation: str, top: int, expand: int, shares: int) -> Non
   """
   if aggregation not in AGGREGATIONS:
     raise InputError(f"an aggregation is one of {', '.join(AGGREGATIONS)}; found {aggregation!r}")
-  for name, value, least in (("top", top, 1), ("expand", expand, 0), ("shares", shares, 0)):
-    if value < least:
+  for name, value, least in (("top", top, 1), ("expand", expand, 0), ("shares", shares, 0), ("min_places", min_places, 0)):
+    if value is not None and value < least:
       raise InputError(f"--{name} is at least {least}; found {value}")
+  if min_score is not None and not -1 <= min_score <= 1:
+    raise InputError(f"--min_score is a cosine, -1 to 1; found {min_score}")
 
 
 def search(
@@ -215,6 +254,9 @@ def search(
   classes: str | Iterable[str | int] | None = None,
   top: int = 10,
   expand: int = 0,
+  matches: bool = False,
+  min_score: float | None = None,
+  min_places: int | None = None,
 ) -> list[Result]:
   """Searches an index for one photograph, or a box in one.
 
@@ -226,15 +268,21 @@ def search(
     box: (left, top, right, bottom) in pixels of the upright image, right and bottom exclusive.
     aggregation: "offline", "online" or "fixed"; see `Searcher.search`.
     classes: the list of "fixed": names or ids, as one string separated by commas or one by one.
-    top: answers wanted.
+    top: number of answers.
     expand: answers that the query is expanded with; 0: none.
+    matches: the answers come with their matching places, for which their photographs are encoded again.
+    min_score: answers with a lower score are left out.
+    min_places: answers with fewer matching places are left out; implies `matches`.
 
   Raises:
     InputError: an unreadable image, a wrong box, class or argument, or an index that cannot be used for it.
   """
   check_classes(aggregation, classes)
+  check_arguments(aggregation, top, expand, 0, min_score, min_places)
   searcher = Searcher(index)
-  return searcher.search([searcher.encode(image, box, classes)], aggregation, top, expand)[0]
+  query = searcher.encode(image, box, classes)
+  results = leave_out(searcher.search([query], aggregation, top, expand)[0], min_score)
+  return leave_out(searcher.match(query, results), min_places=min_places) if matches or min_places is not None else results
 
 
 def check_classes(aggregation: str, classes: str | Iterable[str | int] | None) -> None:
