@@ -1,4 +1,4 @@
-# make demo: a small benchmark indexed, searched and scored. make test: the tests. make docs: the pages of the library in
+# make demo: a small benchmark evaluated, indexed and searched. make test: the tests. make docs: the pages of the library in
 # docs/api. Each makes .venv first if it is not there.
 # EXTRAS=peers,heif installs further extras of setup.cfg, PYTHON=python3.12 chooses the interpreter, JOBS=8 runs more
 # tests at a time.

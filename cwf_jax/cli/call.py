@@ -19,7 +19,7 @@ MODES = {
   "train": "train a network on class folders, or let a small one learn from a large one",
   "convert": "turn a weight file of Keras into a checkpoint that --weights takes",
   "fetch": "download published weights, verify and convert them",
-  "demo": "index, search and score a small benchmark, with pictures; the quickest look",
+  "demo": "evaluate, index and search a small benchmark, with pictures; the quickest look",
 }
 """What each mode does; its module in this package has the same name."""
 

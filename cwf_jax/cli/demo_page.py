@@ -1,13 +1,11 @@
 """The demo's pictures, and the page that shows them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import numpy as np
+from typing import NamedTuple
 
 from cwf_jax.cli.notes import RANDOM_NOTE, program
 from cwf_jax.datasets.landmarks import KINDS, QUERIES
-from cwf_jax.evaluation.average_precision import mean_average_precision
 from cwf_jax.evaluation.benchmark import Benchmark, Query
 from cwf_jax.explanation import compare, explain
 from cwf_jax.figures import page
@@ -16,6 +14,8 @@ from cwf_jax.figures.files import save_figure
 from cwf_jax.figures.panels import Panel, draw_panels
 from cwf_jax.figures.reasons import draw_comparison, draw_explanation
 from cwf_jax.images.decoding import decode_image
+from cwf_jax.retrieval.answers import Result
+from cwf_jax.retrieval.query import Query as EncodedQuery
 from cwf_jax.retrieval.searcher import Searcher
 from cwf_jax.writing import write_if_changed
 
@@ -25,52 +25,58 @@ _SHOWN = "motorcycle_5"
 """The query of the first sheet: an object pasted into another scene, where only the box tells what is meant."""
 
 _ANSWERS = 11
+"""On a sheet: about as many as a query has relevant images."""
 
 
-def write_page(
-  output: Path,
-  benchmark: Benchmark,
-  searcher: Searcher,
-  precisions: Mapping[str, np.ndarray],
-  systems: Mapping[str, str],
-  dimensions: Mapping[str, int],
-) -> None:
+class _Search(NamedTuple):
+  """A query, its first answers, and which images should be found."""
+
+  query: Query
+  encoded: EncodedQuery
+  results: list[Result]
+  relevance: Mapping[str, str]
+
+  @property
+  def relevant(self) -> int:
+    """How many of the answers are."""
+    return sum(self.relevance.get(result.id) == "relevant" for result in self.results)
+
+
+def write_page(output: Path, benchmark: Benchmark, searcher: Searcher, lines: Sequence[str]) -> None:
   """Draws the pictures and writes `index.html`.
 
   Args:
-    output: the demo's folder.
+    output: the demo's folder, which holds the evaluation's report.
     benchmark: toy Oxford.
     searcher: of its index.
-    precisions: [q] average precisions, by system.
-    systems: each system in words.
-    dimensions: of each system's descriptors.
+    lines: that the evaluation printed.
   """
   is_random = searcher.index.settings.is_random
-  queries = {query.name: query for query in benchmark.queries}
-  order = np.argsort(-precisions["ofa"], kind="stable")
-  chosen = {SHEET: queries[_SHOWN]}
-  chosen |= {"best.jpg": benchmark.queries[order[0]], "worst.jpg": benchmark.queries[order[-1]]}
-  captions = {}
-  for file, query in chosen.items():
-    best = _draw_sheet(output / file, query, benchmark, searcher, is_random)
-    value = precisions["ofa"][benchmark.queries.index(query)]
-    captions[file] = f"{query.name}: average precision {value:.3f}"
-    if file == SHEET:
-      _draw_reasons(output, query, best, benchmark, searcher, is_random)
-  _draw_views(output / "views.jpg", benchmark, _SHOWN.rpartition("_")[0])
+  searches = _search(benchmark, searcher)
+  order = sorted(searches, key=lambda search: -search.relevant)
+  shown = next(search for search in searches if search.query.name == _SHOWN)
   parts = _introduce(benchmark, is_random)
-  parts += [page.heading("How good"), page.paragraph(_RESULTS), _table(benchmark, precisions, systems, dimensions)]
+  _draw_views(output / "views.jpg", benchmark, _SHOWN.rpartition("_")[0])
+  parts += [page.heading("How good"), page.paragraph(_RESULTS), page.preformatted(lines)]
+  parts += [page.link("report.md", "The evaluation's report: each query's value, settings, intervals")]
   parts += [page.heading("What is found, and why"), page.paragraph(_SHEETS)]
+  for file, search, words in (
+    (SHEET, shown, ""),
+    ("best.jpg", order[0], "The query with most relevant answers, "),
+    ("worst.jpg", order[-1], "The query with fewest, "),
+  ):
+    title = f"Query {search.query.name}, in its box: the first {len(search.results)} of {len(benchmark.database)} images"
+    _draw_sheet(output / file, search, benchmark, searcher, title, is_random)
+    counted = f"{search.relevant} of the {len(search.results)} answers are relevant"
+    parts.append(page.picture(file, f"{words}{search.query.name}: {counted}"))
+  _draw_reasons(output, shown, benchmark, searcher, is_random)
   parts += [
-    page.picture(SHEET, captions[SHEET]),
-    page.picture("best.jpg", f"The query that did best, {captions['best.jpg']}"),
-    page.picture("worst.jpg", f"The query that did worst, {captions['worst.jpg']}"),
     page.heading("What the network sees"),
     page.picture("explain.jpg", f"The classes of the query {_SHOWN}, within its box"),
     page.picture("pair.jpg", "What made the score of the query and its best answer besides itself"),
     page.heading("Go on"),
     page.paragraph("Search a folder of your own:"),
-    page.commands(
+    page.preformatted(
       [
         f"{program()} --mode=index --images=FOLDER --index=FOLDER.index",
         f"{program()} --mode=search --index=FOLDER.index --query=PHOTOGRAPH.jpg --figure=answers.png",
@@ -81,15 +87,14 @@ def write_page(
 
 
 _RESULTS = (
-  "Average precision is the area under the curve of precision over recall, 1 at best, as the Oxford Buildings benchmark "
-  "counts it; junk is skipped, and the query's own picture is in the database and counts. All systems pool the same "
-  "feature map at the same size. Whitening is fitted on toy Paris: on one vector an image for the pooled systems, which keep "
-  "one dimension for every three vectors, and on the vectors of many classes for the class-weighted ones. How many "
-  "dimensions are kept changes the order of systems that are as near to one another as these."
+  "Mean average precision (mAP) is 1 at best. It is computed as the Oxford Buildings benchmark does: junk is skipped, and the "
+  "query's own picture is in the database and counts. raw sums the feature map, raw_cw weights its channels, ofa weights it by "
+  "the classes of each image, and ona by those of the query. Those with +pca, ofa and ona are whitened by toy Paris."
 )
 _SHEETS = (
-  "Each sheet shows a query and its first answers, each with the class that gave most to its score: bright is where the "
-  "network sees that class. Frames: solid is relevant, dashed is not, dotted is junk."
+  "These are searches of an index that was made with the default settings. Each sheet shows a query and its first "
+  "answers, each with the class that gave most to its score: bright is where the network sees that class. Frames: solid is "
+  "relevant, dashed is not, dotted is junk."
 )
 
 
@@ -112,45 +117,36 @@ def _introduce(benchmark: Benchmark, is_random: bool) -> list[str]:
   return parts
 
 
-def _table(
-  benchmark: Benchmark, precisions: Mapping[str, np.ndarray], systems: Mapping[str, str], dimensions: Mapping[str, int]
-) -> str:
-  """A row a system: the mean of all queries, and of each kind of view that is searched for."""
-  kinds = np.asarray([int(query.name.rpartition("_")[2]) - 1 for query in benchmark.queries])
-  head = ["system", "dimensions", "all", *KINDS[:QUERIES]]
-  rows = []
-  for name, words in systems.items():
-    values = precisions[name]
-    means = [values, *(values[kinds == kind] for kind in range(QUERIES))]
-    rows.append([f"{name}: {words}", str(dimensions[name]), *(f"{mean_average_precision(some):.3f}" for some in means)])
-  return page.table(head, rows)
+def _search(benchmark: Benchmark, searcher: Searcher) -> list[_Search]:
+  """Searches for every query at once."""
+  queries = [searcher.encode(benchmark.listing.path(query.image), query.box) for query in benchmark.queries]
+  answers = searcher.search(queries, top=_ANSWERS)
+  metric, ids, searches = benchmark.metrics[0], benchmark.database, []
+  for query, encoded, results, *rows in zip(benchmark.queries, queries, answers, metric.positive, metric.junk, strict=True):
+    truth = zip(("relevant", "junk"), rows, strict=True)
+    relevance = {ids[row]: word for word, listed in truth for row in listed if row >= 0}
+    searches.append(_Search(query, encoded, results, relevance))
+  return searches
 
 
-def _draw_sheet(path: Path, query: Query, benchmark: Benchmark, searcher: Searcher, is_random: bool) -> str:
-  """The sheet of an offline search; gives the best answer besides the query's own picture."""
-  file = benchmark.listing.path(query.image)
-  encoded = searcher.encode(file, query.box)
-  results = searcher.search([encoded], top=_ANSWERS)[0]
-  ids = benchmark.listing.ids
-  metric, place = benchmark.metrics[0], benchmark.queries.index(query)
-  relevance = {ids[row]: "relevant" for row in metric.positive[place] if row >= 0}
-  relevance |= {ids[row]: "junk" for row in metric.junk[place] if row >= 0}
+def _draw_sheet(path: Path, search: _Search, benchmark: Benchmark, searcher: Searcher, title: str, is_random: bool) -> None:
   sheet = draw_answers(
     searcher.encoder,
-    file,
-    results,
-    box=query.box,
-    class_id=encoded.strongest_class,
-    relevance=relevance,
-    title=f"Query {query.name}, in its box: the first {_ANSWERS} of {len(ids)} images",
+    benchmark.listing.path(search.query.image),
+    search.results,
+    box=search.query.box,
+    class_id=search.encoded.strongest_class,
+    relevance=search.relevance,
+    title=title,
     notes=[f"Note: {RANDOM_NOTE}."] if is_random else [],
   )
   save_figure(sheet, path)
-  return next(result.path for result in results if result.path != file)
 
 
-def _draw_reasons(output: Path, query: Query, other: str, benchmark: Benchmark, searcher: Searcher, is_random: bool) -> None:
-  file, notes = benchmark.listing.path(query.image), (f"Note: {RANDOM_NOTE}.",) if is_random else ()
+def _draw_reasons(output: Path, search: _Search, benchmark: Benchmark, searcher: Searcher, is_random: bool) -> None:
+  query, notes = search.query, (f"Note: {RANDOM_NOTE}.",) if is_random else ()
+  file = benchmark.listing.path(query.image)
+  other = next(result.path for result in search.results if result.path != file)
   explanation = explain(searcher.encoder, file, query.box, top=7)
   save_figure(draw_explanation(explanation, f"the box of {query.name}", notes), output / "explain.jpg")
   pair = compare(searcher.encoder, file, other, query.box)

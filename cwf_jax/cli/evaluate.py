@@ -9,7 +9,7 @@ from cwf_jax.cli.call import CallError
 from cwf_jax.cli.evaluation_call import check_call, check_classes, check_sizes
 from cwf_jax.cli.evaluation_data import check_set, find_data, make_data, open_set
 from cwf_jax.cli.evaluation_pools import choose_distractors, choose_whitening
-from cwf_jax.cli.evaluation_report import describe_call, describe_head, tell, write_report
+from cwf_jax.cli.evaluation_report import describe_call, describe_head, format_lines, write_report
 from cwf_jax.cli.notes import RANDOM_NOTE
 from cwf_jax.errors import printable
 from cwf_jax.writing import holding
@@ -92,6 +92,16 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def run(values: flags.FlagValues, console) -> int:
   """Runs the mode: a line a row on standard output, the report in the output folder."""
+  print("\n".join(evaluate(values, console)), flush=True)
+  return 0
+
+
+def evaluate(values: flags.FlagValues, console) -> list[str]:
+  """Evaluates what the flags of this mode ask for, and writes the report.
+
+  Returns:
+    The lines of standard output: a title, a line for each row, comparisons if there are any, and the path of the report.
+  """
   started, called = time.monotonic(), describe_call()
   names, settings = check_call(values)
   from cwf_jax.evaluation.differences import compare, compare_runs
@@ -122,9 +132,7 @@ def run(values: flags.FlagValues, console) -> int:
     seconds |= {"differences": time.monotonic() - started_comparing, "all": time.monotonic() - started}
     report = report._replace(comparisons=(*comparisons, *to_other), seconds=seconds)
     write_report(report, output)
-    tell(report, to_other)
-    print(f"report: {printable(output / 'report.md')}", flush=True)
-    return 0
+    return [*format_lines(report, to_other), f"report: {printable(output / 'report.md')}"]
 
 
 def _load(values: flags.FlagValues, settings, names: tuple[str, ...]):

@@ -71,17 +71,31 @@ def find_data(values: flags.FlagValues) -> Data:
 
 
 def make_data(folder: Path, console) -> None:
-  """Makes the toy pair, as far as it is not there."""
+  """Makes the toy pair, as far as it is not there; refuses other files among its own, which would be searched, too."""
   from cwf_jax.datasets.landmarks import TOY_OXFORD, TOY_PARIS, list_files, write_landmarks
   from cwf_jax.datasets.photographs import check_installed
 
   check_installed()
+  _check_strays(folder, (TOY_OXFORD, TOY_PARIS))
   for landmarks in (TOY_OXFORD, TOY_PARIS):
     one = folder / landmarks.name
     if all((one / part / name).exists() for part, names in list_files(landmarks).items() for name in names):
       continue
     with console.progress("pictures") as progress:
       write_landmarks(one, landmarks, progress=progress)
+
+
+def _check_strays(folder: Path, pair) -> None:
+  from cwf_jax.datasets.landmarks import list_files
+
+  strays = []
+  for landmarks in pair:
+    for part, names in list_files(landmarks).items():
+      strays += [path for path in (folder / landmarks.name / part).glob("*") if path.name not in names]
+  strays = sorted(path for path in strays if path.suffix != ".tmp")  # what a killed run was writing is no picture
+  if strays:
+    names = ", ".join(map(printable, strays[:3])) + (" and more" if len(strays) > 3 else "")
+    raise CallError(f"other files lie among the toy pictures and would be searched, too: {names}; remove them")
 
 
 def open_set(values: flags.FlagValues, data_dir: Path | None) -> Opened:

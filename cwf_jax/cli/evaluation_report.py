@@ -81,26 +81,26 @@ def write_report(report, output: Path) -> None:
     (output / stale).unlink(missing_ok=True)
 
 
-def tell(report, comparisons) -> None:
+def format_lines(report, comparisons) -> list[str]:
   """The rows that were asked for, in short, and the comparisons with another run."""
   from cwf_jax.evaluation.results import form_of
 
+  lines = []
   for one in report.measured:
     rows = [row for row in one.rows if row.name not in one.kept]
     not_run = f"not run, {printable(one.reason)}" if one.reason else "no row was run"
-    print(f"{one.title}: {' / '.join(map(one.label, one.main_metrics)) or not_run}")
+    lines.append(f"{one.title}: {' / '.join(map(one.label, one.main_metrics)) or not_run}")
     width = max((len(printable(row.name)) for row in rows), default=0)
-    for row in rows:
-      print(f"  {printable(row.name):<{width}}  {_format_row(row, one.main_metrics)}")
+    lines += [f"  {printable(row.name):<{width}}  {_format_row(row, one.main_metrics)}" for row in rows]
   for one in comparisons:
-    print(f"{one.title}: difference in {one.metric}, 95 % interval")
+    lines.append(f"{one.title}: difference in {one.metric}, 95 % interval")
     width = max((len(printable(found.name)) for found in one.differences), default=0)
     form = form_of(one.metric)
     for found in one.differences:
       difference, low, high = found.interval
-      print(f"  {printable(found.name):<{width}}  {difference:+{form}}  {low:+{form}} to {high:+{form}}")
-    for note in one.notes:
-      print(f"  {printable(note)}")
+      lines.append(f"  {printable(found.name):<{width}}  {difference:+{form}}  {low:+{form}} to {high:+{form}}")
+    lines += [f"  {printable(note)}" for note in one.notes]
+  return lines
 
 
 def _format_row(row, metrics) -> str:

@@ -1,4 +1,4 @@
-"""A short page of text, tables and pictures: one HTML file that needs no network, the pictures beside it."""
+"""A short page of text and pictures: one HTML file that needs no network, the pictures beside it."""
 
 import html
 import importlib.resources
@@ -35,13 +35,11 @@ def picture(file: str, caption: str) -> str:
   return f'<figure><img src="{html.escape(quote(file))}" alt="{words}"><figcaption>{words}</figcaption></figure>'
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-  """A table, its first column to the left."""
-  lines = ["<thead><tr>" + "".join(f"<th>{html.escape(cell)}</th>" for cell in head) + "</tr></thead>", "<tbody>"]
-  lines += ["<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows]
-  return '<div class="scroll"><table>\n' + "\n".join([*lines, "</tbody>"]) + "\n</table></div>"
+def link(file: str, text: str) -> str:
+  """A paragraph that leads to a file, by its path as of a picture."""
+  return f'<p><a href="{html.escape(quote(file))}">{html.escape(text)}</a></p>'
 
 
-def commands(lines: Sequence[str]) -> str:
-  """Commands, one a line."""
+def preformatted(lines: Sequence[str]) -> str:
+  """Lines as they stand: commands, or what one printed."""
   return f"<pre>{html.escape(chr(10).join(lines))}</pre>"

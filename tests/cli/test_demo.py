@@ -1,4 +1,4 @@
-"""`--mode=demo` on small images: interrupted twice, finished, run again, and refused."""
+"""`--mode=demo` on small images: interrupted twice, finished, run again, compared with `--mode=evaluate`, and refused."""
 
 import contextlib
 import dataclasses
@@ -17,33 +17,38 @@ from PIL import Image
 from cwf_jax.cli import demo_page, entry
 from cwf_jax.cli.notes import program
 from cwf_jax.datasets import landmarks
+from cwf_jax.datasets.groundtruth import read_groundtruth
+from cwf_jax.evaluation import passes
 from cwf_jax.index.store import open_index
+from cwf_jax.retrieval.searcher import Searcher
 from tests.cli.conftest import Outcome
 
-LINE = (
-  r"mAP on toy Oxford, QUERIES queries: raw sum pooling (\d\.\d{3}), channel weights (\d\.\d{3}), "
-  r"class-weighted offline (\d\.\d{3}), class-weighted online (\d\.\d{3})"
-)
+ROWS = ("raw", "raw+pca", "raw_cw", "raw_cw+pca", "ofa", "ona")
 FLAGS = ("--image_size=64", "--weights=random:vgg16_cam_quarter")
 
 
-def _run(output, *arguments):
+def _call(*arguments):
   """A call in this process; `capsys` lives no longer than one test."""
   out, err = io.StringIO(), io.StringIO()
   with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
     try:
-      code = entry.run(entry.parse(["main.py", "--mode=demo", f"--output={output}", *arguments]))
+      code = entry.run(entry.parse(["main.py", *arguments]))
     except SystemExit as ended:
       code = ended.code
   return Outcome(code, out.getvalue(), err.getvalue())
 
 
+def _run(output):
+  return _call("--mode=demo", f"--output={output}", *FLAGS)
+
+
+def _evaluate(output):
+  """The call whose lines the demo prints."""
+  return _call("--mode=evaluate", "--dataset=toy_oxford", "--systems=raw,raw_cw,ofa,ona", f"--output={output}", *FLAGS)
+
+
 def _stop(*_, **__):
   raise KeyboardInterrupt
-
-
-def _contents(folder):
-  return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def _times(folder):
@@ -51,18 +56,17 @@ def _times(folder):
 
 
 class _Demo:
-  """The output folder and the outcomes of four calls that share it."""
+  """The output folder and the outcomes of four calls that share it, then of an evaluation in it and of one elsewhere."""
 
   def __init__(self, output: Path, oxford: landmarks.Landmarks, paris: landmarks.Landmarks, monkeypatch: pytest.MonkeyPatch):
     self.output, self.collections = output, {"toy_oxford": oxford, "toy_paris": paris}
-    self.counts = {name: len(landmarks.list_files(some)["images"]) for name, some in self.collections.items()}
-    self.queries = {name: len(some.scenes) * landmarks.QUERIES for name, some in self.collections.items()}
+    self.images = output / "data" / "toy_oxford" / "images"
     monkeypatch.setattr(landmarks, "TOY_OXFORD", oxford)
     monkeypatch.setattr(landmarks, "TOY_PARIS", paris)
     write, left = landmarks.write_if_changed, iter(range(20))
     with monkeypatch.context() as patch:
       patch.setattr(landmarks, "write_if_changed", lambda *given: write(*given) if next(left, None) is not None else _stop())
-      self.stopped_early = _run(output, *FLAGS)
+      self.stopped_early = _run(output)
     self.early = [path.name for path in output.rglob("*") if path.is_file()]
     # Each run draws the pictures anew and compares; here they are drawn once.
     draw, drawn = landmarks._draw_all, {}
@@ -70,16 +74,17 @@ class _Demo:
       landmarks, "_draw_all", lambda some, seed: drawn.get(some) or drawn.setdefault(some, list(draw(some, seed)))
     )
     with monkeypatch.context() as patch:
-      patch.setattr("cwf_jax.evaluation.experiment.Experiment.make_rows", _stop)
-      self.stopped_late = _run(output, *FLAGS)
-    self.indexes = {name: _contents(output / f"{name}.index") for name in ("toy_oxford", "toy_paris")}
+      patch.setattr("cwf_jax.indexing.build.build_index", _stop)
+      self.stopped_late = _run(output)
     with monkeypatch.context() as patch:
       patch.setattr(demo_page, "write_page", self._write_page)
-      self.first = _run(output, *FLAGS)
+      patch.setattr(passes, "see", _stop)  # the passes are there
+      self.first = _run(output)
     self.times = _times(output)
     self.pictures = {path.name: path.read_bytes() for path in output.glob("*.*g")}
     self.page = (output / "index.html").read_text(encoding="utf-8")
-    self.second = _run(output)  # without flags: those of the first run
+    self.second = _run(output)
+    self.evaluations = [_evaluate(output), _evaluate(output.parent / "elsewhere")]
 
   def _write_page(self, *given, written=demo_page.write_page):
     self.told_before_the_page = sys.stdout.getvalue()
@@ -107,55 +112,50 @@ def demo(request, tmp_path_factory):
     return _Demo(tmp_path_factory.mktemp("demo") / "output", *SIZES[request.param], monkeypatch)
 
 
-def _numbers(demo):
-  found = re.fullmatch(LINE.replace("QUERIES", str(demo.queries["toy_oxford"])), demo.first.out.splitlines()[0])
-  assert found, demo.first
-  return found.groups()
-
-
 class _Page(html.parser.HTMLParser):
-  """The elements of a page, the pictures' files, the text and a table's cells by row; every element is closed."""
+  """The elements of a page, the files of pictures and links, and the text; every element is closed."""
 
   def __init__(self, text):
     super().__init__()
-    self.open, self.seen, self.sources, self.words, self.rows, self.notes = [], [], [], [], [], 0
+    self.open, self.seen, self.sources, self.links, self.words, self.notes = [], [], [], [], [], 0
     self.feed(text)
     self.close()
     assert not self.open
 
   def handle_starttag(self, tag, attrs):
     self.seen.append(tag)
-    if tag == "tr":
-      self.rows.append([])
-    if tag in ("td", "th"):
-      self.rows[-1].append("")
     if tag not in ("meta", "img"):
       self.open.append(tag)
     self.notes += ("class", "note") in attrs
     self.sources += [value for name, value in attrs if name == "src"]
+    self.links += [value for name, value in attrs if name == "href"]
 
   def handle_endtag(self, tag):
     assert self.open.pop() == tag
 
   def handle_data(self, data):
     self.words.append(data)
-    if self.open and self.open[-1] in ("td", "th"):
-      self.rows[-1][-1] += data
 
 
 def test_it_prints_how_good_four_systems_are(demo):
   assert demo.first.code == 0, demo.first.err
-  numbers = [float(number) for number in _numbers(demo)]
-  assert all(0 <= number <= 1 for number in numbers)
-  assert 0.05 < numbers[0] < 0.9  # neither chance nor solved: there is something to see
-  lines = demo.first.out.splitlines()
-  assert len(lines) == 3
-  assert lines[1] == f"see how and why: {demo.output / 'index.html'}"
-  assert lines[2].startswith(f"search it yourself: {program()} --mode=search --index=")
+  title, *rows, report, see, search = demo.first.out.splitlines()
+  assert title == "toy Oxford: mAP" and [row.split()[0].partition("@")[0] for row in rows] == list(ROWS)
+  assert 0.05 < float(rows[0].split()[1]) < 0.9  # neither chance nor solved: there is something to see
+  assert report == f"report: {demo.output / 'report.md'}"
+  assert see == f"see how and why: {demo.output / 'index.html'}"
+  assert search.startswith(f"search it yourself: {program()} --mode=search --index=")
+
+
+def test_an_evaluation_prints_the_same_lines(demo):
+  """In the demo's folder, and where everything is computed again."""
+  lines = demo.first.out.splitlines()[:-2]
+  within, elsewhere = (found.out.splitlines() for found in demo.evaluations)
+  assert within == lines and elsewhere[:-1] == lines[:-1]
 
 
 def test_the_numbers_are_told_before_the_pictures_are_drawn(demo):
-  assert demo.told_before_the_page.splitlines() == demo.first.out.splitlines()[:1]
+  assert demo.told_before_the_page.splitlines() == demo.first.out.splitlines()[:-2]
 
 
 def test_commands_begin_as_the_program_was_started(monkeypatch, tmp_path):
@@ -178,39 +178,33 @@ def test_the_page_s_commands_begin_so_too(demo):
 
 
 def test_it_says_what_it_made(demo):
-  err = demo.first.err
+  assert "whitening: none" in demo.first.err and "the weights are random" in demo.first.err
   for name, collection in demo.collections.items():
-    counts = f"{demo.counts[name]} pictures, {len(collection.scenes)} landmarks, {demo.queries[name]} queries"
-    assert f"{demo.output / name}: {counts}" in err
-  assert f"whitening: that of {demo.output / 'toy_paris.index'}" in err
-  assert "the weights are random" in err
-  for folder in demo.collections:
-    assert len(list((demo.output / folder / "images").iterdir())) == demo.counts[folder]
-    assert len(list((demo.output / folder / "groundtruth").iterdir())) == 4 * demo.queries[folder] + 1
+    for part, names in landmarks.list_files(collection).items():
+      assert {path.name for path in (demo.output / "data" / name / part).iterdir()} == names
+  assert len(open_index(demo.output / "toy_oxford.index")) == len(list(demo.images.iterdir()))
 
 
-def test_the_page_shows_the_numbers_and_every_picture(demo):
+def test_the_page_shows_the_lines_and_every_picture(demo):
   page = _Page(demo.page)
-  assert {"html", "head", "title", "body", "h1", "h2", "table", "tr", "td", "img", "pre"} <= set(page.seen)
+  assert {"html", "head", "title", "body", "h1", "h2", "img", "pre", "a"} <= set(page.seen)
+  assert "\n".join(demo.first.out.splitlines()[:-3]) in page.words
   text = " ".join(page.words)
-  for number in _numbers(demo):
-    assert number in text
   assert page.notes == 1 and "the weights are random, so the names of classes mean nothing" in text
   assert sorted(map(unquote, page.sources)) == sorted(demo.pictures)
+  assert page.links == ["report.md"] and (demo.output / "report.md").exists()
 
 
-def test_the_table_has_each_system_s_dimensions(demo):
-  head, *rows = _Page(demo.page).rows
-  assert head == ["system", "dimensions", "all", *landmarks.KINDS[: landmarks.QUERIES]]
-  assert [row[0].partition(":")[0] for row in rows] == ["raw", "raw+pca", "raw_cw+pca", "ofa", "ona"]
-  dimensions = {row[0].partition(":")[0]: int(row[1]) for row in rows}
-  index = open_index(demo.output / "toy_oxford.index")
-  # A quarter of VGG-16's 512 channels; a whitening keeps one dimension for every three of toy Paris's pictures.
-  kept = demo.counts["toy_paris"] // 3
-  expected = {"raw": 128, "raw+pca": kept, "raw_cw+pca": kept} | dict.fromkeys(("ofa", "ona"), index.settings.dimensions)
-  assert dimensions == expected
-  for name, number in zip(("raw", "raw_cw+pca", "ofa", "ona"), _numbers(demo), strict=True):
-    assert next(row for row in rows if row[0].startswith(f"{name}:"))[2] == number
+def test_a_sheet_s_caption_counts_its_relevant_answers(demo):
+  truth = {query.name: query for query in read_groundtruth(demo.output / "data/toy_oxford/groundtruth")}
+  captions = [word for word in _Page(demo.page).words if "answers are relevant" in word]
+  assert len(captions) == 3 and captions[0].startswith("motorcycle_5: ")
+  searcher = Searcher(demo.output / "toy_oxford.index")
+  for caption in captions:
+    name, relevant, shown = re.search(r"(\w+): (\d+) of the (\d+) answers are relevant", caption).groups()
+    query = truth[name]
+    found = searcher.search([searcher.encode(demo.images / f"{query.image}.jpg", query.box)], top=int(shown))[0]
+    assert sum(Path(result.id).stem in query.positives for result in found) == int(relevant)
 
 
 def test_the_page_needs_no_network(demo):
@@ -233,26 +227,21 @@ def test_a_second_run_encodes_nothing_and_prints_the_same(demo):
   assert (demo.output / "index.html").read_text(encoding="utf-8") == demo.page
   assert {path.name: path.read_bytes() for path in demo.output.glob("*.*g") if path.name in demo.pictures} == demo.pictures
   collections = {path: time for path, time in demo.times.items() if path.parent != demo.output}
-  assert len(collections) == sum(demo.counts.values()) + 4 * sum(demo.queries.values())
+  files = [landmarks.list_files(collection) for collection in demo.collections.values()]
+  assert len(collections) == sum(len(names) for parts in files for names in parts.values())
   assert {path: path.stat().st_mtime_ns for path in collections} == collections
 
 
 def test_one_that_was_interrupted_while_it_drew_goes_on(demo):
   assert (demo.stopped_early.code, demo.stopped_early.out) == (130, "")
-  assert demo.stopped_early.err.splitlines()[-1] == "cwf_jax: interrupted"
+  assert demo.stopped_early.err.splitlines()[-1] == "cwf_jax: interrupted; the same command goes on where it was"
   assert len([name for name in demo.early if name.endswith(".jpg")]) == 20
   assert not [name for name in demo.early if name.endswith(".tmp")]
-  assert demo.stopped_late.err.count("pictures, ") >= 2  # both collections were finished
 
 
-def test_one_that_was_interrupted_after_indexing_goes_on_without_encoding_again(demo):
-  assert (demo.stopped_late.code, demo.stopped_late.out) == (130, "")
-  assert demo.stopped_late.err.count("images a second") == 2
-  assert demo.first.code == 0 and "images a second" not in demo.first.err
-  for name, contents in demo.indexes.items():
-    rows = {path for path in contents if path.suffix == ".lance"}
-    now = _contents(demo.output / f"{name}.index")
-    assert rows and {path: now[path] for path in rows} == {path: contents[path] for path in rows}
+def test_one_that_was_interrupted_after_the_evaluation_goes_on_with_the_index(demo):
+  assert (demo.stopped_late.code, demo.stopped_late.out.splitlines()) == (130, demo.first.out.splitlines()[:-2])
+  assert demo.first.code == 0 and demo.first.err.count("images a second") == 1
 
 
 def test_the_command_that_it_ends_with_works(demo, cli):
@@ -265,18 +254,11 @@ def test_the_command_that_it_ends_with_works(demo, cli):
     image.load()
 
 
-@pytest.mark.parametrize(
-  ("flag", "said"),
-  [
-    ("--image_size=96", "--image_size=96, but its own is 64"),
-    ("--protocol=reference", "--protocol=reference, but its own is paper"),
-    ("--num_classes=3", "--num_classes=3, but its own is 64"),
-  ],
-)
-def test_flags_that_disagree_with_its_indexes_are_refused(demo, refused, flag, said):
+@pytest.mark.parametrize("flag", ["--image_size=96", "--protocol=reference", "--num_classes=3"])
+def test_flags_that_disagree_with_its_index_are_refused(demo, refused, flag):
   before = _times(demo.output)
-  line = refused("--mode=demo", f"--output={demo.output}", flag)
-  assert said in line and "Leave the flags out, or name a new --output" in line
+  line = refused("--mode=demo", f"--output={demo.output}", *FLAGS, flag)
+  assert "toy_oxford.index was made with another --weights, --protocol, --image_size or --num_classes" in line
   assert _times(demo.output) == before
 
 
@@ -284,62 +266,17 @@ def test_a_folder_that_is_not_the_demo_s_is_left_alone(refused, tmp_path):
   (tmp_path / "mine.txt").write_text("mine")
   assert "holds files that are not the demo's" in refused("--mode=demo", f"--output={tmp_path}")
   assert "is a file, not a folder" in refused("--mode=demo", f"--output={tmp_path / 'mine.txt'}")
-  assert "leave --index out" in refused("--mode=demo", f"--output={tmp_path / 'new'}", f"--index={tmp_path / 'i'}")
   assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
   assert (tmp_path / "mine.txt").read_text() == "mine"
 
 
-@pytest.fixture
-def unworked(monkeypatch, tmp_path):
-  """A folder that is known as the demo's, where nothing may be done."""
-
-  def fail(*_, **__):
-    raise AssertionError("work was done")
-
-  monkeypatch.setattr("cwf_jax.cli.demo._choose_encoder", fail)
-  monkeypatch.setattr("cwf_jax.datasets.landmarks.write_landmarks", fail)
-  (tmp_path / ".cwf_jax-demo").touch()
-  for name in ("toy_oxford", "toy_paris"):
-    for part in ("images", "groundtruth"):
-      (tmp_path / name / part).mkdir(parents=True)
-  return tmp_path
-
-
-@pytest.mark.parametrize(
-  "stray",
-  [
-    *("toy_oxford/images/mine.jpg", "toy_paris/images/distractor_999.jpg", "toy_oxford/groundtruth/mine_1_query.txt"),
-    *("toy_paris/images/deeper/mine.jpg", "toy_paris/images/astronaut_000.jpg", "toy_oxford/images/new\nline\x1b.jpg"),
-  ],
-)
-def test_other_files_among_the_demo_s_are_refused_before_any_work(refused, unworked, stray):
-  (unworked / "toy_oxford/images/coffee_003.jpg").write_bytes(b"a picture of the demo, to be mended")
-  (unworked / "toy_oxford/images/.left.tmp").touch()
-  (unworked / stray).parent.mkdir(exist_ok=True)
-  (unworked / stray).write_bytes(b"mine")
-  before = _contents(unworked)
-  line = refused("--mode=demo", f"--output={unworked}")
-  said = "/".join((unworked / stray).relative_to(unworked).parts[:3]).encode("unicode_escape").decode()
-  told = f"files that are not the demo's would be searched, too: {unworked}/{said}; remove them or name another --output"
-  assert line == f"cwf_jax: {told}"
-  assert _contents(unworked) == before
-
-
-def test_of_many_other_files_the_first_are_told(refused, unworked):
-  for number in range(5):
-    (unworked / "toy_paris/images" / f"mine_{number}.jpg").touch()
-  line = refused("--mode=demo", f"--output={unworked}")
-  told = ", ".join(str(unworked / "toy_paris/images" / f"mine_{number}.jpg") for number in range(3))
-  assert f"files that are not the demo's would be searched, too: {told} and more; remove them or name another --output" in line
-
-
 @pytest.mark.parametrize("picture", demo_page.PICTURES)
-def test_pictures_that_are_no_figures_are_refused_before_any_work(refused, unworked, picture):
-  Image.new("RGB", (8, 8)).save(unworked / picture)
-  before = _contents(unworked)
-  line = refused("--mode=demo", f"--output={unworked}")
-  assert f"{unworked / picture} is there already and is no figure of cwf_jax; name another file" in line
-  assert _contents(unworked) == before
+def test_pictures_that_are_no_figures_are_refused_before_any_work(refused, tmp_path, picture):
+  (tmp_path / ".cwf_jax-demo").touch()
+  Image.new("RGB", (8, 8)).save(tmp_path / picture)
+  line = refused("--mode=demo", f"--output={tmp_path}")
+  assert f"{tmp_path / picture} is there already and is no figure of cwf_jax; name another file" in line
+  assert len(list(tmp_path.iterdir())) == 2
 
 
 @pytest.mark.parametrize("package", ["skimage", "sklearn"])

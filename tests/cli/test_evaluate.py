@@ -327,3 +327,33 @@ def test_a_known_set_to_whiten_by_is_checked(toys, tmp_path, tiny_checkpoint, cl
   assert "Partner has 4 images; found 2, 2 too few" in found.err
   found = cli(*flags, f"--output={tmp_path / 'out'}", "--whitening=none")
   assert found.code == 0 and "Mine+: not run, More has 5 images; found 1, 4 too few" in found.out
+
+
+@pytest.mark.parametrize(
+  "stray",
+  [
+    *("toy_oxford/images/mine.jpg", "toy_paris/images/distractor_999.jpg", "toy_oxford/groundtruth/mine_1_query.txt"),
+    *("toy_paris/images/deeper/mine.jpg", "toy_paris/images/astronaut_000.jpg", "toy_oxford/images/new\nline\x1b.jpg"),
+  ],
+)
+def test_other_files_among_the_toy_pictures_are_refused(refused, tmp_path, tiny_checkpoint, stray):
+  path = tmp_path / "data" / stray
+  path.parent.mkdir(parents=True)
+  path.write_bytes(b"mine")
+  (tmp_path / "data/toy_oxford/images").mkdir(parents=True, exist_ok=True)
+  for name in ("coffee_003.jpg", ".left.tmp"):  # of a run that was killed
+    (tmp_path / "data/toy_oxford/images" / name).touch()
+  line = refused("--mode=evaluate", "--dataset=toy_oxford", f"--weights={tiny_checkpoint}", f"--output={tmp_path}")
+  said = "/".join(stray.split("/")[:3]).encode("unicode_escape").decode()
+  told = f"other files lie among the toy pictures and would be searched, too: {tmp_path / 'data'}/{said}; remove them"
+  assert line == f"cwf_jax: {told}"
+  assert len([path for path in (tmp_path / "data").rglob("*") if path.is_file()]) == 3
+
+
+def test_of_many_other_files_the_first_are_told(refused, tmp_path, tiny_checkpoint):
+  images = tmp_path / "data/toy_paris/images"
+  images.mkdir(parents=True)
+  for number in range(5):
+    (images / f"mine_{number}.jpg").touch()
+  line = refused("--mode=evaluate", "--dataset=toy_oxford", f"--weights={tiny_checkpoint}", f"--output={tmp_path}")
+  assert line.endswith(f": {', '.join(str(images / f'mine_{number}.jpg') for number in range(3))} and more; remove them")

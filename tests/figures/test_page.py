@@ -49,21 +49,20 @@ def test_text_stays_text(text):
     page.paragraph(text),
     page.paragraph(text, is_note=True),
     page.picture("a.png", text),
-    page.table([text, "b"], [[text, text], ["1", "2"]]),
-    page.commands([text, text]),
+    page.link("a.md", text),
+    page.preformatted([text, text]),
   ]
   found = _Reader(page.make_page(text, parts))
   assert found.of("title") == found.of("h1") == found.of("h2") == found.of("figcaption") == [text]
-  assert found.of("p") == [text, text] and found.of("pre") == [f"{text}\n{text}"]
-  assert found.of("th") == [text, "b"] and found.of("td") == [text, text, "1", "2"]
+  assert found.of("p")[:2] == [text, text] and found.of("a") == [text] and found.of("pre") == [f"{text}\n{text}"]
   assert [attributes["alt"] for tag, attributes in found.elements if tag == "img"] == [text]
-  assert [attributes.get("class") for tag, attributes in found.elements if tag == "p"] == [None, "note"]
+  assert [attributes.get("class") for tag, attributes in found.elements if tag == "p"] == [None, "note", None]
   assert "script" not in {tag for tag, _ in found.elements}
 
 
 def test_a_page_of_nothing():
-  found = _Reader(page.make_page("Empty", [page.table(["a"], []), page.commands([])]))
-  assert found.of("h1") == ["Empty"] and found.of("td") == [] and found.of("pre") == [""]
+  found = _Reader(page.make_page("Empty", [page.preformatted([])]))
+  assert found.of("h1") == ["Empty"] and found.of("pre") == [""]
 
 
 @pytest.mark.parametrize(
@@ -73,13 +72,16 @@ def test_a_page_of_nothing():
     *("#1?x=2&y.png", "a'b\"c.png", "<b>.png", "a:b.png", "$1.png"),
   ],
 )
-def test_a_picture_is_found_beside_its_page(tmp_path, name):
+def test_a_picture_and_a_file_are_found_beside_their_page(tmp_path, name):
   target = tmp_path / name
   target.parent.mkdir(exist_ok=True)
   target.write_bytes(b"picture")
-  (tmp_path / "index.html").write_text(page.make_page("Pictures", [page.picture(name, "")]), encoding="utf-8")
+  (tmp_path / "index.html").write_text(
+    page.make_page("Pictures", [page.picture(name, ""), page.link(name, "")]), encoding="utf-8"
+  )
   found = _Reader((tmp_path / "index.html").read_text(encoding="utf-8"))
   [source] = [attributes["src"] for tag, attributes in found.elements if tag == "img"]
+  assert [attributes["href"] for tag, attributes in found.elements if tag == "a"] == [source]
   assert source.isascii() and not set(source) & set(" \"'<>#?:&")  # nothing that would end the path or name a protocol
   assert (tmp_path / unquote(source)).read_bytes() == b"picture"
 
