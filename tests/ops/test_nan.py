@@ -28,6 +28,7 @@ SWALLOWS = {
   "compute_spatial_weights": "a cell of no sum has no weight, and zero times its NaN spoils the pooled vector",
   "find_regions": "a map with a NaN has no region",
   "merge": "a NaN comes last",
+  "quantize": "a whole number is never NaN; its scale is, so the vector that comes back is",
   "rank": "a NaN comes last",
   "rank_blocks": "a NaN comes last",
   "rank_scores": "a NaN comes last",
