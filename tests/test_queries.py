@@ -12,7 +12,7 @@ from cwf_jax.encoder import Encoder
 from cwf_jax.errors import InputError
 from cwf_jax.images.decoding import UnreadableImageError, decode_image
 from cwf_jax.protocol import BoxError
-from cwf_jax.retrieval.query import encode_query, pad_count
+from cwf_jax.queries import encode_query, pad_count
 from tests.oracle import encoding as oracle
 from tests.oracle.deviation import assert_close
 

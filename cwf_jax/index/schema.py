@@ -16,6 +16,8 @@ FORMAT = 1
 
 _METADATA_KEY = b"cwf_jax"
 
+_VECTOR_TYPES = {"int8": pa.int8(), "float16": pa.float16()}
+
 
 @dataclasses.dataclass(frozen=True)
 class StoredClasses:
@@ -74,6 +76,8 @@ class IndexSettings:
     dimensions: of descriptors and stored class vectors.
     num_encoded: the most probable classes whose vectors are computed for each image.
     stored: the class vectors that are stored.
+    vector_type: what holds them: "int8", with one scale for each vector (see `ops.quantization`), or "float16", as in the
+      indexes that were made before `vector_type` was recorded.
     keep_raw: the raw class vectors are stored too.
     whitening: its origin.
   """
@@ -89,13 +93,23 @@ class IndexSettings:
   dimensions: int
   num_encoded: int
   stored: StoredClasses
+  vector_type: str
   keep_raw: bool
   whitening: WhiteningOrigin
+
+  def __post_init__(self):
+    if self.vector_type not in _VECTOR_TYPES:
+      raise InputError(f"class vectors are stored as {' or '.join(_VECTOR_TYPES)}; found {self.vector_type!r}")
 
   @property
   def num_classes(self) -> int:
     """The classes summed into a descriptor."""
     return self.protocol["num_classes"]
+
+  @property
+  def has_scales(self) -> bool:
+    """Whether the stored class vectors come with scales."""
+    return self.vector_type == "int8" and self.stored.kind != "none"
 
   @property
   def num_raw(self) -> int:
@@ -121,6 +135,7 @@ class IndexSettings:
       if found != FORMAT:
         raise InputError(f"its format is {found}, this version of cwf_jax reads format {FORMAT}; index the images again")
       stored = values.pop("stored")
+      values.setdefault("vector_type", "int8" if stored["kind"] == "all" else "float16")
       return cls(
         stored=StoredClasses(stored["kind"], stored["count"], tuple(stored["ids"])),
         whitening=WhiteningOrigin(**values.pop("whitening")),
@@ -165,13 +180,14 @@ def arrow_schema(settings: IndexSettings) -> pa.Schema:
     "top_probabilities": (pa.float32(), top),
     "descriptor": (pa.float32(), settings.dimensions),
   }
-  stored, dimensions = settings.stored, settings.dimensions
+  stored, dimensions, kind = settings.stored, settings.dimensions, _VECTOR_TYPES[settings.vector_type]
   if stored.kind in ("own", "list"):
     lists["class_ids"] = (pa.int32(), stored.count)
-    lists["class_vectors"] = (pa.float16(), stored.count * dimensions)
+    lists["class_vectors"] = (kind, stored.count * dimensions)
+  if settings.has_scales:
+    lists["class_scales"] = (pa.float32(), stored.count)
   if stored.kind == "all":
-    lists["class_scales"] = (pa.float32(), settings.network_classes)
-    lists |= {class_column(class_id): (pa.int8(), dimensions) for class_id in range(settings.network_classes)}
+    lists |= {class_column(class_id): (kind, dimensions) for class_id in range(settings.network_classes)}
   if settings.keep_raw:
     lists["raw_class_ids"] = (pa.int32(), settings.num_raw)
     lists["raw_class_vectors"] = (pa.float32(), settings.num_raw * settings.feature_channels)

@@ -12,6 +12,7 @@ from cwf_jax.images.loading import LoadedImage
 from cwf_jax.index import schema
 from cwf_jax.index.schema import IndexSettings
 from cwf_jax.ops.aggregation import aggregate
+from cwf_jax.ops.quantization import quantize
 from cwf_jax.ops.whitening import Whitening, apply_whitening
 
 
@@ -49,20 +50,23 @@ def vector_columns(
     class_ids: [b n], the most probable classes of each image, then those of a stored list.
     class_vectors: [b n k], raw.
   """
-  descriptors, whitened = jax.device_get(_describe(whitening, class_vectors, settings.num_classes, settings.num_encoded))
-  columns = {"descriptor": descriptors}
   stored = settings.stored
-  if stored.kind == "own":
-    columns |= {"class_ids": class_ids[:, : stored.count], "class_vectors": whitened[:, : stored.count].astype(np.float16)}
-  elif stored.kind == "list":
-    start = settings.num_encoded
-    columns |= {"class_ids": class_ids[:, start:], "class_vectors": whitened[:, start:].astype(np.float16)}
-  elif stored.kind == "all":
-    by_class = np.take_along_axis(whitened, np.argsort(class_ids, axis=1)[:, :, None], axis=1)
-    scales = np.abs(by_class).max(-1) / 127
-    whole = np.rint(by_class / np.where(scales > 0, scales, 1)[..., None]).astype(np.int8)
+  if stored.kind == "all":
+    chosen = np.argsort(class_ids, axis=1)
+  else:
+    start = settings.num_encoded if stored.kind == "list" else 0
+    chosen = np.broadcast_to(np.arange(start, start + stored.count), (len(class_ids), stored.count))
+  num_summed = min(settings.num_classes, settings.num_encoded)
+  descriptors, vectors, scales = jax.device_get(
+    _describe(whitening, class_vectors, chosen, num_summed, settings.vector_type)
+  )
+  columns = {"descriptor": descriptors}
+  if stored.kind == "all":
+    columns |= {schema.class_column(class_id): vectors[:, class_id] for class_id in range(stored.count)}
+  elif stored.kind != "none":
+    columns |= {"class_ids": np.take_along_axis(class_ids, chosen, axis=1), "class_vectors": vectors}
+  if settings.has_scales:
     columns["class_scales"] = scales
-    columns |= {schema.class_column(class_id): whole[:, class_id] for class_id in range(whole.shape[1])}
   if settings.keep_raw:
     columns |= {"raw_class_ids": class_ids, "raw_class_vectors": np.asarray(class_vectors)}
   return columns
@@ -77,7 +81,10 @@ def repack(settings: IndexSettings, whitening: Whitening, table: pa.Table | pa.R
   return schema.to_table(settings, columns | vector_columns(settings, whitening, class_ids, vectors))
 
 
-@functools.partial(jax.jit, static_argnames=("num_classes", "num_encoded"))
-def _describe(whitening, class_vectors, num_classes, num_encoded):
+@functools.partial(jax.jit, static_argnames=("num_summed", "vector_type"))
+def _describe(whitening, class_vectors, chosen, num_summed, vector_type):
+  """Descriptors [b d], and the `chosen` [b m] of the whitened vectors as they are stored, with their scales or None."""
   whitened = class_vectors if whitening is None else apply_whitening(whitening, jnp.asarray(class_vectors))
-  return aggregate(whitened[:, : min(num_classes, num_encoded)]), whitened
+  vectors = jnp.take_along_axis(whitened, chosen[:, :, None], axis=1)
+  stored = quantize(vectors) if vector_type == "int8" else (vectors.astype(vector_type), None)
+  return aggregate(whitened[:, :num_summed]), *stored

@@ -57,6 +57,7 @@ def choose_settings(
     dimensions=channels if arrays is None else arrays["projection"].shape[1],
     num_encoded=classes if stored.kind == "all" else max(needed),
     stored=stored,
+    vector_type="int8",
     keep_raw=bool(keep_raw) or origin.pending,
     whitening=origin,
   )

@@ -1,8 +1,8 @@
 """The mathematics of METHOD.md: pure functions on arrays, for `jit`, `vmap` and `grad`.
 
 `cams` and `weighting` say where to look, `pooling` makes vectors of it, `whitening` and `aggregation` make descriptors of
-those, `ranking` orders them, and `matching` checks whether two photographs show the same thing. An optional mask names the
-cells that count, where an image is padded or cut.
+those, `quantization` makes vectors small, `ranking` orders descriptors, and `matching` checks whether two photographs show
+the same thing. An optional mask names the cells that count, where an image is padded or cut.
 
 Where a function has the decorator `cwf_jax.ops.axes.check_axes`, it raises a ValueError when it is called or traced with
 arrays whose axes do not agree with its signature, or are empty where they must not be. The letters: b images, i rows and j

@@ -16,6 +16,7 @@ from cwf_jax.errors import InputError
 from cwf_jax.index import schema
 from cwf_jax.index.store import Index
 from cwf_jax.ops.aggregation import aggregate_matching, match_classes
+from cwf_jax.ops.quantization import dequantize
 from cwf_jax.queries import pad_count
 
 NO_CLASS = -2
@@ -54,11 +55,12 @@ class ClassVectors:
     scores = np.empty((len(queries), len(self._index)), np.float32)
     for together in self._read_together():
       start = 0
-      for class_ids, class_vectors in self._scan(together):
-        count = len(class_ids)
+      for images in self._scan(together):
+        count = len(images.class_ids)
+        images = jax.device_put(images.pad(self._rows()))
         for first in range(0, len(together), _QUERIES):
           some = together[first : first + _QUERIES]
-          scores[some, start : start + count] = self._score(queries[some], some, class_ids, class_vectors)
+          scores[some, start : start + count] = self._score(queries[some], some, images)[:, :count]
         start += count
     return scores
 
@@ -74,8 +76,8 @@ class ClassVectors:
     """
     wanted = self._wanted[[query]]
     table = self._index.take(rows, self._columns(wanted))
-    class_ids, class_vectors = _pad_images(*self._unpack(table, wanted), pad_count(len(rows)))
-    descriptors, lacked = jax.device_get(_describe(wanted, class_ids, class_vectors))
+    images = self._unpack(table, wanted).pad(pad_count(len(rows)))
+    descriptors, lacked = jax.device_get(_describe(wanted, images))
     return descriptors[0, : len(rows)], lacked[0, : len(rows)]
 
   def _read_together(self) -> list[np.ndarray]:
@@ -89,43 +91,60 @@ class ClassVectors:
     lists, owners = np.unique(np.sort(self._wanted, axis=1), axis=0, return_inverse=True)
     return [np.flatnonzero(owners.reshape(-1) == place) for place in range(len(lists))]
 
-  def _scan(self, queries: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+  def _scan(self, queries: np.ndarray) -> Iterator["_Images"]:
     wanted = self._wanted[queries]
-    for batch in self._index.scan(self._columns(wanted), self._rows(wanted)):
+    for batch in self._index.scan(self._columns(wanted), self._rows()):
       yield self._unpack(batch, wanted)
 
-  def _rows(self, wanted: np.ndarray) -> int:
+  def _rows(self) -> int:
     """Images that are read at a time, a multiple of 16."""
-    held = wanted.shape[1] if self._all else self._index.settings.stored.count
+    held = self._wanted.shape[1] if self._all else self._index.settings.stored.count
     return max(16, _VECTORS // held // 16 * 16)
 
-  def _score(self, queries: np.ndarray, places: np.ndarray, class_ids: np.ndarray, class_vectors: np.ndarray) -> np.ndarray:
-    wanted = self._wanted[places]
-    count = len(class_ids)
-    class_ids, class_vectors = _pad_images(class_ids, class_vectors, self._rows(wanted))
+  def _score(self, queries: np.ndarray, places: np.ndarray, images: "_Images") -> np.ndarray:
     padding = ((0, _QUERIES - len(places)), (0, 0))
-    scores = _score(np.pad(queries, padding), np.pad(wanted, padding, constant_values=NO_CLASS), class_ids, class_vectors)
-    return np.asarray(scores)[: len(places), :count]
+    wanted = np.pad(self._wanted[places], padding, constant_values=NO_CLASS)
+    return np.asarray(_score(np.pad(queries, padding), wanted, images))[: len(places)]
 
   def _columns(self, wanted: np.ndarray) -> list[str]:
     if not self._all:
-      return ["class_ids", "class_vectors"]
+      return ["class_ids", "class_vectors", *(["class_scales"] if self._index.settings.has_scales else [])]
     return ["class_scales", *(schema.class_column(class_id) for class_id in _distinct(wanted))]
 
-  def _unpack(self, table: pa.RecordBatch | pa.Table, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Class ids [b n] and vectors [b n k]; n is the same for every table."""
-    dimensions = self._index.settings.dimensions
+  def _unpack(self, table: pa.RecordBatch | pa.Table, wanted: np.ndarray) -> "_Images":
+    """The rows of a table; n is the same for every table."""
+    settings = self._index.settings
     if not self._all:
       class_ids = schema.to_array(table["class_ids"])
-      return class_ids, schema.to_array(table["class_vectors"]).reshape(*class_ids.shape, dimensions)
+      vectors = schema.to_array(table["class_vectors"]).reshape(*class_ids.shape, settings.dimensions)
+      scales = schema.to_array(table["class_scales"]) if settings.has_scales else np.ones(class_ids.shape, np.float32)
+      return _Images(class_ids, vectors, scales)
     needed = _distinct(wanted)
-    scales = schema.to_array(table["class_scales"])[:, needed]
-    vectors = np.zeros((len(scales), wanted.shape[1], dimensions), np.float32)
+    shape = len(table["class_scales"]), wanted.shape[1]
+    vectors = np.zeros((*shape, settings.dimensions), np.int8)
+    images = _Images(np.full(shape, -1, np.int32), vectors, np.zeros(shape, np.float32))
+    images.class_ids[:, : len(needed)] = needed
+    images.scales[:, : len(needed)] = schema.to_array(table["class_scales"])[:, needed]
     for place, class_id in enumerate(needed):
-      vectors[:, place] = schema.to_array(table[schema.class_column(class_id)]) * scales[:, place, None]
-    class_ids = np.full(vectors.shape[:2], -1, np.int32)
-    class_ids[:, : len(needed)] = needed
-    return class_ids, vectors
+      images.class_vectors[:, place] = schema.to_array(table[schema.class_column(class_id)])
+    return images
+
+
+class _Images(NamedTuple):
+  """Class vectors of some images as they are stored: [b n] class ids, -1 for none, [b n k] vectors, and [b n] their scales."""
+
+  class_ids: np.ndarray
+  class_vectors: np.ndarray
+  scales: np.ndarray
+
+  def pad(self, count: int) -> "_Images":
+    """As if there were `count` images, the last of them without classes."""
+    rows = (0, count - len(self.class_ids))
+    return _Images(
+      np.pad(self.class_ids, (rows, (0, 0)), constant_values=-1),
+      np.pad(self.class_vectors, (rows, (0, 0), (0, 0))),
+      np.pad(self.scales, (rows, (0, 0))),
+    )
 
 
 class Lacking(NamedTuple):
@@ -167,20 +186,16 @@ def _distinct(wanted: np.ndarray) -> np.ndarray:
   return found[found != NO_CLASS]
 
 
-def _pad_images(class_ids: np.ndarray, class_vectors: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-  padding = ((0, count - len(class_ids)), (0, 0))
-  return np.pad(class_ids, padding, constant_values=-1), np.pad(class_vectors, (*padding, (0, 0)))
-
-
 @jax.jit
-def _describe(wanted, class_ids, class_vectors):
+def _describe(wanted, images):
   """Descriptors [q b k] of all images by each query's classes, and [q b] how many classes each image lacks."""
-  matches, lacked = match_classes(class_ids, wanted)
+  matches, lacked = match_classes(images.class_ids, wanted)
   padded = (wanted == NO_CLASS).sum(-1, keepdims=True)
-  return aggregate_matching(class_vectors.astype(jnp.float32), matches), lacked - padded
+  vectors = dequantize(images.class_vectors, images.scales)
+  return aggregate_matching(vectors, matches), lacked - padded
 
 
 @jax.jit
-def _score(queries, wanted, class_ids, class_vectors):
-  descriptors, _ = _describe(wanted, class_ids, class_vectors)
+def _score(queries, wanted, images):
+  descriptors, _ = _describe(wanted, images)
   return jnp.einsum("qk,qbk->qb", queries, descriptors, precision="highest")

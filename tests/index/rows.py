@@ -20,6 +20,7 @@ SETTINGS = IndexSettings(
   dimensions=3,
   num_encoded=4,
   stored=StoredClasses("own", 2),
+  vector_type="int8",
   keep_raw=False,
   whitening=WhiteningOrigin("none"),
 )
@@ -29,6 +30,7 @@ KINDS = {
   "none": dataclasses.replace(SETTINGS, stored=StoredClasses("none", 0)),
   "all": dataclasses.replace(SETTINGS, stored=StoredClasses("all", 5), num_encoded=5),
   "list": dataclasses.replace(SETTINGS, stored=StoredClasses("list", 2, (3, 1))),
+  "float16": dataclasses.replace(SETTINGS, vector_type="float16"),
   "raw": dataclasses.replace(SETTINGS, keep_raw=True),
   "list and raw": dataclasses.replace(SETTINGS, stored=StoredClasses("list", 2, (3, 1)), keep_raw=True),
 }

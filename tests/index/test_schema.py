@@ -10,7 +10,8 @@ import pytest
 from cwf_jax.errors import InputError
 from cwf_jax.index import schema
 from cwf_jax.index.schema import IndexSettings, StoredClasses, WhiteningOrigin
-from tests.index.rows import KINDS, SETTINGS, make_columns
+from cwf_jax.protocol import Protocol
+from tests.index.rows import KINDS, SETTINGS, make_columns, make_table
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -38,7 +39,8 @@ def test_chunks_and_slices_of_a_column_are_rows_too():
 def test_each_kind_has_its_columns(kind):
   names = set(schema.arrow_schema(KINDS[kind]).names)
   assert {"class_ids", "class_vectors"} <= names or kind in ("none", "all")
-  assert ("class_00004" in names and "class_scales" in names) == (kind == "all")
+  assert ("class_00004" in names) == (kind == "all")
+  assert ("class_scales" in names) == (kind not in ("none", "float16"))
   assert ("raw_class_vectors" in names) == KINDS[kind].keep_raw
   assert {"id", "path", "root", "prefix", "bytes", "mtime_ns", "sha256", "height", "width", "made_with"} <= names
 
@@ -64,6 +66,25 @@ def test_settings_come_back_as_they_were(kind):
   assert settings.num_classes == 4
 
 
+@pytest.mark.parametrize(("kind", "vector_type"), [("own", "float16"), ("list", "float16"), ("all", "int8")])
+def test_an_index_that_does_not_say_how_it_holds_vectors_holds_them_as_it_was_then(kind, vector_type):
+  (key, value), = KINDS[kind].to_metadata().items()
+  values = json.loads(value)
+  del values["vector_type"]
+  settings = IndexSettings.from_metadata({key: json.dumps(values).encode()})
+  assert settings == dataclasses.replace(KINDS[kind], vector_type=vector_type)
+
+
+def test_an_image_takes_less_than_60_kb_with_64_vectors_of_672_dimensions():
+  settings = dataclasses.replace(
+    SETTINGS, protocol=Protocol.paper(64, 64).to_json(), network_classes=1000, feature_channels=672, dimensions=672,
+    num_encoded=64, stored=StoredClasses("own", 64),
+  )  # fmt: skip
+  row = make_table(settings, [f"a/folder/photograph_{number}.jpg" for number in range(10)]).nbytes / 10
+  copied = 4 * settings.dimensions + 8  # of the descriptor and its row, into the snapshot
+  assert row + copied < 60_000
+
+
 def _changed(**changes):
   (key, value), = SETTINGS.to_metadata().items()
   values = json.loads(value) | changes
@@ -79,6 +100,7 @@ def _changed(**changes):
     (_changed(format=...), "its format is None"),
     (_changed(unknown=1), "damaged"),
     (_changed(dimensions=...), "damaged"),
+    (_changed(vector_type="int4"), "stored as int8 or float16; found 'int4'"),
     (_changed(stored=...), "damaged"),
     (_changed(whitening={"source": "none", "colour": 1}), "damaged"),
     ({b"cwf_jax": b"{"}, "damaged"),

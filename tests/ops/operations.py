@@ -18,7 +18,19 @@ import numpy as np
 from jax.sharding import Mesh
 
 import cwf_jax.ops
-from cwf_jax.ops import aggregation, attribution, cams, grid, normalize, pooling, ranking, regions, resizing, weighting
+from cwf_jax.ops import (
+  aggregation,
+  attribution,
+  cams,
+  grid,
+  normalize,
+  pooling,
+  quantization,
+  ranking,
+  regions,
+  resizing,
+  weighting,
+)
 from cwf_jax.ops.matching import MatchSettings, describe_cells, match_places
 from cwf_jax.ops.whitening import Whitening, apply_whitening, fit_whitening
 
@@ -162,6 +174,10 @@ _VECTORS = [
   Operation(normalize.l2_normalize, {"vectors": "b k"}, ("b k",)),
   Operation(
     functools.partial(apply_whitening, draw_whitening(SIZES["k"], SIZES["d"])), {"vectors": "b k"}, ("b d",), empty="b"
+  ),
+  Operation(quantization.quantize, {"vectors": "b n k"}, ("b n k", "b n"), batch="b n", empty="b n"),
+  Operation(
+    quantization.dequantize, {"quantized": "b n k", "scales": "b n"}, ("b n k",), batch="b n", empty="b n"
   ),
   Operation(aggregation.aggregate, {"class_vectors": "b n k"}, ("b k",), empty="n"),
   Operation(

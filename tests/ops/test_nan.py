@@ -29,6 +29,7 @@ SWALLOWS = {
   "find_regions": "a map with a NaN has no region",
   "match_places": "a cell with a NaN matches nothing",
   "merge": "a NaN comes last",
+  "quantize": "a whole number is never NaN; its scale is, so the vector that comes back is",
   "rank": "a NaN comes last",
   "rank_blocks": "a NaN comes last",
   "rank_scores": "a NaN comes last",
