@@ -181,6 +181,7 @@ def test_boxes_lie_on_the_map_and_hold_a_cell(protocol, data, height, width):
 def test_check_box():
   assert check_box((0, 0, 16, 16), (16, 16)) == (0.0, 0.0, 16.0, 16.0)
   assert check_box([1.5, 2, 30, 40], (40, 30)) == (1.5, 2.0, 30.0, 40.0)
+  assert check_box((-5, 10, 70, 41.5), (40, 60)) == (0.0, 10.0, 60.0, 40.0)  # past every edge: clipped
 
 
 @pytest.mark.parametrize(
@@ -189,10 +190,9 @@ def test_check_box():
     ((0, 0, 10), "four numbers"),
     ((0, 0, 20, math.nan), "four numbers"),
     ((0, 0, math.inf, 20), "four numbers"),
-    ((-1, 0, 20, 20), "leaves the image, which has 60x40"),
-    ((0, -0.5, 20, 20), "leaves the image"),
-    ((0, 0, 61, 20), "leaves the image"),
-    ((0, 0, 20, 41), "leaves the image"),
+    ((60, 0, 80, 20), "lies outside the image, which has 60x40"),
+    ((0, -20, 20, 0), "lies outside the image"),
+    ((0, 30, 20, 50), "is 20x10 pixels inside the image"),
     ((20, 0, 20, 20), "is 0x20 pixels"),
     ((30, 0, 10, 20), "is -20x20 pixels"),
     ((0, 0, 15.9, 20), "least is 16x16"),

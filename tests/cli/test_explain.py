@@ -259,7 +259,7 @@ def test_names_that_a_terminal_or_a_font_cannot_show(cli, query, tiny_checkpoint
     (["--query=QUERY", "--top=0"], "--top takes a whole number of at least 1; found '0'"),
     (["--query=QUERY", "--top=some"], "--top takes a whole number of at least 1; found 'some'"),
     (["--query=QUERY", "--format=xml"], "--format takes one of table, json; found 'xml'"),
-    (["--query=QUERY", "--box=0,0,1000,40"], "leaves the image, which has 96x64 pixels"),
+    (["--query=QUERY", "--box=1000,0,1040,40"], "lies outside the image, which has 96x64 pixels"),
     (["--query=QUERY", "--box=0,0,15,40"], "the least is 16x16"),
     (["--query=QUERY", "--box=40,0,16,40"], "the box 40,0,16,40"),
     (["--query=QUERY", "--box=0,0,40"], "--box is four numbers, left,top,right,bottom; found '0,0,40'"),

@@ -149,7 +149,7 @@ def test_no_readable_query_among_many_is_a_failure(cli, tiny_index, tmp_path):
     (["--index=TMP/missing", "--query=QUERY"], "there is no index at"),
     (["--index=TMP/empty", "--query=QUERY"], "is not an index of cwf_jax"),
     (["--index=QUERY", "--query=QUERY"], "picture_01.png"),
-    (["--index=INDEX", "--query=QUERY", "--box=0,0,1000,40"], "leaves the image, which has 96x64 pixels"),
+    (["--index=INDEX", "--query=QUERY", "--box=1000,0,1040,40"], "lies outside the image, which has 96x64 pixels"),
     (["--index=INDEX", "--query=QUERY", "--box=40,0,40,40"], "0x40 pixels"),
     (["--index=INDEX", "--query=QUERY", "--box=0,0,15,40"], "the least is 16x16"),
     (["--index=INDEX", "--query=QUERY", "--box=0,0,40"], "--box is four numbers, left,top,right,bottom; found '0,0,40'"),

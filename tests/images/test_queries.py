@@ -60,9 +60,8 @@ def test_a_box_is_cut_and_laid_on_cells(name, shape, box, cells, crop, canvas):
 @pytest.mark.parametrize(
   ("box", "said"),
   [
-    ((-1, 0, 40, 40), "leaves the image"),
-    ((0, 0, 64.5, 40), "leaves the image"),
-    ((0, 0, 40, 49), "leaves the image, which has 64x48"),
+    ((64, 0, 80, 40), "lies outside the image, which has 64x48"),
+    ((0, -30, 40, 15.5), "40x15.5 pixels inside the image"),
     ((40, 10, 20, 40), "-20x30 pixels"),
     ((0, 0, 15.9, 40), "15.9x40 pixels"),
     ((10, 10, 40, 10), "30x0 pixels"),

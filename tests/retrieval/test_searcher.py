@@ -53,8 +53,8 @@ def _database(searcher, pictures, wanted=None):
   """The oracle's descriptor of each image by its own classes, or by those wanted, from its vectors of all ten classes."""
   rows = []
   for name in IDS:
-    every = encode_query(searcher.encoder, searcher.index.settings, pictures / name, classes=tuple(range(10)))
-    own = encode_query(searcher.encoder, searcher.index.settings, pictures / name).class_ids
+    every = encode_query(searcher.encoder, pictures / name, classes=tuple(range(10)))
+    own = encode_query(searcher.encoder, pictures / name).class_ids
     vectors = _whiten(searcher, every.class_vectors)
     rows.append(oracle.aggregate(vectors[None, own if wanted is None else list(wanted)])[0])
   return np.stack(rows)
@@ -158,7 +158,7 @@ def test_int8_moves_a_score_by_no_more_than_its_steps(make_searcher, pictures, s
   _, descriptor = _describe_query(searcher, query)
   scores = {result.id: result.score for result in searcher.search([query], "online", top=12)[0]}
   for name in IDS:
-    every = encode_query(searcher.encoder, searcher.index.settings, pictures / name, classes=tuple(query.class_ids.tolist()))
+    every = encode_query(searcher.encoder, pictures / name, classes=tuple(query.class_ids.tolist()))
     vectors = _whiten(searcher, every.class_vectors)
     steps = np.abs(vectors).max(1) / 127
     summed = vectors.sum(0)
@@ -229,7 +229,7 @@ def test_online_equals_offline_where_the_lists_agree(make_searcher, pictures):
 
 def test_images_are_described_by_those_of_the_classes_that_are_stored(make_searcher, pictures):
   searcher = make_searcher(store_classes="2")
-  owns = [encode_query(searcher.encoder, searcher.index.settings, pictures / name) for name in IDS]
+  owns = [encode_query(searcher.encoder, pictures / name) for name in IDS]
   held = [set(own.class_ids[:2].tolist()) for own in owns]
   assert len(set(map(frozenset, held))) > 1
   query = searcher.encode(_picture(80, 104), classes=sorted(held[0]))
