@@ -22,15 +22,17 @@ ALLOWED = {
   "index": set(),
   "encoder": {"ops", "models"},
   "conversion": {"models"},
-  "explanation": ENCODED,
-  "load": ENCODED,
+  "queries": {"encoder", "images", "ops"},
+  "reasons": {"encoder", "images", "ops"},
+  "explanation": {"queries", "reasons", *ENCODED},
+  "load": {"encoder", "conversion", "models", "ops"},
   "export": ENCODED,
   "indexing": ENCODED,
-  "retrieval": ENCODED,
+  "retrieval": {"queries", "reasons", *ENCODED},
   "training": ENCODED,
-  "figures": {"explanation", *ENCODED},
+  "figures": {"explanation", "queries", "reasons", *ENCODED},
   "evaluation": {"explanation", "indexing", "retrieval", "training", "figures", *ENCODED},
-  "cli": {"evaluation", "conversion", "indexing", "retrieval", "training", "explanation", "figures", *ENCODED},
+  "cli": {"queries", "reasons", "evaluation", "conversion", "indexing", "retrieval", "training", "explanation", "figures", *ENCODED},
 }
 """What each room may import besides itself and what lies below everything: `BELOW`."""
 

@@ -1,30 +1,43 @@
 """`--mode=search` from the call to the answer, and every call that is refused."""
 
+import dataclasses
 import json
 import shutil
+import types
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from cwf_jax.cli.answers import format_table
-from cwf_jax.retrieval.answers import Result, Share
+from cwf_jax.models.class_names import ClassList
+from cwf_jax.queries import Query
+from cwf_jax.reasons import CommonClass
+from cwf_jax.retrieval.answers import Result
+
+
+def _answers_of(found):
+  return [json.loads(line) for line in found.out.splitlines()]
 
 
 def _answers(found):
   assert found.code == 0, found.err
-  return [json.loads(line) for line in found.out.splitlines()]
+  return _answers_of(found)
 
 
 def test_json_is_what_the_design_gives(cli, tiny_index, query):
   found = cli("--mode=search", f"--index={tiny_index}", f"--query={query}", "--top=3", "--shares=2", "--format=json")
   (answer,) = _answers(found)
   assert found.err == ""
-  assert list(answer) == ["query", "results"]
-  assert answer["query"] == str(query)
+  assert list(answer) == ["query", "aggregation", "index_version", "query_classes", "results"]
+  assert (answer["query"], answer["aggregation"]) == (str(query), "offline") and answer["index_version"] >= 1
+  probabilities = [one["probability"] for one in answer["query_classes"]]
+  assert len(probabilities) == 10 and probabilities == sorted(probabilities, reverse=True)
   assert [result["rank"] for result in answer["results"]] == [1, 2, 3]
   first = answer["results"][0]
-  assert list(first) == ["rank", "id", "path", "score", "classes"]
+  assert list(first) == ["rank", "id", "path", "score", "common_classes", "classes"]
+  for one in first["common_classes"]:  # the same photograph shows the same classes
+    assert one["query_probability"] == pytest.approx(one["answer_probability"], abs=1e-6) and one["query_probability"] >= 0.05
   assert (first["id"], first["path"]) == ("a/picture_01.png", str(query))
   assert first["score"] == pytest.approx(1, abs=1e-6)
   for result in answer["results"]:
@@ -41,12 +54,36 @@ def test_scores_are_told_in_full(cli, tiny_index, query):
 def test_a_table_shows_rank_score_image_and_reasons(cli, tiny_index, query):
   found = cli("--mode=search", f"--index={tiny_index}", f"--query={query}", "--top=2")
   assert found.code == 0 and found.err == ""
-  title, head, first, second, empty = found.out.splitlines()
-  assert title == f"query {query}: offline search, each image by its own classes"
-  assert head.split()[:3] == ["rank", "score", "image"]
-  assert first.startswith("   1  1.0000  a/picture_01.png ") and " class " in first and "other classes" in first
-  assert second.startswith("   2  0.") and empty == ""
-  assert "random" not in found.out
+  title, shown, head, first, *_, note, empty = found.out.splitlines()
+  assert title == (
+    f"query {query}: offline search of 12 photographs, most similar first, each image by its own classes"
+  )
+  assert shown.startswith("it shows: class ") and head.split() == ["rank", "score", "image", "why"]
+  assert first.startswith("   1  1.0000  a/picture_01.png ") and "places match; " in first
+  assert "\n   2  0." in found.out and "share" not in found.out
+  assert note.startswith("note: ") and "matching places" in note and empty == ""
+
+
+def test_matching_places_are_looked_for_where_they_are_asked_for(cli, tiny_index, query, photographs, tmp_path):
+  where = ("--mode=search", f"--index={tiny_index}", "--format=json", "--top=3")
+  (answer,) = _answers(cli(*where, f"--query={query}", "--matches"))
+  first = answer["results"][0]["match"]
+  assert set(first) == {"places", "query_box", "answer_box"} and first["places"] > 0
+  assert first["query_box"] == pytest.approx(first["answer_box"])  # the same photograph
+  many = _answers(cli(*where, f"--query={photographs / 'a'}", "--matches"))
+  assert all("match" in result for one in many for result in one["results"])
+  (limited,) = _answers(cli(*where, f"--query={query}", f"--min_places={first['places']}"))
+  assert limited["results"][0]["id"] == "a/picture_01.png"
+  assert all(result["match"]["places"] >= first["places"] for result in limited["results"])
+  table = cli("--mode=search", f"--index={tiny_index}", f"--query={query}", "--nomatches").out
+  assert ("places" not in table and "both show" in table) or "no class stands out" in table
+
+
+def test_nothing_that_similar_is_said(cli, tiny_index, query):
+  where = ("--mode=search", f"--index={tiny_index}", f"--query={query}", "--box=0,0,40,40", "--min_score=1")
+  assert "nothing in this index is that similar\n" in cli(*where).out
+  found = cli(*where, "--format=json")
+  assert _answers_of(found)[0]["results"] == [] and "nothing in this index is that similar" in found.err
 
 
 @pytest.mark.parametrize("form", ["table", "json"])
@@ -63,7 +100,7 @@ def test_random_weights_are_told_with_every_answer_that_shows_classes(cli, photo
     assert found.out.count("the weights are random, so the names of classes mean nothing") == 2
   else:
     for answer in _answers(found):
-      assert list(answer) == ["query", "results", "weights", "note"]
+      assert list(answer)[-3:] == ["results", "weights", "note"]
       assert answer["weights"] == "random:vgg16_cam_quarter" and "mean nothing" in answer["note"]
 
 
@@ -79,9 +116,9 @@ def test_a_box_a_list_and_expansion(cli, tiny_index, query):
   assert [result["lacked"] for result in online["results"]] == [0] * 10
   (expanded,) = _answers(cli(*where, "--expand=2", "--format=json"))
   result = expanded["results"][0]
-  assert "classes" not in result and [set(part) for part in result["from"]] == [{"id", "share"}] * 2
+  assert result["classes"] == [] and [set(part) for part in result["expanded_from"]] == [{"id", "share"}] * 2
   table = cli(*where, "--aggregation=online", "--expand=2").out
-  assert "online search, every image by the classes of the query" in table and "the images it was expanded with" in table
+  assert "online search of 12 photographs, most similar first, every image by the classes of the query" in table
 
 
 def test_what_an_index_lacks_for_an_online_search_is_one_line(cli, photographs, tiny_checkpoint, query, tmp_path):
@@ -225,10 +262,14 @@ def test_quiet_says_nothing_but_errors(cli, tiny_index, photographs, tmp_path):
 
 def test_a_query_in_which_no_class_is_seen_is_told(cli, tiny_index, query, monkeypatch):
   from cwf_jax.retrieval import searcher
-  from cwf_jax.retrieval.query import Query
 
-  nothing = Query(np.arange(4), np.zeros((4, 32), np.float32))
-  monkeypatch.setattr(searcher, "encode_query", lambda *_: nothing)
+  encode = searcher.encode_query
+
+  def encode_nothing(*arguments, **options):
+    encoded = encode(*arguments, **options)
+    return dataclasses.replace(encoded, class_vectors=np.zeros_like(encoded.class_vectors))
+
+  monkeypatch.setattr(searcher, "encode_query", encode_nothing)
   found = cli("--mode=search", f"--index={tiny_index}", f"--query={query}", "--top=2")
   assert "sees none of its classes" in found.err and found.code == 0
   assert "   1  0.0000  a/picture_00.png" in found.out
@@ -241,26 +282,27 @@ def test_names_that_a_terminal_cannot_show_are_escaped(cli, tiny_index, query, t
   assert found.code == 0 and "line\\nbreak\\x1b[31m.png" in found.out
 
 
-def _result(image_id, *shares, **more):
-  return Result(1, image_id, f"/{image_id}", 0.5, tuple(Share(*share) for share in shares), **more)
+def _format(results):
+  settings = types.SimpleNamespace(classes=ClassList.numbered(3), class_note="the weights are random, so beware")
+  searcher = types.SimpleNamespace(encoder=types.SimpleNamespace(settings=settings), index=range(2))
+  photograph = types.SimpleNamespace(box=(0.0, 0.0, 40.0, 40.5))
+  query = Query(np.arange(3), np.zeros((3, 2)), np.array([0.5, 0.3, 0.2]), photograph)
+  return format_table("q.jpg", query, results, searcher, "online", True)
 
 
 def test_a_table_fits_its_width_with_long_names():
   name = "/".join(["a_rather_long_folder"] * 4) + "/photograph.jpg"
-  shares = [(f"some long name of a class {place}", 0.1) for place in range(6)]
-  table = format_table("q.jpg", [_result(name, *shares), _result("short.jpg", *shares, lacked=3)], "online", True)
-  lines = table.splitlines()
-  assert max(map(len, lines)) <= 118
+  common = tuple(CommonClass(place, f"some long name of a class {place}", 0.2, 0.1) for place in range(5))
+  results = [Result(1, name, "/a", 0.5, common), Result(2, "short.jpg", "/b", -1e-9, common, lacked=3)]
+  lines = _format(results).splitlines()
+  assert lines[0].startswith("query q.jpg in the box 0,0,40,40.5: online search of 2 photographs")
+  assert lines[1] == "it shows: class 0 50 %, class 1 30 %, class 2 20 %"
+  assert max(map(len, lines[1:-2])) <= 118
   assert sum(name in line for line in lines) == 1
-  assert "lacks 3 of the classes" in table
-  column = lines[1].index("classes")
+  assert "lacks 3 of the classes" in "\n".join(lines) and "-0.0000" not in "\n".join(lines)
+  column = lines[2].index("why")
   assert all(line[:column].strip() == "" for line in lines if line.startswith("     "))
-  assert lines[-1].startswith("note: the weights are random")
-
-
-def test_a_table_of_no_use_is_never_drawn_with_a_minus_zero():
-  result = Result(1, "a.jpg", "/a.jpg", -1e-9, (Share("x", -1e-9),))
-  assert "-0.0000" not in format_table("q", [result], "offline", False)
+  assert lines[-1] == "note: the weights are random, so beware"
 
 
 def test_an_image_of_one_color_is_a_query(cli, tiny_index, tmp_path):

@@ -173,7 +173,7 @@ def test_an_index_of_float16_vectors_works_as_before(encoders, pictures, tmp_pat
   """Indexes were made so before `vector_type` was recorded."""
   images, folder, encoder = shutil.copytree(pictures, tmp_path / "images"), tmp_path / "index", encoders["paper"]
   late = (images / "b").rename(tmp_path / "late")
-  settings, arrays = choose_settings(encoder, whitening, 4 if whitening == "self" else None, 10)
+  settings, arrays = choose_settings(encoder, whitening, 4 if whitening == "self" else None, store_classes=10)
   values = dataclasses.asdict(dataclasses.replace(settings, vector_type="float16"))
   with monkeypatch.context() as patched:
     metadata = {b"cwf_jax": json.dumps({"format": 1} | {k: v for k, v in values.items() if k != "vector_type"}).encode()}
@@ -340,7 +340,7 @@ def test_no_queries_have_no_answers(make_searcher):
 
 @pytest.mark.parametrize("protocol", ["paper", "reference"])
 def test_nothing_is_compiled_once_each_kind_of_search_was_run(make_searcher, compilations, protocol):
-  """Of two canvases one query, of every kind; then other images, boxes, lists and numbers of queries inside those."""
+  """Queries of two canvases, of every kind, and a box of every canvas; then others inside those."""
   searcher = make_searcher(protocol, store_classes="all")
 
   def search_all(queries, classes):
@@ -353,6 +353,8 @@ def test_nothing_is_compiled_once_each_kind_of_search_was_run(make_searcher, com
   for height, width in ((64, 64), (64, 86)):
     pixels = _picture(height, width)
     queries += [searcher.encode(pixels), searcher.encode(pixels, (0, 0, width, height)), searcher.encode(pixels, classes=[1])]
+  for height, width in searcher.encoder.settings.protocol.crop_canvases:
+    searcher.encode(_picture(height, width), (0, 0, width, height))
   search_all(queries, [1, 2])
   compilations.clear()
   generator = np.random.default_rng(0)
