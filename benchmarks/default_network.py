@@ -59,6 +59,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
   parser.add_argument("--n_pca", default="1,8,64", help="class vectors of each photograph that the whitening is fitted on")
   parser.add_argument("--dimensions", default="256,512,0", help="0: all")
   parser.add_argument("--num_classes", default="8,16,32,64", help="classes that a descriptor sums")
+  parser.add_argument("--pool_sizes", help="sizes at which the pool is encoded, too; default: the size alone")
+  parser.add_argument("--mirrored", action="store_true", help="the pool is encoded mirrored, too, at the size itself")
   parser.add_argument("--unwhitened", action="store_true", help="descriptors without whitening, too")
   parser.add_argument("--write", type=Path, help="write the last whitening that is fitted, as a checkpoint holds it")
   parser.add_argument("--smoke", action="store_true", help="a tiny size")
@@ -71,7 +73,7 @@ def measure(options: argparse.Namespace) -> None:
   for size in numbers(options.sizes):
     for name in options.maps.split(","):
       encoder = load_encoder(options.weights, image_size=size)
-      pool = np.stack([vectors for _, vectors in encode_images(encoder, name, options.pool)])
+      pool = encode_pool(encoder, name, options)
       sets = [read_set(encoder, name, folder) for folder in (options.groceries, options.ukbench, options.oxford)]
       settings = itertools.product(numbers(options.n_pca), numbers(options.dimensions))
       for n_pca, dimensions in (*([(None, None)] if options.unwhitened else ()), *settings):
@@ -96,15 +98,31 @@ def numbers(text: str) -> list[int]:
   return [int(number) for number in text.split(",")]
 
 
-def encode_images(encoder: Encoder, name: str, source) -> Iterator[tuple[str, np.ndarray]]:
+def encode_pool(encoder: Encoder, name: str, options: argparse.Namespace) -> np.ndarray:
+  """Class vectors [n 64 k] of the pool, at every size that is asked for."""
+  size = encoder.settings.protocol.image_size
+  sizes = numbers(options.pool_sizes) if options.pool_sizes else [size]
+  variants = [(load_encoder(options.weights, image_size=one), False) for one in sizes]
+  variants += [(encoder, True)] if options.mirrored else []
+  images = [encode_images(one, name, options.pool, mirrored) for one, mirrored in variants]
+  return np.stack([vectors for variant in images for _, vectors in variant])
+
+
+def encode_images(encoder: Encoder, name: str, source, mirrored: bool = False) -> Iterator[tuple[str, np.ndarray]]:
   """(id, class vectors [64 k] of the most probable classes) of every image, in the order of the ids."""
   images, vectors = open_images(source), {}
-  loaded = load_source(images, images.ids, encoder.settings.protocol, threads=2, ahead=16)
+  change = (lambda _: mirror) if mirrored else (lambda _: None)
+  loaded = load_source(images, images.ids, encoder.settings.protocol, threads=2, ahead=16, change=change)
   for batch in fill_batches(loaded, 2, []):
     pooled = np.asarray(pool_own(encoder, batch.images, batch.sizes, None, None, name))
     vectors |= {file.id: row for file, row in zip(batch.files, pooled, strict=False)}
   for image_id in sorted(vectors):
     yield image_id, vectors[image_id]
+
+
+def mirror(pixels: np.ndarray) -> np.ndarray:
+  """The photograph [h w 3] with left and right exchanged."""
+  return np.ascontiguousarray(pixels[:, ::-1])
 
 
 @functools.partial(jax.jit, static_argnames="name")

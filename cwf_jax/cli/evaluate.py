@@ -10,7 +10,6 @@ from cwf_jax.cli.evaluation_call import check_call, check_classes, check_sizes
 from cwf_jax.cli.evaluation_data import check_set, find_data, make_data, open_set
 from cwf_jax.cli.evaluation_pools import choose_distractors, choose_whitening
 from cwf_jax.cli.evaluation_report import describe_call, describe_head, format_lines, write_report
-from cwf_jax.cli.notes import RANDOM_NOTE
 from cwf_jax.errors import printable
 from cwf_jax.writing import holding
 
@@ -120,7 +119,7 @@ def evaluate(values: flags.FlagValues, console) -> list[str]:
     other = read_results(values["against"].value, ranked.benchmark.name, queries) if values["against"].value else None
     pool = choose_whitening(values, ranked, data.folder, output, console)
     remarks = (*ranked.remarks, *_tell_bundled(values, encoder, pool), *pool.remarks)
-    for remark in (RANDOM_NOTE, *remarks) if encoder.settings.is_random else remarks:
+    for remark in filter(None, (encoder.settings.class_note, *remarks)):
       console.say(remark)
     seconds = {"check": time.monotonic() - started}
     distractors = choose_distractors(values, data.folder)

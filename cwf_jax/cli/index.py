@@ -5,7 +5,6 @@ import contextlib
 from absl import flags
 
 from cwf_jax.cli.call import CallError, FailedError
-from cwf_jax.cli.notes import RANDOM_NOTE
 from cwf_jax.errors import InputError, printable
 
 EXAMPLES = """
@@ -103,5 +102,5 @@ def tell(summary, console) -> None:
     parts = ", ".join(f"{name} {seconds[name]:.1f} s" for name in ("compile", "read", "encode", "write"))
     console.say(f"{seconds['total']:.1f} s ({parts}), {rate:.1f} images a second without compiling")
   console.say(f"whitening: {summary.whitening}")
-  if summary.is_random:
-    console.say(f"note: {RANDOM_NOTE}")
+  if summary.class_note:
+    console.say(f"note: {summary.class_note}")

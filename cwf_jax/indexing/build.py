@@ -45,7 +45,7 @@ class Summary:
     rows: images in the index now.
     seconds: by part: "compile", "read" (waiting for images), "encode" (waiting for the device), "write", "total".
     whitening: which one, in words.
-    is_random: the weights are random: classes mean nothing.
+    class_note: what to say where the names of classes should not be believed; else empty.
   """
 
   indexed: int
@@ -55,7 +55,7 @@ class Summary:
   rows: int
   seconds: dict[str, float]
   whitening: str
-  is_random: bool
+  class_note: str
 
 
 def build_index(
@@ -139,7 +139,7 @@ def build_index(
   seconds = {**mapper.seconds, "write": committer.seconds, "total": time.monotonic() - started}
   changed = frozenset(plan.changed)
   noted = tuple(_with_note(file) if file.id in changed else file for file in skipped)
-  return Summary(done, plan.unchanged, len(plan.removed), noted, len(opened), seconds, told, opened.settings.is_random)
+  return Summary(done, plan.unchanged, len(plan.removed), noted, len(opened), seconds, told, encoder.settings.class_note)
 
 
 def default_batch_size(encoder: Encoder) -> int:
