@@ -115,6 +115,7 @@ def _to_whitening(arrays: Mapping[str, np.ndarray] | None) -> Whitening | None:
   return None if arrays is None else Whitening(**{name: jnp.asarray(array) for name, array in arrays.items()})
 
 
+@typing.runtime_checkable  # annotations are checked under test
 class RecordedEncoder(typing.Protocol):
   """What an index records of its encoder: the weights' name, folder (None for random ones) and sha256, and the settings."""
 
