@@ -9,6 +9,7 @@ PACKAGE = Path(__file__).parent.parent / "cwf_jax"
 
 GROUND = {"ops", "models", "images", "datasets", "index"}
 ENCODED = {"encoder", "load", *GROUND}
+REASONED = {"queries", "reasons", *ENCODED}
 ALLOWED = {
   "version": set(),
   "errors": set(),
@@ -22,15 +23,17 @@ ALLOWED = {
   "index": set(),
   "encoder": {"ops", "models"},
   "conversion": {"models"},
-  "explanation": ENCODED,
-  "load": ENCODED,
+  "queries": ENCODED,
+  "reasons": ENCODED,
+  "explanation": REASONED,
+  "load": {"conversion", *ENCODED},
   "export": ENCODED,
   "indexing": ENCODED,
-  "retrieval": ENCODED,
+  "retrieval": REASONED,
   "training": ENCODED,
-  "figures": {"explanation", *ENCODED},
-  "evaluation": {"explanation", "indexing", "retrieval", "training", "figures", *ENCODED},
-  "cli": {"evaluation", "conversion", "indexing", "retrieval", "training", "explanation", "figures", *ENCODED},
+  "figures": {"explanation", "retrieval", *REASONED},
+  "evaluation": {"explanation", "indexing", "retrieval", "training", "figures", *REASONED},
+  "cli": {"evaluation", "conversion", "indexing", "retrieval", "training", "explanation", "figures", *REASONED},
 }
 """What each room may import besides itself and what lies below everything: `BELOW`."""
 
