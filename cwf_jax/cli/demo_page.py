@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cwf_jax.cli.notes import RANDOM_NOTE, program
+from cwf_jax.cli.notes import program
 from cwf_jax.datasets.landmarks import KINDS, QUERIES
 from cwf_jax.evaluation.average_precision import mean_average_precision
 from cwf_jax.evaluation.benchmark import Benchmark, Query
@@ -45,29 +45,30 @@ def write_page(
     systems: each system in words.
     dimensions: of each system's descriptors.
   """
-  is_random = searcher.index.settings.is_random
+  note = searcher.encoder.settings.class_note
+  notes = (f"Note: {note}.",) if note else ()
   queries = {query.name: query for query in benchmark.queries}
   order = np.argsort(-precisions["ofa"], kind="stable")
   chosen = {SHEET: queries[_SHOWN]}
   chosen |= {"best.jpg": benchmark.queries[order[0]], "worst.jpg": benchmark.queries[order[-1]]}
   captions = {}
   for file, query in chosen.items():
-    best = _draw_sheet(output / file, query, benchmark, searcher, is_random)
+    best = _draw_sheet(output / file, query, benchmark, searcher, notes)
     value = precisions["ofa"][benchmark.queries.index(query)]
     captions[file] = f"{query.name}: average precision {value:.3f}"
     if file == SHEET:
-      _draw_reasons(output, query, best, benchmark, searcher, is_random)
+      _draw_reasons(output, query, best, benchmark, searcher, notes)
   _draw_views(output / "views.jpg", benchmark, _SHOWN.rpartition("_")[0])
-  parts = _introduce(benchmark, is_random)
+  parts = [page.paragraph(line, is_note=True) for line in notes] + _introduce(benchmark)
   parts += [page.heading("How good"), page.paragraph(_RESULTS), _table(benchmark, precisions, systems, dimensions)]
   parts += [page.heading("What is found, and why"), page.paragraph(_SHEETS)]
   parts += [
     page.picture(SHEET, captions[SHEET]),
     page.picture("best.jpg", f"The query that did best, {captions['best.jpg']}"),
     page.picture("worst.jpg", f"The query that did worst, {captions['worst.jpg']}"),
-    page.heading("What the network sees"),
+    page.heading("What the network recognizes"),
     page.picture("explain.jpg", f"The classes of the query {_SHOWN}, within its box"),
-    page.picture("pair.jpg", "What made the score of the query and its best answer besides itself"),
+    page.picture("pair.jpg", "Why the query and its best answer besides itself are similar"),
     page.heading("Go on"),
     page.paragraph("Search a folder of your own:"),
     page.commands(
@@ -88,14 +89,14 @@ _RESULTS = (
   "dimensions are kept changes the order of systems that are as near to one another as these."
 )
 _SHEETS = (
-  "Each sheet shows a query and its first answers, each with the class that gave most to its score: bright is where the "
-  "network sees that class. Frames: solid is relevant, dashed is not, dotted is junk."
+  "Each sheet shows a query and its first answers, each with its reasons: how many places match, with a box around them, and "
+  "the classes that both show. Frames: solid is relevant, dashed is not, dotted is junk."
 )
 
 
-def _introduce(benchmark: Benchmark, is_random: bool) -> list[str]:
+def _introduce(benchmark: Benchmark) -> list[str]:
   scenes = len(benchmark.queries) // QUERIES
-  parts = [
+  return [
     page.paragraph(
       f"Toy Oxford holds {len(benchmark.listing.ids)} pictures: {scenes} landmarks, each seen in {len(KINDS)} ways, and "
       f"distractors. {len(benchmark.queries)} boxes are searched for. Its pictures, and those of toy Paris, are made from "
@@ -103,13 +104,6 @@ def _introduce(benchmark: Benchmark, is_random: bool) -> list[str]:
     ),
     page.picture("views.jpg", f"One landmark of toy Oxford, in its {len(KINDS)} views"),
   ]
-  if is_random:
-    note = (
-      f"No trained network was used: {RANDOM_NOTE}. A random network still tells likeness, but the maps do not show what "
-      "the classes are called."
-    )
-    parts.insert(0, page.paragraph(note, is_note=True))
-  return parts
 
 
 def _table(
@@ -126,31 +120,25 @@ def _table(
   return page.table(head, rows)
 
 
-def _draw_sheet(path: Path, query: Query, benchmark: Benchmark, searcher: Searcher, is_random: bool) -> str:
+def _draw_sheet(path: Path, query: Query, benchmark: Benchmark, searcher: Searcher, notes: tuple[str, ...]) -> str:
   """The sheet of an offline search; gives the best answer besides the query's own picture."""
   file = benchmark.listing.path(query.image)
   encoded = searcher.encode(file, query.box)
-  results = searcher.search([encoded], top=_ANSWERS)[0]
+  results = searcher.match(encoded, searcher.search([encoded], top=_ANSWERS)[0])
   ids = benchmark.listing.ids
   metric, place = benchmark.metrics[0], benchmark.queries.index(query)
   relevance = {ids[row]: "relevant" for row in metric.positive[place] if row >= 0}
   relevance |= {ids[row]: "junk" for row in metric.junk[place] if row >= 0}
-  sheet = draw_answers(
-    searcher.encoder,
-    file,
-    results,
-    box=query.box,
-    class_id=encoded.strongest_class,
-    relevance=relevance,
-    title=f"Query {query.name}, in its box: the first {_ANSWERS} of {len(ids)} images",
-    notes=[f"Note: {RANDOM_NOTE}."] if is_random else [],
-  )
+  title = f"{len(ids)} photographs, most similar first"
+  sheet = draw_answers(searcher.encoder, file, results, box=query.box, relevance=relevance, title=title, notes=notes)
   save_figure(sheet, path)
   return next(result.path for result in results if result.path != file)
 
 
-def _draw_reasons(output: Path, query: Query, other: str, benchmark: Benchmark, searcher: Searcher, is_random: bool) -> None:
-  file, notes = benchmark.listing.path(query.image), (f"Note: {RANDOM_NOTE}.",) if is_random else ()
+def _draw_reasons(
+  output: Path, query: Query, other: str, benchmark: Benchmark, searcher: Searcher, notes: tuple[str, ...]
+) -> None:
+  file = benchmark.listing.path(query.image)
   explanation = explain(searcher.encoder, file, query.box, top=7)
   save_figure(draw_explanation(explanation, f"the box of {query.name}", notes), output / "explain.jpg")
   pair = compare(searcher.encoder, file, other, query.box)
