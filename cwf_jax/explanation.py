@@ -1,288 +1,241 @@
-"""The reasons: which classes a network sees in a photograph and where, and what made the score of two photographs.
+"""Which classes a network recognizes in a photograph and where, and why two photographs are similar.
 
     explanation = explain(encoder, "tower.jpg", box=(40, 30, 400, 380))
     for reason in explanation.classes:
-      print(reason.name, reason.probability, reason.share)      # reason.cam says where
+      print(reason.name, reason.probability, reason.box)      # reason.cam is the whole map
 
     comparison = compare(encoder, "tower.jpg", "another.jpg")
-    comparison.score == sum(share for _, share in comparison.first.classes)        # up to rounding
+    print(comparison)       # score 0.8123: 41 places match; both show: palace 62 % / 48 %
 """
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from cwf_jax.encoder import Encoder, most_probable
-from cwf_jax.images.canvases import Fitted, stack
-from cwf_jax.images.queries import FittedQuery, ImageLike, fit_query
-from cwf_jax.ops.aggregation import aggregate
-from cwf_jax.ops.attribution import share_cells, share_classes
+from cwf_jax.encoder import Encoder
+from cwf_jax.images.canvases import stack
+from cwf_jax.images.queries import FittedQuery, ImageLike
+from cwf_jax.ops.attribution import share_classes
 from cwf_jax.ops.regions import THRESHOLDS, find_regions, mask_boxes
-from cwf_jax.ops.weighting import compute_channel_weights
-from cwf_jax.protocol import CELL, Box, Size
+from cwf_jax.protocol import CELL, Box
+from cwf_jax.queries import Query, encode_query, pad_count
+from cwf_jax.reasons import (
+  CommonClass,
+  Match,
+  describe_common_classes,
+  describe_places,
+  find_common_classes,
+  match_photographs,
+)
 
-AT_ONCE = 12
-"""Pictures of one canvas whose maps are computed in one batch: ten answers and their query, with one place to spare."""
-
-Cells = tuple[int, int, int, int]
-"""(left, top, right, bottom) in cells, right and bottom exclusive."""
-
-PLACES = 0.2
-"""The part of the most that a cell gave to a score, above which a cell belongs to a `Side.region`."""
+BOX_THRESHOLD = 0.2
+"""The part of a map's maximum above which a cell belongs to a class's box: Zhou et al. 2016, who introduced the maps, localize
+objects with it."""
 
 
-class ClassReason(NamedTuple):
-  """What one class has to do with a photograph.
+class ClassMap(NamedTuple):
+  """A class in a photograph, and where it is.
 
   Attributes:
     class_id: its id.
     name: its name.
-    probability: that the network gives it, in the box where there is one.
-    share: its part in the descriptor: the shares of all classes that are summed add up to 1.
+    probability: in the query's box, or in the whole photograph where there is no box.
     cam: [i j] in [0, 1], the cells inside the photograph; zero outside the box.
+    map_box: the part of the photograph that the map covers, in its pixels; cells at the right and bottom edge may be cut off.
     regions: a box in pixels for each of `THRESHOLDS`, around the largest component above it; None where there is none.
   """
 
   class_id: int
   name: str
   probability: float
-  share: float
   cam: Float[np.ndarray, "i j"]
+  map_box: Box
   regions: tuple[Box | None, ...]
+
+  @property
+  def box(self) -> Box | None:
+    """Around the largest component above `BOX_THRESHOLD`; None where the map is empty."""
+    return self.regions[THRESHOLDS.index(BOX_THRESHOLD)]
 
 
 @dataclasses.dataclass(frozen=True)
 class Explanation:
-  """What the network sees in a photograph.
+  """What the network recognizes in a photograph.
 
   Attributes:
     pixels: [h w 3], the upright photograph.
     box: in its pixels, or None.
-    map_box: the part of the photograph that the maps cover, in its pixels: cells at the right and bottom edge may be cut off.
     classes: the most probable ones first.
-    num_summed: the classes that the descriptor sums.
+    shares: of each of them in the descriptor; those of all classes that it sums add up to 1. They are nearly equal by
+      construction, so a large share is no reason.
   """
 
   pixels: UInt8[np.ndarray, "h w 3"]
   box: Box | None
-  map_box: Box
-  classes: tuple[ClassReason, ...]
-  num_summed: int
+  classes: tuple[ClassMap, ...]
+  shares: tuple[float, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Side:
-  """What one of two photographs gave to their score.
+  """One of two photographs that are compared.
 
   Attributes:
     pixels: [h w 3], the upright photograph.
     box: in its pixels, or None.
-    map_box: see `Explanation`.
-    places: [i j], what each cell gave; the sum is the score.
-    region: a box in pixels around the largest region above `PLACES` of the most that a cell gave; None where none gave any.
-    classes: (name, share) of each class that is summed, the largest share first; the sum is the score.
+    shares: (name, share of the score) of each class that its descriptor sums, the largest first; the sum is the score.
+    class_map: of the first common class, or of the query's strongest class where none is common; None where all maps of
+      the query are empty.
   """
 
   pixels: UInt8[np.ndarray, "h w 3"]
   box: Box | None
-  map_box: Box
-  places: Float[np.ndarray, "i j"]
-  region: Box | None
-  classes: tuple[tuple[str, float], ...]
+  shares: tuple[tuple[str, float], ...]
+  class_map: ClassMap | None
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-  """What made the score of two photographs.
+  """Why two photographs are similar. As a string it is what people read: score, places and classes.
 
   Attributes:
     score: the cosine of their descriptors.
-    first, second: what each gave.
+    first, second: the two photographs.
+    match: their matching places.
+    common_classes: what both show, the surest first; empty where no class stands out.
   """
 
   score: float
   first: Side
   second: Side
+  match: Match
+  common_classes: tuple[CommonClass, ...]
+
+  def __str__(self) -> str:
+    return f"score {self.score:z.4f}: {describe_places(self.match)}; {describe_common_classes(self.common_classes)}"
 
 
 def explain(encoder: Encoder, image: ImageLike, box: Box | None = None, top: int = 6) -> Explanation:
-  """Finds a photograph's most probable classes, where they are, and what they are worth in the descriptor.
+  """Finds a photograph's most probable classes and where they are.
 
   Args:
     encoder: with the whitening of the descriptors, if they are whitened.
     image: a path, the bytes of a file, a Pillow image, or RGB pixels [h w 3] uint8.
     box: the classes are predicted on the box's pixels alone, their maps are those of the photograph, cut to the box.
-    top: classes wanted; those whose map is empty are among them.
+    top: number of classes, at most those that a descriptor sums; those whose map is empty are among them.
 
   Raises:
-    InputError: the image cannot be read, or the box cannot be its box.
+    InputError: see `read_pixels`.
+    BoxError: see `check_box`.
   """
-  fitted = fit_query(image, box, encoder.settings.protocol)
-  look = _look(encoder, fitted)
-  shares = np.asarray(_share_own(encoder, look.class_vectors))[0]
-  top = min(top, look.class_ids.shape[1])
-  maps = look.cams[0, ..., :top]
-  regions = np.asarray(find_regions(jnp.moveaxis(maps, -1, 0), THRESHOLDS))
-  rows, columns = (side // CELL for side in fitted.whole.size)
-  names, ids = encoder.settings.classes.names, np.asarray(look.class_ids)[0].tolist()
-  reasons = tuple(
-    ClassReason(
-      class_id=ids[place],
-      name=names[ids[place]],
-      probability=float(look.probabilities[0, place]),
-      share=float(shares[place]),
-      cam=np.asarray(maps[:rows, :columns, place]),
-      regions=tuple(_to_pixels(region, fitted) for region in regions[place]),
-    )
-    for place in range(top)
-  )
-  return Explanation(fitted.pixels, fitted.box, map_box(fitted.pixels.shape[:2], fitted.whole.size), reasons, len(ids))
+  query = encode_query(encoder, image, box)
+  vectors = query.class_vectors[None]
+  shares = np.asarray(_share(encoder, vectors, vectors))[0, :top]
+  classes = map_classes(encoder, query.photograph, query.class_ids[:top], query.probabilities)
+  return Explanation(query.photograph.pixels, query.photograph.box, classes, tuple(shares.tolist()))
 
 
 def compare(encoder: Encoder, first: ImageLike, second: ImageLike, box: Box | None = None) -> Comparison:
-  """Splits the score of two photographs by classes and by places, from each one's side; each is described by its own classes.
+  """Finds why two photographs are similar: their matching places and common classes, and each class's share of the score.
 
   Args:
     encoder: with the whitening of the descriptors, if they are whitened.
     first: the query: a path, the bytes of a file, a Pillow image, or RGB pixels [h w 3] uint8.
-    second: what it is compared with, whole.
+    second: the photograph that it is compared with, whole.
     box: in the first one.
 
   Raises:
-    InputError: an image cannot be read, or the box cannot be the first one's.
+    InputError: see `read_pixels`.
+    BoxError: see `check_box`.
   """
-  fitted = fit_query(first, box, encoder.settings.protocol), fit_query(second, None, encoder.settings.protocol)
-  looks = [_look(encoder, one) for one in fitted]
-  descriptors = [encoder.describe(look.class_vectors) for look in looks]
-  sides = [_side(encoder, *parts) for parts in zip(fitted, looks, descriptors[::-1], strict=True)]
-  return Comparison(float(jnp.vdot(*descriptors, precision="highest")), *sides)
+  query, answer = encode_query(encoder, first, box), encode_query(encoder, second)
+  names = encoder.settings.classes.names
+  (match,) = match_photographs(encoder, query.photograph, [answer.photograph.pixels])
+  common = find_common_classes(names, query.probabilities, np.arange(len(names)), answer.probabilities)
+  class_id = common[0].class_id if common else query.strongest_class
+  vectors = np.stack([query.class_vectors, answer.class_vectors])
+  descriptors = encoder.describe(vectors)
+  shares = np.asarray(_share(encoder, vectors, vectors[::-1]))
+  sides = [_make_side(encoder, *parts, class_id) for parts in zip((query, answer), shares, strict=True)]
+  return Comparison(float(jnp.vdot(*descriptors, precision="highest")), *sides, match, common)
 
 
-def compute_maps(
-  encoder: Encoder, pictures: Sequence[Fitted], class_ids: Sequence[int], cells: Sequence[Cells | None] = ()
-) -> list[Float[np.ndarray, "i j"]]:
-  """The activation map of one class of each picture, as `ClassReason.cam` is; those of a canvas in one batch.
+def map_classes(
+  encoder: Encoder,
+  photograph: FittedQuery,
+  class_ids: Sequence[int] | Int[np.ndarray, "n"],
+  probabilities: Float[np.ndarray, "c"] | None = None,
+) -> tuple[ClassMap, ...]:
+  """Computes the activation maps of classes of a photograph in one forward pass.
 
   Args:
     encoder: whose classes they are.
-    pictures: at the sizes of its protocol.
-    class_ids: one for each.
-    cells: what each map is cut to, (left, top, right, bottom) in cells; None leaves it whole, as no cells at all do.
+    photograph: of `encode_query` or `fit_query`; the maps are cut to its box.
+    class_ids: the classes; one program serves lists of about the same length.
+    probabilities: of all classes, in the box; those of the whole photograph if None.
   """
-  cells = [*cells, *[None] * (len(pictures) - len(cells))]
-  found: list[Any] = [None] * len(pictures)
-  for canvas in sorted({one.canvas for one in pictures}):
-    places = [place for place, one in enumerate(pictures) if one.canvas == canvas]
-    for start in range(0, len(places), AT_ONCE):
-      some = places[start : start + AT_ONCE]
-      ids, cuts = np.zeros((AT_ONCE, 1), np.int32), np.zeros((AT_ONCE, 4), np.int32)
-      for slot, place in enumerate(some):
-        ids[slot] = class_ids[place]
-        cuts[slot] = cells[place] or (0, 0, *canvas[::-1])
-      images, sizes = stack([pictures[place] for place in some], canvas, AT_ONCE)
-      maps = np.asarray(_map(encoder, images, sizes, ids, cuts, len(some)))
-      for slot, place in enumerate(some):
-        found[place] = _inside(maps[slot], pictures[place].size)
-  return found
+  padded = np.zeros((1, pad_count(len(class_ids))), np.int32)
+  padded[0, : len(class_ids)] = class_ids
+  images, sizes = stack([photograph.whole], photograph.whole.canvas, 1)
+  maps = jax.device_get(_map(encoder, images, sizes, padded, np.asarray([photograph.cells], np.int32)))
+  if probabilities is None:
+    probabilities = maps.probabilities
+  (height, width), names = photograph.whole.size, encoder.settings.classes.names
+  rows, columns = height // CELL, width // CELL
+  covered = _to_pixels((0, 0, columns, rows), photograph)
+  return tuple(
+    ClassMap(
+      class_id=int(class_id),
+      name=names[class_id],
+      probability=float(probabilities[class_id]),
+      cam=maps.cams[place, :rows, :columns],
+      map_box=covered,
+      regions=tuple(_to_pixels(region, photograph) if region.any() else None for region in maps.regions[place]),
+    )
+    for place, class_id in enumerate(class_ids)
+  )
 
 
-def map_box(original: Size, resized: Size) -> Box:
-  """The part of a photograph of (height, width) `original` that the map of its `resized` form covers, in its pixels."""
-  down, across = (size // CELL * CELL * whole / size for whole, size in zip(original, resized, strict=True))
-  return (0.0, 0.0, across, down)
+class _Maps(NamedTuple):
+  """Maps [n i j] and their regions [n t 4] in cells, and the photograph's probabilities [c] of all classes."""
 
-
-class _Look(NamedTuple):
-  """[1 n] class ids and probabilities, [1 n k] vectors, [1 i j n] maps, and what they were made of."""
-
-  class_ids: Int[jax.Array, "1 n"]
-  probabilities: Float[jax.Array, "1 n"]
-  class_vectors: Float[jax.Array, "1 n k"]
-  cams: Float[jax.Array, "1 i j n"]
-  features: Float[jax.Array, "1 i j k"]
-  mask: jax.Array
-
-
-def _look(encoder: Encoder, fitted: FittedQuery) -> _Look:
-  """By the classes of the box's own pixels, as a query is encoded; of the whole photograph in one pass."""
-  predicted = None
-  if fitted.crop is not None:
-    predicted = _predict(encoder, *stack([fitted.crop], fitted.crop.canvas, 1))
-  images, sizes = stack([fitted.whole], fitted.whole.canvas, 1)
-  return _pool(encoder, images, sizes, np.asarray([fitted.cells], np.int32), predicted)
+  cams: Float[np.ndarray, "n i j"]
+  regions: Int[np.ndarray, "n t 4"]
+  probabilities: Float[np.ndarray, "c"]
 
 
 @jax.jit
-def _predict(encoder, images, sizes):
-  return _most_probable(encoder, encoder.activate(images, sizes))
-
-
-def _most_probable(encoder, activations):
-  class_ids = most_probable(activations, encoder.settings.protocol.num_classes)
-  return class_ids, jnp.take_along_axis(activations.probabilities, class_ids, 1)
-
-
-@jax.jit
-def _pool(encoder, images, sizes, cells, predicted) -> _Look:
+def _map(encoder: Encoder, images, sizes, class_ids, cells) -> _Maps:
   activations = encoder.activate(images, sizes)
-  class_ids, probabilities = _most_probable(encoder, activations) if predicted is None else predicted
-  cut = mask_boxes(cells, activations.mask.shape[1:])
-  vectors = encoder.pool_classes(activations, class_ids, cut)
-  cams = encoder.compute_cams(activations, class_ids, cut)
-  return _Look(class_ids, probabilities, vectors, cams, activations.features, activations.mask & cut)
+  cams = encoder.compute_cams(activations, class_ids, mask_boxes(cells, activations.mask.shape[1:]))
+  cams = jnp.moveaxis(cams[0], -1, 0)
+  return _Maps(cams, find_regions(cams, THRESHOLDS), activations.probabilities[0])
 
 
 @jax.jit
-def _share_own(encoder, class_vectors):
-  """[1 n], what each class gives to the cosine of the descriptor with itself."""
-  whitened = encoder.whiten(class_vectors)
-  return share_classes(whitened, aggregate(whitened)[:, None])[:, 0]
+def _share(encoder: Encoder, class_vectors, others):
+  """[b n], what each class of the first [b n k] gives to the cosine of its descriptor and the other one's."""
+  return share_classes(encoder.whiten(class_vectors), encoder.describe(others)[:, None])[:, 0]
 
 
-@jax.jit
-def _share(encoder, look: _Look, answers):
-  weights = compute_channel_weights(look.features, look.mask)
-  return share_cells(look.features, look.cams, weights, answers, encoder.whitening, look.mask)
-
-
-@jax.jit
-def _map(encoder, images, sizes, class_ids, cells, count):
-  """[n i j], of the first `count` pictures; one after the other, since a batch of large ones takes gigabytes."""
-
-  def add(place, maps):
-    image, size, class_id, cut = (jax.lax.dynamic_slice_in_dim(part, place, 1) for part in (images, sizes, class_ids, cells))
-    activations = encoder.activate(image, size)
-    one = encoder.compute_cams(activations, class_id, mask_boxes(cut, activations.mask.shape[1:]))
-    return jax.lax.dynamic_update_slice_in_dim(maps, one[..., 0], place, 0)
-
-  rows, columns = (side // CELL for side in images.shape[1:3])
-  return jax.lax.fori_loop(0, count, add, jnp.zeros((len(images), rows, columns), jnp.float32))
-
-
-def _side(encoder: Encoder, fitted: FittedQuery, look: _Look, answers) -> Side:
-  parts = np.asarray(_share(encoder, look, answers))[0]
-  shares = parts.sum((0, 1))
+def _make_side(encoder: Encoder, query: Query, shares: np.ndarray, class_id: int | None) -> Side:
   names = encoder.settings.classes.names
   order = np.argsort(-shares, kind="stable")
-  classes = tuple((names[int(look.class_ids[0, place])], float(shares[place])) for place in order)
-  covered = map_box(fitted.pixels.shape[:2], fitted.whole.size)
-  places = parts.sum(2)
-  region = np.asarray(find_regions(jnp.asarray(places[None]), (PLACES,)))[0, 0]
-  return Side(fitted.pixels, fitted.box, covered, _inside(places, fitted.whole.size), _to_pixels(region, fitted), classes)
+  class_map = None
+  if class_id is not None:
+    (class_map,) = map_classes(encoder, query.photograph, [class_id], query.probabilities)
+  named = tuple((names[query.class_ids[place]], float(shares[place])) for place in order)
+  return Side(query.photograph.pixels, query.photograph.box, named, class_map)
 
 
-def _inside(maps: np.ndarray, size: Size) -> np.ndarray:
-  return maps[: size[0] // CELL, : size[1] // CELL]
-
-
-def _to_pixels(region: Int[np.ndarray, "4"], fitted: FittedQuery) -> Box | None:
-  if not region.any():
-    return None
-  height, width = fitted.pixels.shape[:2]
-  scale = (CELL * width / fitted.whole.size[1], CELL * height / fitted.whole.size[0])
-  return tuple(float(side * scale[place % 2]) for place, side in enumerate(region))
+def _to_pixels(cells: Sequence[int] | Int[np.ndarray, "4"], photograph: FittedQuery) -> Box:
+  """A box of cells in pixels of the photograph."""
+  (height, width), resized = photograph.pixels.shape[:2], photograph.whole.size
+  down, across = CELL * height / resized[0], CELL * width / resized[1]
+  left, top, right, bottom = (float(side) for side in cells)
+  return (left * across, top * down, right * across, bottom * down)

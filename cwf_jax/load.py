@@ -26,6 +26,10 @@ DEFAULT = "efficientnet_lite0"
 """The weights that "default" stands for; every installation has them."""
 
 
+NUM_CLASSES = 32
+"""Classes summed into a descriptor by default; see weights/README.md. The paper sums 64, as its tables do here."""
+
+
 def load_weights(name: str | os.PathLike[str] = "default", seed: int = 0) -> LoadedNetwork:
   """Finds weights by name, or takes them from a folder.
 
@@ -65,7 +69,7 @@ def load_encoder(
   protocol: str | protocols.Protocol = "paper",
   dtype: str | None = None,
   image_size: int | None = None,
-  num_classes: int = 64,
+  num_classes: int = NUM_CLASSES,
 ) -> Encoder:
   """Builds an encoder from weights by name, or from weights that are loaded already.
 
@@ -115,7 +119,7 @@ def _to_whitening(arrays: Mapping[str, np.ndarray] | None) -> Whitening | None:
   return None if arrays is None else Whitening(**{name: jnp.asarray(array) for name, array in arrays.items()})
 
 
-@typing.runtime_checkable
+@typing.runtime_checkable  # annotations are checked under test
 class RecordedEncoder(typing.Protocol):
   """What an index records of its encoder: the weights' name, folder (None for random ones) and sha256, and the settings."""
 

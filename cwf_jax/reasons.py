@@ -58,6 +58,10 @@ class CommonClass(NamedTuple):
   query_probability: float
   answer_probability: float
 
+  def __str__(self) -> str:
+    """The class in words: "motor scooter 62 % / 48 %"."""
+    return f"{self.name} {per_cent(self.query_probability)} / {per_cent(self.answer_probability)}"
+
   def to_json(self) -> dict[str, Any]:
     """Plain values under the names of the command line's JSON."""
     values = self._asdict()
@@ -80,6 +84,11 @@ class Match:
   query_box: Box | None
   answer_box: Box | None
   lines: tuple[tuple[Point, Point], ...]
+
+  @property
+  def is_evidence(self) -> bool:
+    """Whether enough places match to say that the two photographs show the same thing: the least of `PLACES_IN_WORDS`."""
+    return self.places >= PLACES_IN_WORDS[-1][0]
 
   def to_json(self) -> dict[str, Any]:
     """Plain values under the names of the command line's JSON."""
@@ -152,7 +161,7 @@ def describe_places(match: Match | None) -> str:
   """The number of matching places in words: "41 places match"."""
   if match is None:
     return "its photograph cannot be read"
-  if match.places < PLACES_IN_WORDS[-1][0]:
+  if not match.is_evidence:
     return "looks similar, hardly any place matches" if match.places else "looks similar, no place matches"
   return f"{match.places} places match"
 
@@ -167,8 +176,12 @@ def describe_common_classes(classes: Sequence[CommonClass]) -> str:
   """What both photographs show, in words: "both show: motor scooter 62 % / 48 %"."""
   if not classes:
     return "no class stands out in both"
-  listed = (f"{one.name} {100 * one.query_probability:.0f} % / {100 * one.answer_probability:.0f} %" for one in classes)
-  return f"both show: {', '.join(listed)}"
+  return f"both show: {', '.join(map(str, classes))}"
+
+
+def per_cent(probability: float) -> str:
+  """A probability for people: "62 %"."""
+  return f"{100 * probability:.0f} %"
 
 
 class _Cells(NamedTuple):

@@ -1,24 +1,22 @@
 """Reasons are what a search computes: probabilities, maps, shares and scores are held to the encoder's and the oracle's."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
-from cwf_jax import explanation
 from cwf_jax.encoder import Encoder
 from cwf_jax.errors import InputError
-from cwf_jax.explanation import compare, compute_maps, explain, map_box
-from cwf_jax.images.canvases import fit_image
+from cwf_jax.explanation import BOX_THRESHOLD, compare, explain, map_classes
 from cwf_jax.images.queries import fit_query
 from cwf_jax.indexing.build import build_index
 from cwf_jax.load import load_encoder
 from cwf_jax.ops.regions import THRESHOLDS
 from cwf_jax.ops.whitening import fit_whitening
 from cwf_jax.protocol import BoxError
+from cwf_jax.queries import encode_query
+from cwf_jax.reasons import describe_common_classes, describe_places
 from cwf_jax.retrieval.searcher import Searcher
 from tests.oracle import encoding, regions
 
@@ -67,7 +65,7 @@ def _check_regions(found, shape, resized):
   """Regions are the oracle's on the maps, scaled to pixels, and lie inside the photograph."""
   for reason in found:
     expected = regions.find_regions(reason.cam[None], THRESHOLDS)[0]
-    assert len(reason.regions) == len(THRESHOLDS)
+    assert len(reason.regions) == len(THRESHOLDS) and reason.box == reason.regions[THRESHOLDS.index(BOX_THRESHOLD)]
     for region, cells in zip(reason.regions, expected, strict=True):
       assert (region is None) == (not cells.any())
       if region is not None:
@@ -86,7 +84,7 @@ def test_a_photograph_is_explained_by_its_most_probable_classes(encoder, image):
   assert [reason.name for reason in found.classes] == [f"class {one}" for one in ids]
   np.testing.assert_allclose([reason.probability for reason in found.classes], probabilities[ids], atol=THROUGH_THE_NETWORK)
   assert [reason.probability for reason in found.classes] == sorted((one.probability for one in found.classes), reverse=True)
-  assert found.num_summed == 4 and sum(reason.share for reason in found.classes) == pytest.approx(1, abs=ROUNDING)
+  assert len(found.shares) == 4 and sum(found.shares) == pytest.approx(1, abs=ROUNDING)
   weights = np.asarray(encoder.network.class_weights)[:, ids]
   maps = encoding.compute_cams(np.asarray(activations.cam_features), weights)[0]
   rows, columns = maps.shape[:2]
@@ -97,8 +95,9 @@ def test_a_photograph_is_explained_by_its_most_probable_classes(encoder, image):
   _check_regions(found.classes, image.shape, resized)
   assert found.box is None and found.pixels is image
   expected = (0, 0, 16 * columns * image.shape[1] / resized[1], 16 * rows * image.shape[0] / resized[0])
-  np.testing.assert_allclose(found.map_box, expected)
-  assert found.map_box[2] <= image.shape[1] and found.map_box[3] <= image.shape[0]
+  for reason in found.classes:
+    np.testing.assert_allclose(reason.map_box, expected)
+    assert reason.map_box[2] <= image.shape[1] and reason.map_box[3] <= image.shape[0]
 
 
 def test_a_box_has_its_own_classes_and_cuts_the_maps(encoder):
@@ -108,7 +107,7 @@ def test_a_box_has_its_own_classes_and_cuts_the_maps(encoder):
   ids = [reason.class_id for reason in found.classes]
   assert ids == encoding.choose_classes(probabilities, 4)[0].tolist()
   np.testing.assert_allclose([reason.probability for reason in found.classes], probabilities[0, ids], atol=THROUGH_THE_NETWORK)
-  assert sum(reason.share for reason in found.classes) == pytest.approx(1, abs=ROUNDING)
+  assert sum(found.shares) == pytest.approx(1, abs=ROUNDING)
   left, top, right, bottom = encoder.settings.protocol.box_to_cells(BOX, (70, 100), (64, 91))
   assert (left, top, right, bottom) == (1, 0, 5, 4)  # 20 lies at 18.2, 10.5 at 9.6
   for reason in found.classes:
@@ -119,10 +118,10 @@ def test_a_box_has_its_own_classes_and_cuts_the_maps(encoder):
   assert found.box == BOX and found.pixels is WIDE
 
 
-def test_the_first_classes_are_told_the_same_whatever_number_is_wanted(encoders):
+def test_the_first_classes_are_the_same_whatever_number_is_wanted(encoders):
   encoder = encoders["whitened"]
   every, first = explain(encoder, WIDE, top=50), explain(encoder, WIDE, top=2)
-  assert len(every.classes) == 4 and len(first.classes) == 2 and first.num_summed == 4
+  assert len(every.classes) == 4 and len(first.classes) == 2 and first.shares == every.shares[:2]
   for one, other in zip(first.classes, every.classes, strict=False):
     assert one._replace(cam=None) == other._replace(cam=None)
     np.testing.assert_array_equal(one.cam, other.cam)
@@ -139,79 +138,98 @@ def test_every_form_of_an_image_is_explained_alike(encoders, tmp_path):
   assert compare(encoders["plain"], path.read_bytes(), Image.fromarray(WIDE)).score == pytest.approx(1, abs=1e-6)
 
 
-def test_the_cells_at_the_edges_may_be_cut_off():
-  assert map_box((64, 96), (64, 96)) == (0, 0, 96, 64)
-  assert map_box((600, 800), (64, 85)) == (0, 0, 80 * 800 / 85, 600)
-  assert map_box((16, 600), (16, 128)) == (0, 0, 600, 16)
+def test_maps_cover_whole_cells(encoders):
+  """The right and bottom edge of a photograph may lie beyond the last cell."""
+  for (height, width), covered in (((64, 96), (96, 64)), ((600, 800), (80 * 800 / 85, 600)), ((16, 600), (600, 16))):
+    photograph = fit_query(_picture(height, width), None, encoders["plain"].settings.protocol)
+    (one,) = map_classes(encoders["plain"], photograph, [1])
+    assert one.map_box == (0, 0, *covered)
 
 
-def _check_side(side, score):
-  assert side.places.sum() == pytest.approx(score, abs=ROUNDING)
-  assert sum(share for _, share in side.classes) == pytest.approx(score, abs=ROUNDING)
-  assert [share for _, share in side.classes] == sorted((share for _, share in side.classes), reverse=True)
+def test_maps_of_any_classes_are_of_the_whole_photograph(encoders, compilations):
+  """Their probabilities, too, where none are given; one program serves them all."""
+  encoder = encoders["plain"]
+  photograph = fit_query(WIDE, None, encoder.settings.protocol)
+  jax.clear_caches()
+  every = map_classes(encoder, photograph, range(10))
+  assert len([name for name in compilations if "_map" in name]) == 1
+  compilations.clear()
+  (one,) = map_classes(encoder, fit_query(WIDE, None, encoder.settings.protocol), [7])
+  assert compilations == []
+  assert one._replace(cam=None) == every[7]._replace(cam=None)
+  np.testing.assert_array_equal(one.cam, every[7].cam)
+  activations = _activations(encoder, WIDE)
+  np.testing.assert_allclose([one.probability for one in every], activations.probabilities[0], atol=THROUGH_THE_NETWORK)
+  expected = encoding.compute_cams(np.asarray(activations.cam_features), np.asarray(encoder.network.class_weights))[0]
+  np.testing.assert_allclose(np.stack([one.cam for one in every], -1), expected, atol=THROUGH_THE_NETWORK)
 
 
 @pytest.mark.parametrize("box", [None, BOX], ids=["whole", "box"])
-def test_a_score_is_the_sum_of_what_either_side_gave(encoder, box):
+def test_a_score_is_the_sum_of_its_shares_from_either_side(encoder, box):
   found = compare(encoder, WIDE, TALL, box)
-  looks = [explain(encoder, WIDE, box, 4), explain(encoder, TALL, top=4)]
-  vectors = []
-  for look, image in zip(looks, (WIDE, TALL), strict=True):
-    activations, cams = _activations(encoder, image), np.stack([reason.cam for reason in look.classes], -1)[None]
-    cut = None if look.box is None else np.zeros(cams.shape[:3], bool)
-    if look.box is not None:
-      cut[:, 0:4, 1:5] = True
-    features = np.asarray(activations.features)
-    weights = encoding.compute_channel_weights(features, cut)
-    vectors.append(encoding.pool_class_vectors(features, cams, weights, cut).astype(np.float32))
-  descriptors = [np.asarray(encoder.describe(one))[0] for one in vectors]
-  assert found.score == pytest.approx(float(np.vdot(*descriptors)), abs=THROUGH_THE_NETWORK)
-  for side, look in zip((found.first, found.second), looks, strict=True):
-    _check_side(side, found.score)
-    assert side.map_box == look.map_box and side.box == look.box and side.pixels is look.pixels
-    assert sorted(name for name, _ in side.classes) == sorted(reason.name for reason in look.classes)
-    assert side.places.shape == look.classes[0].cam.shape
-    seen = np.any([reason.cam > 0 for reason in look.classes], axis=0)
-    assert not side.places[~seen].any()
-    cells = regions.find_regions(side.places[None], (explanation.PLACES,))[0, 0]
-    assert (side.region is None) == (not cells.any())
-    if side.region is not None:
-      height, width = side.pixels.shape[:2]
-      resized = encoder.settings.protocol.resized(height, width)
-      scale = np.array([16 * width / resized[1], 16 * height / resized[0]] * 2)
-      np.testing.assert_allclose(side.region, cells * scale, rtol=1e-9)
-  swapped = compare(encoder, TALL, WIDE)
-  if box is None:
-    assert swapped.score == pytest.approx(found.score, abs=1e-6)
-    for one, other in ((swapped.first, found.second), (swapped.second, found.first)):
-      np.testing.assert_array_equal(one.places, other.places)
-      assert one.classes == other.classes and one.region == other.region
+  queries = encode_query(encoder, WIDE, box), encode_query(encoder, TALL)
+  descriptors = [np.asarray(encoder.describe(query.class_vectors[None]))[0] for query in queries]
+  assert found.score == pytest.approx(float(np.vdot(*descriptors)), abs=ROUNDING)
+  names = encoder.settings.classes.names
+  for side, query, other in zip((found.first, found.second), queries, descriptors[::-1], strict=True):
+    whitened = np.asarray(encoder.whiten(query.class_vectors), np.float64)
+    shares = whitened @ other / np.linalg.norm(whitened.sum(0))
+    expected = {names[class_id]: share for class_id, share in zip(query.class_ids, shares, strict=True)}
+    assert dict(side.shares) == pytest.approx(expected, abs=ROUNDING)
+    assert [share for _, share in side.shares] == sorted((share for _, share in side.shares), reverse=True)
+    assert sum(share for _, share in side.shares) == pytest.approx(found.score, abs=ROUNDING)
+  assert found.first.box == box and found.second.box is None
+  assert found.first.pixels is WIDE and found.second.pixels is TALL
 
 
-def test_an_image_with_itself_scores_one(encoder):
-  found, own = compare(encoder, WIDE, WIDE), explain(encoder, WIDE, top=4)
+def test_an_image_with_itself_scores_one_and_all_its_places_match(encoder):
+  found = compare(encoder, WIDE, WIDE)
   assert found.score == pytest.approx(1, abs=1e-6)
-  np.testing.assert_array_equal(found.first.places, found.second.places)
-  assert found.first.classes == found.second.classes
-  _check_side(found.first, 1)
-  shares = {reason.name: reason.share for reason in own.classes}
-  assert dict(found.first.classes) == pytest.approx(shares, abs=ROUNDING)
+  assert found.first.shares == found.second.shares
+  own = explain(encoder, WIDE, top=4)
+  shares = {reason.name: share for reason, share in zip(own.classes, own.shares, strict=True)}
+  assert dict(found.first.shares) == pytest.approx(shares, abs=ROUNDING)
+  assert found.match.places > 0 and found.match.query_box == found.match.answer_box
+  for one in found.common_classes:
+    assert one.query_probability == pytest.approx(one.answer_probability, abs=THROUGH_THE_NETWORK)
+  assert str(found) == f"score 1.0000: {describe_places(found.match)}; {describe_common_classes(found.common_classes)}"
 
 
-def test_scores_and_shares_are_those_of_a_search(tiny_checkpoint, tmp_path):
+@pytest.mark.parametrize("box", [None, BOX], ids=["whole", "box"])
+def test_both_maps_are_of_the_first_common_class(encoders, monkeypatch, box):
+  found = compare(encoders["plain"], WIDE, TALL, box)
+  first = found.common_classes[0]
+  maps = found.first.class_map, found.second.class_map
+  assert [one.class_id for one in maps] == [first.class_id] * 2
+  assert [one.probability for one in maps] == [first.query_probability, first.answer_probability]
+  everything = {reason.class_id: reason for reason in explain(encoders["plain"], WIDE, box, 4).classes}
+  if first.class_id in everything:
+    np.testing.assert_allclose(maps[0].cam, everything[first.class_id].cam, atol=THROUGH_THE_NETWORK)
+  monkeypatch.setattr("cwf_jax.explanation.find_common_classes", lambda *_: ())
+  found = compare(encoders["plain"], WIDE, TALL, box)
+  strongest = encode_query(encoders["plain"], WIDE, box).strongest_class
+  assert found.first.class_map.class_id == found.second.class_map.class_id == strongest
+
+
+def test_scores_shares_and_reasons_are_those_of_a_search(tiny_checkpoint, tmp_path):
   (tmp_path / "pictures").mkdir()
   for seed in range(4):
     Image.fromarray(_picture(*((70, 100), (100, 70))[seed % 2], seed)).save(tmp_path / "pictures" / f"{seed}.png")
   loaded = load_encoder(str(tiny_checkpoint), num_classes=4)
   build_index(tmp_path / "pictures", tmp_path / "index", loaded, whitening="self", n_pca=4)
   searcher = Searcher(tmp_path / "index")
-  query = tmp_path / "pictures" / "1.png"
+  path = tmp_path / "pictures" / "1.png"
   for box in (None, (0, 20, 60, 90)):
-    for answer in searcher.search([searcher.encode(query, box)])[0]:
-      found = compare(searcher.encoder, query, answer.path, box)
+    query = searcher.encode(path, box)
+    for answer in searcher.match(query, searcher.search([query])[0]):
+      found = compare(searcher.encoder, path, answer.path, box)
       assert found.score == pytest.approx(answer.score, abs=ROUNDING)
       shares = {part.name: part.share for part in answer.classes if part.class_id is not None}
-      assert {name: share for name, share in found.first.classes if name in shares} == pytest.approx(shares, abs=ROUNDING)
+      assert {name: share for name, share in found.first.shares if name in shares} == pytest.approx(shares, abs=ROUNDING)
+      assert found.match == answer.match
+      for one, other in zip(found.common_classes, answer.common_classes, strict=True):
+        assert (one.class_id, one.name) == (other.class_id, other.name)
+        assert one[2:] == pytest.approx(other[2:], abs=THROUGH_THE_NETWORK)
 
 
 def test_what_cannot_be_read_or_cut_is_refused(encoders, tmp_path):
@@ -226,96 +244,7 @@ def test_what_cannot_be_read_or_cut_is_refused(encoders, tmp_path):
       call(tmp_path / "broken.jpg")
     with pytest.raises(InputError, match="uint8"):
       call(np.zeros((32, 32, 3)))
-  with pytest.raises(BoxError, match="leaves the image"):
-    explain(encoders["plain"], WIDE, (0, 0, 101, 70))
+  with pytest.raises(BoxError, match="lies outside the image"):
+    explain(encoders["plain"], WIDE, (100, 0, 120, 70))
   with pytest.raises(BoxError, match="the least is 16x16"):
     compare(encoders["plain"], WIDE, TALL, (0, 0, 15, 70))
-
-
-def _fit(encoder, images):
-  return [fit_image(image, encoder.settings.protocol) for image in images]
-
-
-@pytest.fixture
-def batches(monkeypatch):
-  """The canvas and the number of pictures of each batch that was made."""
-  seen = []
-
-  def stack(fitted, canvas, batch_size):
-    seen.append((canvas, len(fitted)))
-    return original(fitted, canvas, batch_size)
-
-  original = explanation.stack
-  monkeypatch.setattr(explanation, "stack", stack)
-  return seen
-
-
-def test_maps_in_a_batch_are_those_of_each_photograph(encoders, monkeypatch):
-  monkeypatch.setattr(explanation, "AT_ONCE", 3)
-  encoder = encoders["plain"]
-  images = [WIDE, TALL, _picture(64, 64, 3), _picture(16, 600, 4), WIDE, WIDE, WIDE]
-  boxes = [None, None, (0, 0, 32, 40), None, BOX, None, None]
-  places = [0, 1, 2, 3, 0, 1, 2]
-  reasons = [explain(encoder, *one, 4).classes[place] for *one, place in zip(images, boxes, places, strict=True)]
-  protocol = encoder.settings.protocol
-  cells = [None if box is None else fit_query(image, box, protocol).cells for image, box in zip(images, boxes, strict=True)]
-  found = compute_maps(encoder, _fit(encoder, images), [reason.class_id for reason in reasons], cells)
-  assert len(found) == 7
-  for one, reason in zip(found, reasons, strict=True):
-    assert one.shape == reason.cam.shape
-    np.testing.assert_allclose(one, reason.cam, atol=THROUGH_THE_NETWORK)
-  assert found[3].shape == (1, 8)
-  assert found[2].any() and found[4].any()
-  whole = compute_maps(encoder, _fit(encoder, images[:1]), [reasons[0].class_id])
-  np.testing.assert_allclose(whole[0], reasons[0].cam, atol=THROUGH_THE_NETWORK)
-  assert compute_maps(encoder, [], []) == []
-
-
-def test_each_picture_is_computed_in_its_own_declared_canvas(encoders, batches, compilations, monkeypatch):
-  monkeypatch.setattr(explanation, "AT_ONCE", 4)
-  encoder = encoders["plain"]
-  landscape, portrait = _picture(64, 128, 6), _picture(128, 64, 7)
-  images = [landscape, portrait, landscape, WIDE, portrait]
-  found = compute_maps(encoder, _fit(encoder, images), [1, 2, 3, 4, 5])
-  assert sorted(batches) == [((64, 96), 1), ((64, 128), 2), ((128, 64), 2)]
-  assert {canvas for canvas, _ in batches} <= set(encoder.settings.protocol.canvases)
-  assert len([name for name in compilations if "_map" in name]) == 3
-  every = encoder.replace(settings=_all_classes(encoder))
-  for image, class_id, one in zip(images, [1, 2, 3, 4, 5], found, strict=True):
-    cams = {reason.class_id: reason.cam for reason in explain(every, image, top=10).classes}
-    np.testing.assert_allclose(one, cams[class_id], atol=THROUGH_THE_NETWORK)
-
-
-def _all_classes(encoder):
-  settings = encoder.settings
-  return dataclasses.replace(settings, protocol=dataclasses.replace(settings.protocol, num_classes=10))
-
-
-def test_one_program_serves_any_photographs_of_a_canvas(encoders, batches, compilations):
-  encoder = encoders["whitened"]
-  compute_maps(encoder, _fit(encoder, [WIDE, _picture(66, 96, 3)]), [0, 1])
-  assert len([name for name in compilations if "_map" in name]) == 1
-  compilations.clear()
-  pictures = _fit(encoder, [_picture(66, 96, 5)] * 15)
-  found = compute_maps(encoder, pictures, range(10, 25), [(1, 0, 5, 4), None])
-  assert compilations == [] and len(found) == 15
-  assert batches == [((64, 96), 2), ((64, 96), 12), ((64, 96), 3)]
-
-
-def test_empty_slots_are_not_computed(encoders, monkeypatch):
-  """An image goes through the network once for each picture, however large the batch is."""
-  monkeypatch.setattr(explanation, "AT_ONCE", 7)  # of a shape of its own, so that it is traced here
-  computed = []
-
-  def activate(encoder, images, sizes):
-    jax.debug.callback(lambda size: computed.append(size.tolist()), sizes)
-    return original(encoder, images, sizes)
-
-  original = Encoder.activate
-  monkeypatch.setattr(Encoder, "activate", activate)
-  encoder = encoders["plain"]
-  for count in (3, 7, 9):
-    computed.clear()
-    compute_maps(encoder, _fit(encoder, [WIDE] * count), [1] * count)
-    jax.effects_barrier()
-    assert computed == [[[64, 91]]] * count

@@ -30,7 +30,7 @@ ALLOWED = {
   "indexing": ENCODED,
   "retrieval": {"queries", "reasons", *ENCODED},
   "training": ENCODED,
-  "figures": {"explanation", "queries", "reasons", *ENCODED},
+  "figures": {"explanation", "queries", "reasons", "retrieval", *ENCODED},
   "evaluation": {"explanation", "indexing", "retrieval", "training", "figures", *ENCODED},
   "cli": {
     *("queries", "reasons", "evaluation", "conversion", "indexing", "retrieval", "training", "explanation", "figures"),

@@ -4,7 +4,7 @@ import json
 import textwrap
 
 from cwf_jax.errors import printable
-from cwf_jax.reasons import describe_common_classes, describe_places, explain_places
+from cwf_jax.reasons import describe_common_classes, describe_places, explain_places, per_cent
 
 MEANINGS = {
   "offline": "each image by its own classes",
@@ -37,7 +37,7 @@ def format_table(name: str, query, results: list, searcher, aggregation: str, ma
   where = "" if query.photograph.box is None else f" in the box {','.join(f'{side:g}' for side in query.photograph.box)}"
   images = f"{count} photograph{'' if count == 1 else 's'}, most similar first"
   lines = [f"query {printable(name)}{where}: {aggregation} search of {images}, {MEANINGS[aggregation]}"]
-  shown = ", ".join(f"{one} {_per_cent(probability)}" for one, probability in query.list_classes(settings.classes.names, 3))
+  shown = ", ".join(f"{one} {per_cent(probability)}" for one, probability in query.list_classes(settings.classes.names, 3))
   lines += [f"it shows: {shown}"] if shown else []
   if not results:
     return "\n".join([*lines, "nothing in this index is that similar", ""])
@@ -77,7 +77,3 @@ def _wrap(text: str, width: int) -> list[str]:
 
 def _decimal(number: float) -> str:
   return f"{round(number, 4) + 0.0:.4f}"  # never -0.0000
-
-
-def _per_cent(share: float) -> str:
-  return f"{100 * share:.0f} %"

@@ -93,7 +93,8 @@ def define_shared(values: flags.FlagValues, without: tuple[str, ...] = ()) -> No
     "protocol", None, ["paper", "reference"], "the settings of the paper (default) or of its published code", flag_values=values
   )
   number("image_size", None, "shorter side in pixels; default: the checkpoint's own", lower_bound=32, flag_values=values)
-  number("num_classes", None, "classes summed into a descriptor; default: 64", lower_bound=1, flag_values=values)
+  summed = "classes summed into a descriptor; default: 32, and the paper's 64 in evaluations"
+  number("num_classes", None, summed, lower_bound=1, flag_values=values)
   number("batch_size", None, "images on the device at a time; default: by their size", lower_bound=1, flag_values=values)
   flags.DEFINE_boolean("quiet", False, "no progress and no remarks on standard error, only errors", flag_values=values)
   text("log_file", None, "a file that the remarks are appended to, with times", flag_values=values)

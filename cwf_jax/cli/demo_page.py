@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from cwf_jax.cli.notes import RANDOM_NOTE, program
+from cwf_jax.cli.notes import program
 from cwf_jax.datasets.landmarks import KINDS, QUERIES
 from cwf_jax.evaluation.benchmark import Benchmark, Query
 from cwf_jax.explanation import compare, explain
@@ -14,8 +14,8 @@ from cwf_jax.figures.files import save_figure
 from cwf_jax.figures.panels import Panel, draw_panels
 from cwf_jax.figures.reasons import draw_comparison, draw_explanation
 from cwf_jax.images.decoding import decode_image
+from cwf_jax.queries import Query as EncodedQuery
 from cwf_jax.retrieval.answers import Result
-from cwf_jax.retrieval.query import Query as EncodedQuery
 from cwf_jax.retrieval.searcher import Searcher
 from cwf_jax.writing import write_if_changed
 
@@ -51,11 +51,12 @@ def write_page(output: Path, benchmark: Benchmark, searcher: Searcher, lines: Se
     searcher: of its index.
     lines: that the evaluation printed.
   """
-  is_random = searcher.index.settings.is_random
+  note = searcher.encoder.settings.class_note
+  notes = (f"Note: {note}.",) if note else ()
   searches = _search(benchmark, searcher)
   order = sorted(searches, key=lambda search: -search.relevant)
   shown = next(search for search in searches if search.query.name == _SHOWN)
-  parts = _introduce(benchmark, is_random)
+  parts = [page.paragraph(line, is_note=True) for line in notes] + _introduce(benchmark)
   _draw_views(output / "views.jpg", benchmark, _SHOWN.rpartition("_")[0])
   parts += [page.heading("How good"), page.paragraph(_RESULTS), page.preformatted(lines)]
   parts += [page.link("report.md", "The evaluation's report: each query's value, settings, intervals")]
@@ -65,15 +66,14 @@ def write_page(output: Path, benchmark: Benchmark, searcher: Searcher, lines: Se
     ("best.jpg", order[0], "The query with most relevant answers, "),
     ("worst.jpg", order[-1], "The query with fewest, "),
   ):
-    title = f"Query {search.query.name}, in its box: the first {len(search.results)} of {len(benchmark.database)} images"
-    _draw_sheet(output / file, search, benchmark, searcher, title, is_random)
+    _draw_sheet(output / file, search, benchmark, searcher, notes)
     counted = f"{search.relevant} of the {len(search.results)} answers are relevant"
     parts.append(page.picture(file, f"{words}{search.query.name}: {counted}"))
-  _draw_reasons(output, shown, benchmark, searcher, is_random)
+  _draw_reasons(output, shown, benchmark, searcher, notes)
   parts += [
-    page.heading("What the network sees"),
+    page.heading("What the network recognizes"),
     page.picture("explain.jpg", f"The classes of the query {_SHOWN}, within its box"),
-    page.picture("pair.jpg", "What made the score of the query and its best answer besides itself"),
+    page.picture("pair.jpg", "Why the query and its best answer besides itself are similar"),
     page.heading("Go on"),
     page.paragraph("Search a folder of your own:"),
     page.preformatted(
@@ -92,15 +92,15 @@ _RESULTS = (
   "the classes of each image, and ona by those of the query. Those with +pca, ofa and ona are whitened by toy Paris."
 )
 _SHEETS = (
-  "These are searches of an index that was made with the default settings. Each sheet shows a query and its first "
-  "answers, each with the class that gave most to its score: bright is where the network sees that class. Frames: solid is "
+  "These are searches of an index that was made with the default settings. Each sheet shows a query and its first answers, "
+  "each with its reasons: how many places match, with a box around them, and the classes that both show. Frames: solid is "
   "relevant, dashed is not, dotted is junk."
 )
 
 
-def _introduce(benchmark: Benchmark, is_random: bool) -> list[str]:
+def _introduce(benchmark: Benchmark) -> list[str]:
   scenes = len(benchmark.queries) // QUERIES
-  parts = [
+  return [
     page.paragraph(
       f"Toy Oxford holds {len(benchmark.listing.ids)} pictures: {scenes} landmarks, each seen in {len(KINDS)} ways, and "
       f"distractors. {len(benchmark.queries)} boxes are searched for. Its pictures, and those of toy Paris, are made from "
@@ -108,13 +108,6 @@ def _introduce(benchmark: Benchmark, is_random: bool) -> list[str]:
     ),
     page.picture("views.jpg", f"One landmark of toy Oxford, in its {len(KINDS)} views"),
   ]
-  if is_random:
-    note = (
-      f"No trained network was used: {RANDOM_NOTE}. A random network still tells likeness, but the maps do not show what "
-      "the classes are called."
-    )
-    parts.insert(0, page.paragraph(note, is_note=True))
-  return parts
 
 
 def _search(benchmark: Benchmark, searcher: Searcher) -> list[_Search]:
@@ -129,22 +122,21 @@ def _search(benchmark: Benchmark, searcher: Searcher) -> list[_Search]:
   return searches
 
 
-def _draw_sheet(path: Path, search: _Search, benchmark: Benchmark, searcher: Searcher, title: str, is_random: bool) -> None:
+def _draw_sheet(path: Path, search: _Search, benchmark: Benchmark, searcher: Searcher, notes: tuple[str, ...]) -> None:
   sheet = draw_answers(
     searcher.encoder,
     benchmark.listing.path(search.query.image),
-    search.results,
+    searcher.match(search.encoded, search.results),
     box=search.query.box,
-    class_id=search.encoded.strongest_class,
     relevance=search.relevance,
-    title=title,
-    notes=[f"Note: {RANDOM_NOTE}."] if is_random else [],
+    title=f"{len(benchmark.database)} photographs, most similar first",
+    notes=notes,
   )
   save_figure(sheet, path)
 
 
-def _draw_reasons(output: Path, search: _Search, benchmark: Benchmark, searcher: Searcher, is_random: bool) -> None:
-  query, notes = search.query, (f"Note: {RANDOM_NOTE}.",) if is_random else ()
+def _draw_reasons(output: Path, search: _Search, benchmark: Benchmark, searcher: Searcher, notes: tuple[str, ...]) -> None:
+  query = search.query
   file = benchmark.listing.path(query.image)
   other = next(result.path for result in search.results if result.path != file)
   explanation = explain(searcher.encoder, file, query.box, top=7)

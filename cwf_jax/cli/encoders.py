@@ -7,13 +7,13 @@ from cwf_jax.cli.call import CallError
 
 def make_encoder(values: flags.FlagValues):
   """The encoder of a new index."""
-  from cwf_jax.load import load_encoder
+  from cwf_jax.load import NUM_CLASSES, load_encoder
 
   return load_encoder(
     values["weights"].value or "default",
     values["protocol"].value or "paper",
     image_size=values["image_size"].value,
-    num_classes=values["num_classes"].value or 64,
+    num_classes=values["num_classes"].value or NUM_CLASSES,
   )
 
 

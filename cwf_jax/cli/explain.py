@@ -1,4 +1,4 @@
-"""`--mode=explain`: what the network sees in a photograph, or what made the score of two."""
+"""`--mode=explain`: what the network recognizes in a photograph, or why two photographs are similar."""
 
 import json
 import os
@@ -6,7 +6,6 @@ import os
 from absl import flags
 
 from cwf_jax.cli.call import CallError
-from cwf_jax.cli.notes import RANDOM_NOTE
 from cwf_jax.errors import printable
 
 EXAMPLES = """
@@ -14,10 +13,11 @@ EXAMPLES = """
   python main.py --mode=explain --query=tower.jpg --box=120,40,480,600 --top=12
   python main.py --mode=explain --query=tower.jpg --against=b.jpg --index=my.index --figure=pair.pdf
 
-Shows the most probable classes: how probable they are, where in the photograph (the box around the
-largest region above 1, 10, 20, 30 and 40 % of a class's map), and their shares in the descriptor.
-With --against: what each class and each place gave to the score of the two. With --index, weights,
-sizes and whitening are the index's own, and the score is that of a search.
+Shows the most probable classes: how probable they are, and where in the photograph (the box around
+the largest region above 20 % of a class's map; JSON has 1, 10, 20, 30 and 40 %, and each class's
+share in the descriptor). With --against: the places that match and the classes that both show; JSON
+has the match boxes, and each class's share of the score. With --index, weights, sizes and whitening
+are the index's own, and the score is that of a search.
 """
 
 
@@ -26,9 +26,12 @@ def define_flags(values: flags.FlagValues) -> None:
   text = flags.DEFINE_string
   text("query", None, "the photograph", flag_values=values)
   text("box", None, "left,top,right,bottom in pixels: explain this part of the query", flag_values=values)
-  text("against", None, "another photograph: explain the score of the two", flag_values=values)
-  flags.DEFINE_integer("top", 6, "classes told, at most those that a descriptor sums", lower_bound=1, flag_values=values)
+  text("against", None, "another photograph: explain why the two are similar", flag_values=values)
+  flags.DEFINE_integer("top", 6, "number of classes, at most those that a descriptor sums", lower_bound=1, flag_values=values)
   text("figure", None, "a picture of it: a file that ends in .png, .jpg, .pdf or .svg", flag_values=values)
+  flags.DEFINE_boolean(
+    "maps", False, "with --against: the picture shows activation maps, too; without, it always does", flag_values=values
+  )
   flags.DEFINE_enum("format", "table", ["table", "json"], "a table, or one JSON object", flag_values=values)
 
 
@@ -46,22 +49,22 @@ def run(values: flags.FlagValues, console) -> int:
 
     check_figure_path(figure, [path for path in (query, against) if path])
   encoder = _choose_encoder(values)
-  note = RANDOM_NOTE if encoder.settings.is_random else ""
-  names = tuple(printable(path) for path in (query, against) if path)
+  names, top = tuple(printable(path) for path in (query, against) if path), values["top"].value
   if against:
     reasons = compare(encoder, query, against, box)
-    text = _format_comparison(reasons, names, values["top"].value)
-    found = {"query": query, "box": box, "against": against, **_comparison_to_json(reasons, values["top"].value)}
+    text = _format_comparison(reasons, names)
+    content = {"query": query, "box": reasons.first.box, "against": against, **_comparison_to_json(reasons, top)}
   else:
-    reasons = explain(encoder, query, box, values["top"].value)
+    reasons = explain(encoder, query, box, top)
     text = _format_explanation(reasons, names[0])
-    found = {"query": query, "box": box, "classes": [_reason_to_json(reason) for reason in reasons.classes]}
+    content = {"query": query, "box": reasons.box, "classes": _explanation_to_json(reasons)}
+  note = encoder.settings.class_note
   if values["format"].value == "json":
-    print(json.dumps(found | ({"weights": encoder.settings.weights, "note": note} if note else {})))
+    print(json.dumps(content | ({"weights": encoder.settings.weights, "note": note} if note else {})))
   else:
     print("\n".join([text, *([f"note: {note}"] if note else [])]))
   if figure:
-    _save(reasons, names, figure, (f"Note: {note}.",) if note else ())
+    _save(reasons, names, figure, (f"Note: {note}.",) if note else (), values["maps"].value)
     console.say(f"figure: {printable(figure)}")
   return 0
 
@@ -78,7 +81,7 @@ def _choose_encoder(values: flags.FlagValues):
   return Searcher(index, agreeing_encoder(values, index)).encoder
 
 
-def _save(reasons, names: tuple[str, ...], path: str, notes: tuple[str, ...]) -> None:
+def _save(reasons, names: tuple[str, ...], path: str, notes: tuple[str, ...], maps: bool) -> None:
   from cwf_jax.figures.files import save_figure
   from cwf_jax.figures.reasons import draw_comparison, draw_explanation
 
@@ -87,56 +90,55 @@ def _save(reasons, names: tuple[str, ...], path: str, notes: tuple[str, ...]) ->
   if len(names) == 1:
     save_figure(draw_explanation(reasons, names[0], notes), path)
   else:
-    save_figure(draw_comparison(reasons, names, notes), path)
+    save_figure(draw_comparison(reasons, names, notes, maps), path)
 
 
 def _format_explanation(reasons, name: str) -> str:
-  from cwf_jax.ops.regions import THRESHOLDS
+  from cwf_jax.reasons import per_cent
 
-  width = max(len("class"), *(len(reason.name) for reason in reasons.classes))
-  lines = [f"query {name}: its most probable classes; the shares of all {reasons.num_summed} in the descriptor add up to 1"]
-  lines.append(f"      {'class':<{width}}  probability   share")
-  for place, reason in enumerate(reasons.classes, 1):
-    lines.append(f"{place:4d}  {reason.name:<{width}}  {reason.probability:11.4f}  {reason.share:z6.4f}")
-    boxes = [
-      f"{100 * threshold:g} %: {_box(region)}" for threshold, region in zip(THRESHOLDS, reason.regions, strict=True) if region
-    ]
-    lines.append("      regions above " + "; ".join(boxes) if boxes else "      seen nowhere: its map is empty")
+  width = max(len("class"), *(len(one.name) for one in reasons.classes))
+  lines = [f"query {name}: its most probable classes", f"      {'class':<{width}}  probability  where"]
+  for rank, one in enumerate(reasons.classes, 1):
+    where = "nowhere: its map is empty" if one.box is None else _format_box(one.box)
+    lines.append(f"{rank:4d}  {one.name:<{width}}  {per_cent(one.probability):>11}  {where}")
   return "\n".join(lines)
 
 
-def _format_comparison(reasons, names: tuple[str, ...], top: int) -> str:
-  lines = [f"score {reasons.score:z.4f} of {names[0]} and {names[1]}, each by its own classes"]
-  for side, name in zip((reasons.first, reasons.second), names, strict=True):
-    parts = [f"{one} {share:z.4f}" for one, share in side.classes[:top]]
-    rest = sum(share for _, share in side.classes[top:])
-    parts += [f"other classes {rest:z.4f}"] if len(side.classes) > top else []
-    lines.append(f"  {name}")
-    lines.append(f"    classes: {', '.join(parts)}")
-    lines.append(f"    places: the most in the box {_box(side.region)}" if side.region else "    places: none gave anything")
-  return "\n".join(lines)
+def _format_comparison(reasons, names: tuple[str, ...]) -> str:
+  from cwf_jax.reasons import explain_places
+
+  lines = [str(reasons)]
+  boxes = (reasons.match.query_box, reasons.match.answer_box) if reasons.match.is_evidence else (None, None)
+  for name, box in zip(names, boxes, strict=True):
+    lines.append(f"  {name}" + (f": the places lie in the box {_format_box(box)}" if box else ""))
+  return "\n".join([*lines, f"note: {explain_places()}"])
 
 
-def _box(box) -> str:
+def _format_box(box) -> str:
   return ",".join(f"{side:.0f}" for side in box)
 
 
-def _reason_to_json(reason) -> dict:
+def _explanation_to_json(reasons) -> list[dict]:
   from cwf_jax.ops.regions import THRESHOLDS
 
-  regions = [
-    {"threshold": threshold, "box": list(region)}
-    for threshold, region in zip(THRESHOLDS, reason.regions, strict=True)
-    if region
-  ]
-  return {"name": reason.name, "probability": reason.probability, "share": reason.share, "regions": regions}
+  classes = []
+  for one, share in zip(reasons.classes, reasons.shares, strict=True):
+    pairs = zip(THRESHOLDS, one.regions, strict=True)
+    regions = [{"threshold": threshold, "box": list(box)} for threshold, box in pairs if box]
+    classes.append({"name": one.name, "probability": one.probability, "share": share, "regions": regions})
+  return classes
 
 
 def _comparison_to_json(reasons, top: int) -> dict:
-  def side(one) -> dict:
-    listed = [{"name": name, "share": share} for name, share in one.classes[:top]]
-    if len(one.classes) > top:
-      listed.append({"name": "(other classes)", "share": reasons.score - sum(part["share"] for part in listed)})
-    return {"classes": listed, "region": list(one.region) if one.region else None}
+  def side(shares) -> dict:
+    classes = [{"name": name, "share": share} for name, share in shares[:top]]
+    if len(shares) > top:
+      classes.append({"name": "(other classes)", "share": reasons.score - sum(part["share"] for part in classes)})
+    return {"classes": classes}
 
-  return {"score": reasons.score, "sides": [side(reasons.first), side(reasons.second)]}
+  return {
+    "score": reasons.score,
+    "match": reasons.match.to_json(),
+    "common_classes": [one.to_json() for one in reasons.common_classes],
+    "sides": [side(reasons.first.shares), side(reasons.second.shares)],
+  }

@@ -4,8 +4,6 @@ import os
 import shlex
 import sys
 
-RANDOM_NOTE = "the weights are random, so the names of classes mean nothing here: read the scores, not the names"
-
 
 def program() -> str:
   """How this program was started, to be written before flags in a shell."""

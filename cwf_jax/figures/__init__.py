@@ -1,1 +1,1 @@
-"""Results in, pictures out: contact sheets, class activation maps over photographs, the reasons of a score."""
+"""Results in, pictures out: contact sheets, class activation maps over photographs, matching places of two photographs."""

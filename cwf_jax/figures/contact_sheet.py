@@ -1,57 +1,64 @@
-"""The contact sheet of a search: the query, and each answer with the class that gave most to its score and where it is.
+"""The contact sheet of a search: the query, and its answers with their reasons.
 
     searcher = Searcher("photographs.index")
-    results = searcher.search([searcher.encode("tower.jpg")])[0]
+    query = searcher.encode("tower.jpg")
+    results = searcher.match(query, searcher.search([query])[0])
     save_figure(draw_answers(searcher.encoder, "tower.jpg", results), "answers.png")
 """
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import UInt8
 from matplotlib.figure import Figure
 
 from cwf_jax.encoder import Encoder
-from cwf_jax.explanation import Cells, compute_maps, explain, map_box
+from cwf_jax.explanation import map_classes
 from cwf_jax.figures.overlay import make_thumbnail
 from cwf_jax.figures.panels import THUMBNAIL, Panel, draw_panels
-from cwf_jax.images.canvases import Fitted, fit_image
-from cwf_jax.images.decoding import UnreadableImageError, decode_image
+from cwf_jax.figures.reasons import MAP_LEGEND, make_map_panel
+from cwf_jax.images.decoding import UnreadableImageError
 from cwf_jax.images.queries import ImageLike, fit_query, read_pixels
-from cwf_jax.protocol import Box, Size
+from cwf_jax.protocol import Box, check_box
+from cwf_jax.queries import encode_query
+from cwf_jax.reasons import describe_common_classes, describe_places, explain_places
+from cwf_jax.retrieval.answers import Result
 
 MOST = 120
-"""Answers that are drawn; what comes after is counted."""
+"""Answers that are drawn; a note says how many there are."""
 
 COLUMNS = 6
 
-LEGEND = "Bright: where the network sees the class that is named below the picture; the yellow line is at half of the most."
-SHARES_LEGEND = "The number after the class: its share of the score."
+_NAMED = 2
+"""Common classes that are named below an answer."""
+
+BOX_LEGEND = "The box on an answer is around the places that match the query."
+CLASSES_LEGEND = "Per cent: how probable a class is in the query / in the answer."
 FRAMES_LEGEND = "Frames: solid is relevant, dashed is not, dotted is junk, which does not count."
 
 
 def draw_answers(
   encoder: Encoder,
   query: ImageLike,
-  answers: Sequence[Any],
+  answers: Sequence[Result],
   *,
   box: Box | None = None,
-  class_id: int | None = None,
   relevance: Mapping[str, str] | None = None,
+  maps: bool = False,
   title: str = "",
   notes: Sequence[str] = (),
 ) -> Figure:
-  """Draws a query and its answers, each with one activation map; all maps are computed in batches of a fixed size.
+  """Draws a query and its answers: rank, score, matching places with a box around them, and common classes.
 
   Args:
     encoder: that the search was made with.
     query: a path, the bytes of a file, a Pillow image, or RGB pixels [h w 3] uint8. Only a path has a name to show.
-    answers: the results of a search: `rank`, `id`, `path`, `score`, and `classes`, the largest share first. Where no class
-      made a score, as after expansion, the query's class is shown.
+    answers: of `Searcher.search`; after `Searcher.match` they have matching places.
     box: of the query, in its pixels.
-    class_id: the class that is shown on the query; None means the most probable one that is seen in it.
     relevance: "relevant", "not relevant" or "junk" by an answer's id, where the truth is known.
+    maps: draws a row of activation maps below each row of photographs: of the first common class; of the query's strongest
+      class on the query, and where no class is common. Only maps take forward passes.
     title: above the sheet.
     notes: below it.
 
@@ -59,82 +66,71 @@ def draw_answers(
     A Matplotlib figure. An answer whose file is gone or cannot be read has the reason in its place.
 
   Raises:
-    InputError: the query cannot be read.
+    InputError: see `read_pixels`.
+    BoxError: see `check_box`.
   """
   pixels = read_pixels(query)
-  if class_id is None:
-    class_id = next((reason.class_id for reason in explain(encoder, pixels, box).classes if reason.cam.any()), None)
+  box = None if box is None else check_box(box, pixels.shape[:2])
   name = os.path.basename(os.fsdecode(query)) if isinstance(query, (str, os.PathLike)) else ""
-  cells = None if box is None else fit_query(pixels, box, encoder.settings.protocol).cells
-  entries = [_Entry(_shrink(encoder, pixels), class_id, None, cells)]
-  for answer in answers[:MOST]:
-    part = next((part for part in answer.classes[:1] if part.class_id is not None), None)
-    entries.append(_Entry(_read(encoder, answer.path), class_id if part is None else part.class_id, part, None))
-  shown = _show_entries(encoder, entries)
-  panels = []
-  for place, (entry, common) in enumerate(zip(entries, shown, strict=True)):
-    if place == 0:
-      panels.append(Panel(title="query", name=name, box=box, frame="query", **common))
-      continue
-    answer = answers[place - 1]
+  thumbnail = make_thumbnail(pixels, THUMBNAIL)
+  panels = [Panel(thumbnail, "query", name, box=box, frame="query", shape=pixels.shape[:2])]
+  map_panels: list[Panel | None] = []
+  strongest = None
+  if maps:
+    encoded = encode_query(encoder, pixels, box)
+    strongest = encoded.strongest_class
+    if strongest is None:
+      map_panels.append(None)
+    else:
+      (class_map,) = map_classes(encoder, encoded.photograph, [strongest], encoded.probabilities)
+      map_panels.append(make_map_panel(thumbnail, class_map, pixels.shape[:2]))
+  shown = answers[:MOST]
+  for answer in shown:
     truth = None if relevance is None else relevance.get(answer.id, "not relevant")
-    heading = f"{answer.rank}   {answer.score:z.4f}" + (f"   {truth}" if truth else "")
-    missing = entry.picture if isinstance(entry.picture, str) else ""
-    panels.append(Panel(title=heading, name=answer.id, frame=truth, missing=missing, **common))
-  told = [LEGEND]
-  told += [SHARES_LEGEND] if any(entry.part is not None for entry in entries) else []
-  told += [] if relevance is None else [FRAMES_LEGEND]
-  told += [f"The first {MOST} of {len(answers)} answers."] if len(answers) > MOST else []
-  return draw_panels(panels, COLUMNS, title, [*told, *notes])
+    try:
+      pixels = read_pixels(answer.path)
+    except UnreadableImageError as error:
+      panels.append(_make_panel(answer, None, truth, missing=error.reason))
+      map_panels.append(None)
+      continue
+    panels.append(_make_panel(answer, pixels, truth))
+    class_id = answer.common_classes[0].class_id if answer.common_classes else strongest
+    if not maps or class_id is None:
+      map_panels.append(None)
+      continue
+    (class_map,) = map_classes(encoder, fit_query(pixels, None, encoder.settings.protocol), [class_id])
+    map_panels.append(make_map_panel(panels[-1].pixels, class_map, pixels.shape[:2]))
+  legend = [f"Note: {explain_places()}."] if any(answer.match is not None for answer in shown) else []
+  legend += [BOX_LEGEND] if any(panel.box for panel in panels[1:]) else []
+  legend += [CLASSES_LEGEND] if any(answer.common_classes for answer in shown) else []
+  legend += [MAP_LEGEND] if maps else []
+  legend += [] if relevance is None else [FRAMES_LEGEND]
+  legend += [f"The first {MOST} of {len(answers)} answers."] if len(answers) > MOST else []
+  columns = min(COLUMNS, len(panels))
+  arranged = _alternate_rows(panels, map_panels, columns) if maps else panels
+  return draw_panels(arranged, columns, title, [*legend, *notes])
 
 
-class _Picture(NamedTuple):
-  """What is kept of a photograph: its thumbnail [h w 3], its (height, width), and its pixels at the protocol's size."""
-
-  thumbnail: np.ndarray
-  shape: Size
-  fitted: Fitted
-
-
-class _Entry(NamedTuple):
-  """A place in the sheet: the picture, or why there is none; the class shown; its share; the cells its map is cut to."""
-
-  picture: _Picture | str
-  class_id: int | None
-  part: Any
-  cells: Cells | None
-
-
-def _read(encoder: Encoder, path: str) -> _Picture | str:
-  try:
-    return _shrink(encoder, decode_image(path))
-  except UnreadableImageError as error:
-    return error.reason
-
-
-def _shrink(encoder: Encoder, pixels: np.ndarray) -> _Picture:
-  """A hundred photographs at full size would fill the memory."""
-  return _Picture(make_thumbnail(pixels, THUMBNAIL), pixels.shape[:2], fit_image(pixels, encoder.settings.protocol))
-
-
-def _show_entries(encoder: Encoder, entries: Sequence[_Entry]) -> list[dict[str, Any]]:
-  """What a panel shows of each entry: picture, map and the class's name."""
-  mapped = [place for place, one in enumerate(entries) if isinstance(one.picture, _Picture) and one.class_id is not None]
-  chosen = [entries[place] for place in mapped]
-  maps = compute_maps(
-    encoder, [one.picture.fitted for one in chosen], [one.class_id for one in chosen], [one.cells for one in chosen]
+def _make_panel(answer: Result, pixels: UInt8[np.ndarray, "h w 3"] | None, truth: str | None, missing: str = "") -> Panel:
+  """An answer's photograph, or why it is missing, and its reasons in words."""
+  match, classes = answer.match, answer.common_classes
+  return Panel(
+    pixels=None if pixels is None else make_thumbnail(pixels, THUMBNAIL),
+    title=f"{answer.rank}   {answer.score:z.4f}" + (f"   {truth}" if truth else ""),
+    name=answer.id,
+    summary="" if match is None else describe_places(match),
+    notes=tuple(map(str, classes[:_NAMED])) or (describe_common_classes(()),),
+    box=match.answer_box if match is not None and match.is_evidence and pixels is not None else None,
+    frame=truth,
+    missing=missing,
+    shape=None if pixels is None else pixels.shape[:2],
   )
-  heats = dict(zip(mapped, maps, strict=True))
-  shown = []
-  for place, entry in enumerate(entries):
-    note = "" if entry.class_id is None else encoder.settings.classes.names[entry.class_id]
-    note += "" if entry.part is None else f" {entry.part.share:z.4f}"
-    common: dict[str, Any] = {"pixels": None}
-    if isinstance(entry.picture, _Picture):
-      common = {"pixels": entry.picture.thumbnail, "shape": entry.picture.shape}
-    if place in heats and heats[place].any():
-      common |= {"heat": heats[place], "map_box": map_box(entry.picture.shape, entry.picture.fitted.size)}
-    elif place in heats:
-      note += ": seen nowhere here"
-    shown.append(common | {"notes": (note,) if note else ()})
-  return shown
+
+
+def _alternate_rows(panels: Sequence[Panel], map_panels: Sequence[Panel | None], columns: int) -> list[Panel | None]:
+  """A row of photographs, below it the row of their maps, and so on; None fills the last two rows."""
+  rows: list[Panel | None] = []
+  for start in range(0, len(panels), columns):
+    for row in (panels[start : start + columns], map_panels[start : start + columns]):
+      rows += [*row, *[None] * (columns - len(row))]
+  return rows

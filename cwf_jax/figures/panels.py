@@ -1,18 +1,20 @@
-"""Pictures in rows, each with a frame, boxes and a few lines of text below it: what every figure of this room is made of."""
+"""Pictures in rows, each with a frame, boxes and a few lines of text below it: what every figure is made of."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from matplotlib.patheffects import withStroke
 
 from cwf_jax.figures.overlay import make_thumbnail, shade
 from cwf_jax.figures.text import FONT, fit_text
 from cwf_jax.protocol import Box
+from cwf_jax.reasons import Point
 
 THUMBNAIL = 480
 """Pixels of a picture's longer side in a figure."""
@@ -25,86 +27,105 @@ FRAMES = {
 }
 """How each kind of picture is framed: apart in color, and in gray by the line."""
 
-_CORNERS = ((0, 1), (2, 3), (2, 1), (0, 3))
-"""Where the regions' names stand: the sides of a box that meet there."""
+_BRIGHT = "#ffd27f"
+"""Of lines, on black ones, so that they stand out on anything, in gray, too."""
 
 _POINTS = 72
 _WIDTH, _HEIGHT, _GAP, _MARGIN = 2.1, 1.75, 0.2, 0.25  # inches: of a picture's place, between places, around all
-_HEADING_SIZE, _TITLE_SIZE, _TEXT_SIZE, _NAME_SIZE, _LEADING = 12.0, 9.5, 8.0, 6.5, 1.4
+_HEADING_SIZE, _TITLE_SIZE, _TEXT_SIZE, _LEADING = 12.0, 9.5, 8.0, 1.4
 
 
 @dataclasses.dataclass(frozen=True)
 class Panel:
-  """A picture and what is said of it.
+  """A picture and the text below it.
 
   Attributes:
     pixels: [h w 3], of the picture or of its thumbnail; None where there is none to show.
     title: one line.
     name: at most two lines, elided in the middle.
+    summary: at most two lines.
     notes: one line each.
     heat: [i j] in [0, 1], shown by `shade`; None shows the picture as it is.
     map_box: the part of the picture that `heat` covers, in its pixels; all of it if None.
-    box: a query's box, in pixels.
-    regions: (name, box in pixels) of each region.
+    box: in pixels, outlined.
+    outer_box: in pixels, outlined by dashes: the box that was asked for, where `box` is another one.
     frame: of `FRAMES`, or None.
-    missing: what is said in the place of a picture that is not there.
+    missing: the text in the place of a picture that is not there.
     shape: (height, width) of the picture, which boxes are measured in; that of `pixels` if None.
   """
 
   pixels: UInt8[np.ndarray, "h w 3"] | None
   title: str = ""
   name: str = ""
+  summary: str = ""
   notes: tuple[str, ...] = ()
   heat: Float[np.ndarray, "i j"] | None = None
   map_box: Box | None = None
   box: Box | None = None
-  regions: tuple[tuple[str, Box], ...] = ()
+  outer_box: Box | None = None
   frame: str | None = None
   missing: str = ""
   shape: tuple[int, int] | None = None
 
 
 def draw_panels(
-  panels: Sequence[Panel],
+  panels: Sequence[Panel | None],
   columns: int,
   title: str,
   notes: Sequence[str] = (),
   scale: float = 1.0,
-  chart: tuple[float, Callable[[Axes], None]] | None = None,
 ) -> Figure:
-  """Draws panels row by row.
+  """Draws panels row by row; the figure has axes for each panel, in their order.
 
   Args:
-    panels: at least one.
+    panels: at least one; None leaves its place empty.
     columns: of the grid; no more are drawn than there are panels.
     title: above all, at most two lines.
-    notes: below all, each at most two lines.
+    notes: below all, each at most four lines.
     scale: of the pictures' places.
-    chart: a height in inches, and what draws on axes of that height and of the figure's width between pictures and notes.
   """
   columns = min(columns, len(panels))
   width, height = scale * _WIDTH, scale * _HEIGHT
-  captions = [_caption(panel, width) for panel in panels]
+  captions = [[] if panel is None else _caption(panel, width) for panel in panels]
   rows = [captions[start : start + columns] for start in range(0, len(panels), columns)]
   below = [0.1 + max(_depth(caption) for caption in row) for row in rows]
   inside = max(columns * width + (columns - 1) * _GAP, 4.6)
-  heading = [(text, _HEADING_SIZE) for text in _fit_all([title], inside, _HEADING_SIZE)]
-  footing = [(text, _TEXT_SIZE) for text in _fit_all(notes, inside, _TEXT_SIZE)]
+  heading = [(text, _HEADING_SIZE) for text in _fit_all([title], inside, _HEADING_SIZE, 2)]
+  footing = [(text, _TEXT_SIZE) for text in _fit_all(notes, inside, _TEXT_SIZE, 4)]
   top = _MARGIN + _depth(heading) + 0.1
-  pictures, charted = sum(below) + len(rows) * (height + _GAP), 0.0 if chart is None else chart[0]
-  total = (inside + 2 * _MARGIN, top + pictures + charted + _depth(footing) + _MARGIN)
+  total = (inside + 2 * _MARGIN, top + sum(below) + len(rows) * (height + _GAP) + _depth(footing) + _MARGIN)
   figure = Figure(total, facecolor="white")
   _write(figure, heading, _MARGIN, _MARGIN)
   for place, (panel, caption) in enumerate(zip(panels, captions, strict=True)):
+    if panel is None:
+      continue
     row, column = divmod(place, columns)
     left = _MARGIN + column * (width + _GAP)
     down = top + row * (height + _GAP) + sum(below[:row])
     _draw(figure, panel, (left, down, width, height))
     _write(figure, caption, left, down + height + 0.08)
-  if chart is not None:
-    chart[1](_axes(figure, (_MARGIN + 0.45, top + pictures + 0.25, inside - 0.45, charted - 0.65)))
   _write(figure, footing, _MARGIN, total[1] - _MARGIN - _depth(footing))
   return figure
+
+
+def connect(figure: Figure, first: Axes, second: Axes, lines: Sequence[tuple[Point, Point]]) -> None:
+  """Draws lines from a picture to another one, with a dot at each end.
+
+  Args:
+    figure: of `draw_panels`.
+    first, second: the pictures' axes.
+    lines: pairs of points (x, y), in pixels of the first picture and of the second.
+  """
+  if not lines:
+    return
+  points = np.swapaxes(np.asarray(lines), 0, 1)
+  on_screen = [axes.transData.transform(part) for axes, part in zip((first, second), points, strict=True)]
+  ends = np.stack([figure.transFigure.inverted().transform(part) for part in on_screen], axis=1)
+  for color, width in (("black", 1.6), (_BRIGHT, 0.7)):
+    style = {"transform": figure.transFigure, "zorder": 5}
+    figure.add_artist(LineCollection(ends, colors=color, linewidths=width, **style))
+    dots = {"linestyle": "none", "marker": "o", "color": color, "markeredgewidth": 0, "markersize": width + 1.6}
+    figure.add_artist(Line2D(*ends.reshape(-1, 2).T, **dots, **style))
 
 
 def show_picture(axes: Axes, panel: Panel) -> None:
@@ -117,39 +138,21 @@ def show_picture(axes: Axes, panel: Panel) -> None:
   axes.imshow(shown, extent=(0, width, height, 0), interpolation="antialiased", aspect="auto")
   if panel.heat is not None:
     _draw_contour(axes, panel.heat, covered)
-  _draw_regions(axes, panel.regions, (width, height))
-  if panel.box is not None:
-    _outline(axes, panel.box, 1.8)
+  for box, line in ((panel.outer_box, (0, (4, 2))), (panel.box, "solid")):
+    if box is not None:
+      _outline(axes, box, line)
   axes.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
   axes.spines[:].set_visible(False)
 
 
 def _draw_contour(axes: Axes, heat: Float[np.ndarray, "i j"], covered: Box) -> None:
-  """A line around where the map is above half, to be seen where the photograph is as dark as the shade."""
+  """A line around where the map is above half, for photographs that are as dark as the shade."""
   if min(heat.shape) < 2 or not heat.min() < 0.5 < heat.max():
     return
   sides = (covered[3], covered[2])
   rows, columns = ((np.arange(count) + 0.5) * side / count for count, side in zip(heat.shape, sides, strict=True))
-  for color, width in (("black", 1.5), ("#ffd27f", 0.8)):
+  for color, width in (("black", 1.5), (_BRIGHT, 0.8)):
     axes.contour(columns, rows, heat, levels=[0.5], colors=color, linewidths=width)
-
-
-def _draw_regions(axes: Axes, regions: Sequence[tuple[str, Box]], sides: tuple[int, int]) -> None:
-  """Boxes with their names, each at another corner, inside the box where it has room and in any case inside the picture."""
-  style = {"textcoords": "offset points", "size": _NAME_SIZE, "color": "white", "ha": "left", "va": "top", "clip_on": True}
-  outline = [withStroke(linewidth=1.6, foreground="black")]
-  room = axes.bbox.size * _POINTS / axes.figure.dpi
-  for place, (name, box) in enumerate(regions):
-    _outline(axes, box, 0.9)
-    corner, away = _CORNERS[place % len(_CORNERS)], []
-    lengths = 0.65 * _NAME_SIZE * len(name), 1.2 * _NAME_SIZE  # digits are 0.64 wide
-    for side, length, whole, points in zip(corner, lengths, sides, room, strict=True):
-      spot = box[side] * points / whole
-      start = spot + 3 if side < 2 else spot - 3 - length
-      away.append(max(1, min(start, points - length - 1)) - spot)
-    spot = box[corner[0]], box[corner[1]]
-    text = axes.annotate(name, spot, (away[0], -away[1]), annotation_clip=False, **style)
-    text.set(family=FONT, parse_math=False, path_effects=outline, zorder=4)
 
 
 def _draw(figure: Figure, panel: Panel, place: tuple[float, float, float, float]) -> None:
@@ -178,8 +181,9 @@ def _draw(figure: Figure, panel: Panel, place: tuple[float, float, float, float]
 
 
 def _caption(panel: Panel, width: float) -> list[tuple[str, float]]:
-  """What is written below a panel: blocks of lines, each with its size."""
-  blocks = [(panel.title, _TITLE_SIZE, 1), (panel.name, _TEXT_SIZE, 2), *((note, _TEXT_SIZE, 1) for note in panel.notes)]
+  """The text below a panel: blocks of lines, each with its size."""
+  blocks = [(panel.title, _TITLE_SIZE, 1), (panel.name, _TEXT_SIZE, 2), (panel.summary, _TEXT_SIZE, 2)]
+  blocks += [(note, _TEXT_SIZE, 1) for note in panel.notes]
   fitted = [(fit_text(text, width * _POINTS, size, lines), size) for text, size, lines in blocks if text]
   return [block for block in fitted if block[0]]
 
@@ -204,13 +208,12 @@ def _write(figure: Figure, blocks: Sequence[tuple[str, float]], left: float, top
       top += _LEADING * size / _POINTS
 
 
-def _outline(axes: Axes, box: Box, width: float) -> None:
-  """A light line on a dark one, to be seen on anything, and whole at the picture's edge."""
-  for color, thickness in (("black", width + 1.2), ("white", width)):
-    corner, sides = box[:2], (box[2] - box[0], box[3] - box[1])
-    line = {"edgecolor": color, "linewidth": thickness}
-    axes.add_patch(Rectangle(corner, *sides, fill=False, clip_on=False, zorder=3, **line))
+def _outline(axes: Axes, box: Box, line: str | tuple) -> None:
+  """A light line on a dark one, to stand out on anything, and whole at the picture's edge."""
+  corner, sides = box[:2], (box[2] - box[0], box[3] - box[1])
+  for style in ({"edgecolor": "black", "linewidth": 3.0}, {"edgecolor": "white", "linewidth": 1.8, "linestyle": line}):
+    axes.add_patch(Rectangle(corner, *sides, fill=False, clip_on=False, zorder=3, **style))
 
 
-def _fit_all(texts: Sequence[str], width: float, size: float) -> list[str]:
-  return [fit_text(text, width * _POINTS, size, lines=2) for text in texts if text]
+def _fit_all(texts: Sequence[str], width: float, size: float, lines: int) -> list[str]:
+  return [fit_text(text, width * _POINTS, size, lines) for text in texts if text]

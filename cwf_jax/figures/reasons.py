@@ -1,24 +1,39 @@
-"""Reasons as pictures: what a network sees in a photograph, and what made the score of two."""
+"""Reasons as pictures: which classes a network recognizes in a photograph, and why two photographs are similar."""
 
-import itertools
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
+from jaxtyping import UInt8
 from matplotlib.figure import Figure
 
-from cwf_jax.explanation import Comparison, Explanation, Side
-from cwf_jax.figures.panels import Panel, draw_panels
-from cwf_jax.figures.text import FONT, fit_text
-from cwf_jax.ops.regions import THRESHOLDS
-from cwf_jax.protocol import Box
+from cwf_jax.explanation import BOX_THRESHOLD, ClassMap, Comparison, Explanation
+from cwf_jax.figures.panels import Panel, connect, draw_panels
+from cwf_jax.protocol import Size
+from cwf_jax.reasons import explain_places, per_cent
 
-_SHOWN = 8
-_BARS = ({"color": "#333333"}, {"color": "#f0a030", "hatch": "///", "edgecolor": "#7a4a00"})
+MAP_LEGEND = "Bright: where the class below the picture is found; the yellow line is at half of the map's maximum."
+
+_MOST_LINES = 40
+"""More lines between two photographs hide them."""
+
+
+def make_map_panel(pixels: UInt8[np.ndarray, "h w 3"], class_map: ClassMap, shape: Size | None = None) -> Panel:
+  """A photograph that is bright where a class is, and how probable the class is.
+
+  Args:
+    pixels: of the photograph or of its thumbnail.
+    class_map: of `map_classes`.
+    shape: (height, width) of the photograph; that of `pixels` if None.
+  """
+  words = f"{class_map.name} {per_cent(class_map.probability)}"
+  if not class_map.cam.any():
+    return Panel(pixels, name=words, notes=("its map is empty",), shape=shape)
+  return Panel(pixels, name=words, heat=class_map.cam, map_box=class_map.map_box, shape=shape)
 
 
 def draw_explanation(explanation: Explanation, name: str = "", notes: Sequence[str] = ()) -> Figure:
-  """The photograph, and for each class its map, its regions, its probability and its share in the descriptor.
+  """Draws a photograph, and for each class its map, its box and how probable it is.
 
   Args:
     explanation: of `explain`.
@@ -26,78 +41,35 @@ def draw_explanation(explanation: Explanation, name: str = "", notes: Sequence[s
     notes: below all.
   """
   panels = [Panel(explanation.pixels, "the photograph", name, box=explanation.box, frame="query")]
-  for place, reason in enumerate(explanation.classes, 1):
-    title = f"{place}   {reason.name}"
-    told = (f"probability {reason.probability:.4f}", f"share {reason.share:z.4f}")
-    if not reason.cam.any():
-      panels.append(Panel(explanation.pixels, title, notes=(*told, "seen nowhere: no map")))
-      continue
-    shown = {"heat": reason.cam, "map_box": explanation.map_box, "regions": _name_regions(reason.regions)}
-    panels.append(Panel(explanation.pixels, title, notes=told, **shown))
+  for rank, class_map in enumerate(explanation.classes, 1):
+    panel = make_map_panel(explanation.pixels, class_map)
+    panels.append(dataclasses.replace(panel, title=f"{rank}   {panel.name}", name="", box=class_map.box))
   part = "the photograph" if explanation.box is None else "the box"
-  told = (
-    "Bright: where the network sees the class; the yellow line is at half of the map's maximum.",
-    f"A share is a class's part in the descriptor: those of all {explanation.num_summed} classes that are summed add up to 1.",
-    "White boxes: around the largest region above so many percent of the map's maximum.",
-  )
-  return draw_panels(panels, 4, f"What the network sees in {part}", (*told, *notes))
+  legend = (MAP_LEGEND, f"Box: around the largest region above {per_cent(BOX_THRESHOLD)} of the map's maximum.")
+  return draw_panels(panels, 4, f"What the network recognizes in {part}", (*legend, *notes))
 
 
-def _name_regions(regions: Sequence[Box | None]) -> tuple[tuple[str, Box], ...]:
-  """Each region with its threshold, or with the range of thresholds one after the other that it is the region of."""
-  named = []
-  for region, group in itertools.groupby(zip(regions, THRESHOLDS, strict=True), key=lambda pair: pair[0]):
-    percents = [f"{100 * threshold:g}" for _, threshold in group]
-    if region is not None:
-      named.append((f"{'–'.join(dict.fromkeys((percents[0], percents[-1])))} %", region))  # noqa: RUF001
-  return tuple(named)
+def draw_comparison(comparison: Comparison, names: tuple[str, str], notes: Sequence[str] = (), maps: bool = False) -> Figure:
+  """Draws two photographs side by side, boxes around their matching places and lines between these.
 
-
-def draw_comparison(comparison: Comparison, names: tuple[str, str], notes: Sequence[str] = ()) -> Figure:
-  """Two photographs, bright where their score comes from, and a bar for what each class gave, from either side."""
-  sides = (comparison.first, comparison.second)
-  panels = [_side_panel(side, name) for side, name in zip(sides, names, strict=True)]
-  told = (
-    "Bright: the places that gave most to the score, each photograph by its own classes and on a scale of its own; dark: those "
-    "that gave nothing or took away. The parts of all places add up to the score.",
-    "Bars: what the classes gave, those of the largest shares; all classes together give the score.",
-  )
-  chart = (2.3, lambda axes: _draw_bars(axes, sides, names))
-  return draw_panels(panels, 2, f"What made the score of {comparison.score:z.4f}", (*told, *notes), scale=2.0, chart=chart)
-
-
-def _side_panel(side: Side, name: str) -> Panel:
-  largest = side.places.max()
-  heat = np.sqrt(side.places.clip(0) / largest) if largest > 0 else None  # a few places give much: the others show, too
-  return Panel(side.pixels, "", name, heat=heat, map_box=side.map_box, box=side.box)
-
-
-def _draw_bars(axes: Axes, sides: tuple[Side, Side], names: tuple[str, str]) -> None:
-  """Two bars a class, one for each side, told apart by shade and hatching; the classes of the largest shares."""
-  shares = [_add_up(side.classes) for side in sides]
-  ordered = sorted(shares[0] | shares[1], key=lambda name: -max(one.get(name, 0.0) for one in shares))
-  shown = ordered[:_SHOWN]
-  places = np.arange(len(shown))
-  bars = [
-    axes.bar(places + offset, [one.get(label, 0.0) for label in shown], 0.36, **style)
-    for one, offset, style in zip(shares, (-0.2, 0.2), _BARS, strict=True)
+  Args:
+    comparison: of `compare`.
+    names: of the photographs.
+    notes: below all.
+    maps: draws a second row with the activation maps of a class that both show.
+  """
+  match, sides = comparison.match, (comparison.first, comparison.second)
+  boxes = (match.query_box, match.answer_box) if match.is_evidence else (None, None)
+  panels: list[Panel | None] = [
+    Panel(side.pixels, name=name, box=box, outer_box=side.box) for side, name, box in zip(sides, names, boxes, strict=True)
   ]
-  width = axes.get_position().width * axes.figure.get_size_inches()[0] * 72 / len(shown)
-  axes.set_xticks(places, [fit_text(name, 0.92 * width, 8, lines=2) for name in shown], family=FONT, size=8, parse_math=False)
-  axes.tick_params(labelsize=8, length=0)
-  axes.set_ylabel("share of the score", family=FONT, size=8)
-  axes.axhline(0, color="black", linewidth=0.6)
-  axes.spines[:].set_visible(False)
-  # Named afterwards: Matplotlib leaves out what is empty or begins with an underscore.
-  place = {"loc": "lower right", "bbox_to_anchor": (1, 0.98), "ncols": 2}
-  legend = axes.legend(bars, ("first", "second"), fontsize=8, frameon=False, **place)
-  for text, name in zip(legend.get_texts(), names, strict=True):
-    text.set(text=fit_text(name, 200, 8), family=FONT, parse_math=False)
-
-
-def _add_up(classes: tuple[tuple[str, float], ...]) -> dict[str, float]:
-  """The shares by name; a few classes of ImageNet have the same one."""
-  shares: dict[str, float] = {}
-  for name, share in classes:
-    shares[name] = shares.get(name, 0.0) + share
-  return shares
+  if maps:
+    panels += [make_map_panel(side.pixels, side.class_map) for side in sides if side.class_map is not None]
+  legend = [f"Note: {explain_places()}."]
+  legend += [MAP_LEGEND] if maps else []
+  legend += ["Dashed: the box of the query."] if comparison.first.box is not None else []
+  figure = draw_panels(panels, 2, str(comparison), [*legend, *notes], scale=2.0)
+  if match.is_evidence:
+    drawn = np.linspace(0, len(match.lines) - 1, min(len(match.lines), _MOST_LINES)).round().astype(int)
+    connect(figure, *figure.axes[:2], [match.lines[line] for line in drawn])
+  return figure

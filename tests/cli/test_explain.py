@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cwf_jax.explanation import ClassReason, Comparison, Explanation, Side
+from cwf_jax.explanation import BOX_THRESHOLD, ClassMap, Comparison, Explanation, Side
 from cwf_jax.ops.regions import THRESHOLDS
+from cwf_jax.reasons import CommonClass, Match
 
 # The score of a pair and that of a search come from two programs, in float32: sums of 32 to 512 products.
 FLOAT32 = 1e-5
@@ -37,21 +38,16 @@ def _json(found):
   return json.loads(line)
 
 
-def test_a_table_shows_probabilities_shares_and_regions(explain, query):
+def test_a_table_shows_probabilities_and_boxes(explain, query):
   found = explain()
   assert (found.code, found.err) == (0, "")
   title, head, *lines = found.out.splitlines()
-  assert title == f"query {query}: its most probable classes; the shares of all 4 in the descriptor add up to 1"
-  assert head.split() == ["class", "probability", "share"]
-  assert len(lines) == 2 * 4
-  named, told = lines[::2], lines[1::2]
-  assert [line.split()[:2] for line in named] == [[str(place), "class"] for place in range(1, 5)]
-  probabilities, shares = np.asarray([line.split()[-2:] for line in named], float).T
-  assert list(probabilities) == sorted(probabilities, reverse=True)
-  assert shares.sum() == pytest.approx(1, abs=4 * 0.00005)  # four decimals are shown
-  assert all(line.startswith(("      regions above 1 %: ", "      seen nowhere")) for line in told)
-  assert any("; 40 %: " in line for line in told)
-  assert "random" not in found.out
+  assert title == f"query {query}: its most probable classes"
+  assert head.split() == ["class", "probability", "where"]
+  for rank, (line, one) in enumerate(zip(lines, _json(explain("--format=json"))["classes"], strict=True), 1):
+    boxes = [region["box"] for region in one["regions"] if region["threshold"] == BOX_THRESHOLD]
+    where = ",".join(f"{side:.0f}" for side in boxes[0]) if boxes else "nowhere: its map is empty"
+    assert line == f"   {rank}  {one['name']}  {100 * one['probability']:9.0f} %  {where}"
 
 
 def test_json_holds_the_same(explain, query):
@@ -69,7 +65,7 @@ def test_json_holds_the_same(explain, query):
       assert 0 <= left < right <= 96 and 0 <= top < bottom <= 64
 
 
-def test_it_tells_what_the_network_says(explain, query, tiny_checkpoint):
+def test_it_shows_what_the_network_says(explain, query, tiny_checkpoint):
   import jax
 
   from cwf_jax.encoder import Encoder
@@ -89,11 +85,10 @@ def test_it_tells_what_the_network_says(explain, query, tiny_checkpoint):
   np.testing.assert_allclose([one["share"] for one in found], shares, atol=FLOAT32)
 
 
-def test_fewer_classes_can_be_told_than_are_summed(explain):
+def test_fewer_classes_can_be_shown_than_are_summed(explain):
   found, whole = (_json(explain("--format=json", *more))["classes"] for more in (("--top=2",), ()))
   assert [one["name"] for one in found] == [one["name"] for one in whole[:2]]
   assert [one["share"] for one in found] == pytest.approx([one["share"] for one in whole[:2]], abs=FLOAT32)
-  assert "of all 4 in the descriptor" in explain("--top=1").out
 
 
 def test_a_box_keeps_the_regions_within_its_cells(explain):
@@ -109,39 +104,53 @@ def test_a_box_keeps_the_regions_within_its_cells(explain):
   assert [one["probability"] for one in boxed] != [one["probability"] for one in whole]
 
 
-def test_the_score_of_two_is_split_by_classes_from_either_side(explain, query, other):
+def test_two_have_a_score_matching_places_common_classes_and_exact_shares(explain, query, other):
   found = _json(explain(f"--against={other}", "--format=json", "--top=3"))
-  assert list(found) == ["query", "box", "against", "score", "sides"] and found["box"] is None
-  assert (found["query"], found["against"]) == (str(query), str(other))
+  assert list(found) == ["query", "box", "against", "score", "match", "common_classes", "sides"]
+  assert (found["query"], found["box"], found["against"]) == (str(query), None, str(other))
   assert -1 <= found["score"] < 1
+  assert list(found["match"]) == ["places", "query_box", "answer_box"]
+  for one in found["common_classes"]:
+    assert list(one) == ["name", "query_probability", "answer_probability"]
+    assert min(one["query_probability"], one["answer_probability"]) >= 0.05
   assert len(found["sides"]) == 2
   for side in found["sides"]:
-    assert list(side) == ["classes", "region"]
+    assert list(side) == ["classes"]
     names, shares = zip(*((part["name"], part["share"]) for part in side["classes"]), strict=True)
     assert len(names) == 3 + 1 and names[-1] == "(other classes)"
     assert list(shares[:-1]) == sorted(shares[:-1], reverse=True)
     assert sum(shares) == pytest.approx(found["score"], abs=1e-15)  # one unit of the last place of 1
-  (_, _, right, bottom), (_, _, other_right, other_bottom) = (side["region"] for side in found["sides"])
-  assert (right, bottom) <= (96, 64) and other_right <= 96 and other_bottom <= 64
 
 
 @pytest.mark.parametrize("top", [(), ("--top=4",), ("--top=9",)], ids=str)
-def test_with_all_classes_told_nothing_is_left_over(explain, other, top):
+def test_with_all_classes_listed_nothing_is_left_over(explain, other, top):
   found = _json(explain(f"--against={other}", "--format=json", *top))
   for side in found["sides"]:
     assert len(side["classes"]) == 4 and all(part["name"].startswith("class ") for part in side["classes"])
     assert sum(part["share"] for part in side["classes"]) == pytest.approx(found["score"], abs=FLOAT32)
 
 
-def test_a_table_of_two(explain, query, other):
-  found = explain(f"--against={other}", "--top=1")
-  assert (found.code, found.err) == (0, "")
-  title, first, classes, places, second, *_ = found.out.splitlines()
-  assert title.startswith("score 0.") and title.endswith(f" of {query} and {other}, each by its own classes")
-  assert (first, second) == (f"  {query}", f"  {other}")
-  assert classes.startswith("    classes: class ") and ", other classes " in classes
-  assert places.startswith("    places: the most in the box ")
-  assert "other classes" not in explain(f"--against={other}").out  # all four are told
+MATCH = Match(41, (0.0, 0.0, 32.0, 16.4), (1.0, 2.0, 33.0, 34.0), (((1.0, 2.0), (3.0, 4.0)),) * 41)
+
+
+@pytest.mark.parametrize(
+  ("match", "words", "where"),
+  [
+    (MATCH, "41 places match", (": the places lie in the box 0,0,32,16", ": the places lie in the box 1,2,33,34")),
+    (Match(0, None, None, ()), "looks similar, no place matches", ("", "")),
+  ],
+  ids=["evidence", "none"],
+)
+def test_a_table_of_two(explain, query, other, monkeypatch, tmp_path, match, words, where):
+  side = Side(np.zeros((64, 64, 3), np.uint8), None, (("class 3", 0.0), ("class 1", -1e-9)), None)
+  comparison = Comparison(-1e-9, side, side, match, (CommonClass(3, "class 3", 0.62, 0.48),))
+  monkeypatch.setattr("cwf_jax.explanation.compare", lambda *_: comparison)
+  found = explain(f"--against={other}", f"--figure={tmp_path / 'figure.png'}", "--maps")
+  assert found.code == 0 and (tmp_path / "figure.png").exists()
+  title, first, second, note = found.out.splitlines()
+  assert title == f"score 0.0000: {words}; both show: class 3 62 % / 48 %"
+  assert (first, second) == (f"  {query}{where[0]}", f"  {other}{where[1]}")
+  assert note.startswith("note: ") and "19 of 20 with 30 or more" in note
 
 
 def test_a_photograph_and_itself_score_one_and_sides_can_be_swapped(explain, cli, query, other, tiny_checkpoint):
@@ -156,8 +165,9 @@ def test_a_photograph_and_itself_score_one_and_sides_can_be_swapped(explain, cli
 def test_a_box_is_the_query_s_alone(explain, query):
   found = _json(explain(f"--against={query}", "--box=0,0,48,48", "--format=json"))
   assert found["score"] < 1 and found["box"] == [0, 0, 48, 48]
-  (_, _, right, bottom), _ = (side["region"] for side in found["sides"])
-  assert right <= 48 and bottom <= 48
+  if found["match"]["places"]:
+    _, _, right, bottom = found["match"]["query_box"]
+    assert right <= 48 and bottom <= 48
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +207,7 @@ def test_with_an_index_its_sizes_are_taken(cli, whitened_index, query):
 @pytest.mark.parametrize("pair", [False, True], ids=["one", "two"])
 def test_a_figure_is_written_in_every_format(explain, other, tmp_path, ending, pair):
   figure = tmp_path / f"figure{ending}"
-  found = explain(f"--figure={figure}", *([f"--against={other}"] if pair else ["--box=0,0,40,40"]))
+  found = explain(f"--figure={figure}", *([f"--against={other}", "--maps"] if pair else ["--box=0,0,40,40"]))
   assert found.code == 0 and found.err == f"figure: {figure}\n"
   assert found.out.startswith("score " if pair else "query ")
   assert [path.name for path in tmp_path.iterdir()] == [figure.name]
@@ -219,7 +229,7 @@ def test_a_figure_is_replaced_by_the_same_one(explain, tmp_path):
 
 
 @pytest.mark.parametrize("pair", [False, True], ids=["one", "two"])
-def test_random_weights_are_told(cli, query, other, tmp_path, monkeypatch, pair):
+def test_unreliable_names_are_noted(cli, query, other, tmp_path, monkeypatch, pair):
   import cwf_jax.figures.reasons as figures
 
   drawn = []
@@ -241,7 +251,7 @@ def test_names_that_a_terminal_or_a_font_cannot_show(cli, query, tiny_checkpoint
   shutil.copy(query, strange)
   where = ("--mode=explain", f"--query={strange}", f"--weights={tiny_checkpoint}", "--num_classes=4")
   found = cli(*where, f"--against={strange}", f"--figure={tmp_path / 'figure.png'}")
-  assert found.code == 0 and found.out.count("line\\nbreak\\x1b[31m $x_1$ \u65e5.png") == 4
+  assert found.code == 0 and found.out.count("line\\nbreak\\x1b[31m $x_1$ \u65e5.png") == 2
   assert "\x1b" not in found.out + found.err
   assert _json(cli(*where, "--format=json"))["query"] == str(strange)
 
@@ -308,34 +318,20 @@ def test_help_teaches(cli):
   assert (found.code, found.err) == (0, "")
   assert found.out.startswith("--mode=explain: tell which classes are where in a photograph")
   assert "python main.py --mode=explain --query=tower.jpg --figure=tower-classes.png" in found.out
-  for told in ("--query=TEXT", "--against=TEXT", "--box=TEXT", "--figure=TEXT", "--top=N", "shares in the"):
-    assert told in found.out, told
-  assert "classes told, at most those that a descriptor sums (default: 6)" in " ".join(found.out.split())  # on two lines
+  for flag in ("--query=TEXT", "--against=TEXT", "--box=TEXT", "--figure=TEXT", "--top=N", "--maps"):
+    assert flag in found.out, flag
+  words = " ".join(found.out.split())  # on two lines
+  assert "number of classes, at most those that a descriptor sums (default: 6)" in words
   assert max(map(len, found.out.splitlines())) <= 100
   assert "--mode=explain" in cli("--help").out
 
 
-def _reason(share, seen):
-  regions = ((0.0, 0.0, 32.0, 16.0), *[None] * 4) if seen else (None,) * 5
-  return ClassReason(3, "class 3", 0.5, share, np.zeros((4, 4)), regions)
-
-
-def test_what_is_seen_nowhere_and_no_minus_zero(explain, monkeypatch):
-  pixels = np.zeros((64, 64, 3), np.uint8)
-  explanation = Explanation(pixels, None, (0, 0, 64, 64), (_reason(-1e-9, True), _reason(0.0, False)), 2)
+def test_an_empty_map_is_nowhere(explain, monkeypatch):
+  regions = ((0.0, 0.0, 40.0, 30.0), (0.0, 0.0, 32.0, 16.0), (0.0, 0.0, 32.0, 16.0), None, None)
+  classes = [ClassMap(3, "class 3", 0.5, np.zeros((4, 4)), (0.0, 0.0, 64.0, 64.0), one) for one in (regions, (None,) * 5)]
+  explanation = Explanation(np.zeros((64, 64, 3), np.uint8), None, tuple(classes), (0.5, 0.5))
   monkeypatch.setattr("cwf_jax.explanation.explain", lambda *_: explanation)
   found = explain()
-  assert "regions above 1 %: 0,0,32,16\n" in found.out and "seen nowhere: its map is empty\n" in found.out
-  assert "-0.0000" not in found.out and found.out.count("0.0000") == 2
+  assert "   1  class 3         50 %  0,0,32,16\n   2  class 3         50 %  nowhere: its map is empty\n" in found.out
   first, second = _json(explain("--format=json"))["classes"]
-  assert first["regions"] == [{"threshold": THRESHOLDS[0], "box": [0, 0, 32, 16]}] and second["regions"] == []
-
-
-def test_two_that_have_nothing_in_common(explain, other, monkeypatch, tmp_path):
-  pixels = np.zeros((64, 64, 3), np.uint8)
-  side = Side(pixels, None, (0, 0, 64, 64), np.zeros((4, 4)), None, (("class 3", 0.0), ("class 1", -1e-9)))
-  monkeypatch.setattr("cwf_jax.explanation.compare", lambda *_: Comparison(-1e-9, side, side))
-  found = explain(f"--against={other}", f"--figure={tmp_path / 'figure.png'}")
-  assert found.code == 0 and "places: none gave anything" in found.out and "-0.0000" not in found.out
-  assert (tmp_path / "figure.png").exists()
-  assert [one["region"] for one in _json(explain(f"--against={other}", "--format=json"))["sides"]] == [None, None]
+  assert [region["threshold"] for region in first["regions"]] == list(THRESHOLDS[:3]) and second["regions"] == []

@@ -4,16 +4,15 @@ import itertools
 
 import numpy as np
 import pytest
+from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 
 from cwf_jax.figures.files import save_figure
-from cwf_jax.figures.panels import FRAMES, Panel, draw_panels
-from cwf_jax.figures.text import FONT
+from cwf_jax.figures.panels import FRAMES, Panel, connect, draw_panels
 from tests.figures.layout import HOSTILE, check_layout
 
 SHAPES = [(60, 90), (90, 60), (16, 600), (600, 16), (16, 16), (1000, 1400)]
-REGIONS = (("1–10 %", (1.0, 2.0, 9.0, 15.0)), ("20–40 %", (0.0, 0.0, 16.0, 16.0)))  # noqa: RUF001
 
 
 def _pixels(height, width):
@@ -27,13 +26,14 @@ def _panels(count):
     if place == count:
       return panels
     missing = text if place % 7 == 5 else ""
-    common = {"title": text, "name": HOSTILE[-place % 13], "notes": (text, "share 0.1")[: place % 3], "frame": frame}
+    common = {"title": text, "name": HOSTILE[-place % 13], "notes": (text, "moped 9 %")[: place % 3], "frame": frame}
+    common["summary"] = HOSTILE[-place % 7]
     if missing:
       panels.append(Panel(None, missing=missing, **common))
       continue
     heat = np.eye(3, dtype=np.float32) if place % 2 else None
     box = (0.0, 0.0, float(shape[1]), float(shape[0])) if place % 3 == 0 else None
-    panels.append(Panel(_pixels(*shape), heat=heat, box=box, regions=REGIONS[: place % 3], **common))
+    panels.append(Panel(_pixels(*shape), heat=heat, box=box, outer_box=None if place % 4 else box, **common))
 
 
 @pytest.mark.parametrize(("count", "columns"), [(1, 6), (5, 2), (11, 4), (25, 6)])
@@ -44,11 +44,11 @@ def test_no_texts_overlap_and_none_leaves_the_figure(count, columns):
 
 
 def test_every_text_is_told_in_order():
-  panels = [Panel(_pixels(20, 30), f"title {n}", f"name {n}", ("first", f"second {n}")) for n in range(3)]
+  panels = [Panel(_pixels(20, 30), f"title {n}", f"name {n}", "summary", ("first", f"second {n}")) for n in range(3)]
   texts = check_layout(draw_panels(panels, 2, "The heading", ("a note", "another")))
   expected = ["The heading"]
   for n in range(3):
-    expected += [f"title {n}", f"name {n}", "first", f"second {n}"]
+    expected += [f"title {n}", f"name {n}", "summary", "first", f"second {n}"]
   assert texts == [*expected, "a note", "another"]
 
 
@@ -94,19 +94,49 @@ def test_a_frame_is_around_its_picture(shape):
 @pytest.mark.parametrize("shape", [None, (100, 200)], ids=["picture", "thumbnail"])
 def test_boxes_lie_where_they_are_in_the_picture(shape):
   """In the picture's pixels, where its thumbnail is shown as well."""
-  regions, box = (("one", (1.0, 2.0, 30.5, 20.0)), ("two", (5.0, 6.0, 7.0, 8.0))), (0.0, 20.0, 200.0, 90.0)
+  box, outer = (0.0, 20.0, 200.0, 90.0), (1.0, 2.0, 30.5, 20.0)
   pixels = _pixels(100, 200) if shape is None else _pixels(25, 50)
-  [axes] = draw_panels([Panel(pixels, box=box, regions=regions, shape=shape)], 1, "").axes
+  [axes] = draw_panels([Panel(pixels, box=box, outer_box=outer, shape=shape)], 1, "").axes
   assert axes.get_xlim() == (0, 200) and axes.get_ylim() == (100, 0)
   assert tuple(axes.images[0].get_extent()) == (0, 200, 100, 0)
   drawn = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
-  found = [(*patch.get_xy(), patch.get_x() + patch.get_width(), patch.get_y() + patch.get_height()) for patch in drawn]
-  np.testing.assert_allclose(found, [one for one in (regions[0][1], regions[1][1], box) for _ in range(2)])
-  first, second, most = (patch.get_linewidth() for patch in drawn[1::2])
-  assert first == second < most  # the query's box is the thickest
+  np.testing.assert_allclose([patch.get_bbox().extents for patch in drawn], [outer, outer, box, box])
   for dark, light in zip(drawn[::2], drawn[1::2], strict=True):
     assert dark.get_linewidth() > light.get_linewidth() and to_rgb(dark.get_edgecolor()) != to_rgb(light.get_edgecolor())
     assert not dark.get_clip_on() and not light.get_clip_on()  # whole at the edge of the picture
+  assert drawn[1].get_linestyle() != drawn[3].get_linestyle()
+
+
+def test_a_place_may_be_empty():
+  first, last = Panel(_pixels(20, 30), "first"), Panel(_pixels(20, 30), "last")
+  figure = draw_panels([first, None, last, None, None, None], 2, "")
+  assert check_layout(figure) == ["first", "last"]
+  one, other = (axes.get_position() for axes in figure.axes)
+  assert other.x0 == pytest.approx(one.x0) and other.y1 < one.y0
+
+
+def test_lines_join_points_of_two_pictures():
+  """From pixels of the first, shown as a thumbnail, to pixels of the second; a light line on a dark one, dots at the ends."""
+  panels = [Panel(_pixels(50, 100), shape=(500, 1000)), Panel(_pixels(90, 60))]
+  figure = draw_panels(panels, 2, "title")
+  first, second = figure.axes
+  lines = [((0.0, 0.0), (60.0, 90.0)), ((500.0, 250.0), (30.0, 45.0))]
+  connect(figure, first, second, lines)
+  one, other = first.get_position(), second.get_position()
+  expected = np.array([
+    [(one.x0, one.y1), (other.x1, other.y0)],
+    [((one.x0 + one.x1) / 2, (one.y0 + one.y1) / 2), ((other.x0 + other.x1) / 2, (other.y0 + other.y1) / 2)],
+  ])  # fmt: skip
+  dark, light = (artist for artist in figure.artists if isinstance(artist, LineCollection))
+  assert to_rgb(dark.get_colors()[0]) == to_rgb("black") and dark.get_linewidths()[0] > light.get_linewidths()[0]
+  for drawn in (dark, light):
+    np.testing.assert_allclose(drawn.get_segments(), expected)
+  for dots in figure.lines:
+    np.testing.assert_allclose(dots.get_xydata(), expected.reshape(-1, 2))
+  before = len(figure.artists)
+  connect(figure, first, second, [])
+  assert len(figure.artists) == before
+  check_layout(figure)
 
 
 def test_the_aspect_is_the_pictures_and_not_its_thumbnails():
@@ -114,32 +144,6 @@ def test_the_aspect_is_the_pictures_and_not_its_thumbnails():
   width, height = figure.get_size_inches()
   found = [axes.get_position().width * width / (axes.get_position().height * height) for axes in figure.axes]
   assert found == pytest.approx([6000 / 16, 1.5])
-
-
-def test_each_region_has_its_name_at_a_corner_of_its_own():
-  box = (20.0, 10.0, 180.0, 90.0)
-  figure = draw_panels([Panel(_pixels(100, 200), regions=tuple((name, box) for name in ("$1", "2", "3", "4")))], 1, "")
-  check_layout(figure)
-  [axes] = figure.axes
-  assert [text.get_text() for text in axes.texts] == ["$1", "2", "3", "4"]
-  assert len({text.xy for text in axes.texts}) == 4
-  assert {text.xy for text in axes.texts} == set(itertools.product((20.0, 180.0), (10.0, 90.0)))
-  renderer, inside = figure.canvas.get_renderer(), axes.patches[0].get_window_extent()
-  for text in axes.texts:
-    extent = text.get_window_extent(renderer)
-    assert inside.x0 < extent.x0 and extent.x1 < inside.x1 and inside.y0 < extent.y0 and extent.y1 < inside.y1
-    assert text.get_family() == [FONT] and not text.get_parse_math() and text.get_path_effects()
-
-
-@pytest.mark.parametrize("scale", [1.0, 2.0])
-@pytest.mark.parametrize("shape", [(720, 960), (960, 720), (64, 64), (64, 128), (960, 480), (16, 600), (600, 16)])
-def test_names_of_the_smallest_regions_stay_in_the_picture(shape, scale):
-  """One cell, wherever it lies: names at each corner, beside other pictures and above their text."""
-  rows, columns = shape[0] // 16, shape[1] // 16
-  for row, column in itertools.product({0, rows - 1}, {0, columns - 1}):
-    box = (16.0 * column, 16.0 * row, 16.0 * column + 16, 16.0 * row + 16)
-    panel = Panel(_pixels(*shape), "title", "name", regions=tuple((name, box) for name in ("1 %", "10–40 %", "a", "b")))  # noqa: RUF001
-    check_layout(draw_panels([panel] * 3, 2, "heading", ("a note",), scale))
 
 
 def _list_lines(axes):
