@@ -1,4 +1,4 @@
-"""Indexes a folder of photographs, searches it for a box in one of them, and shows the answers and the reason.
+"""Indexes a folder of photographs, searches it for a box in one of them, and shows the answers and the reasons.
 
     python examples/search_a_folder.py FOLDER [OUTPUT]
 
@@ -11,7 +11,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from cwf_jax import Searcher, build_index, compare, draw_answers, explain, save_figure
+from cwf_jax import Searcher, build_index, compare, draw_answers, draw_comparison, explain, save_figure
+from cwf_jax.reasons import describe_common_classes, describe_places
 
 output = Path(sys.argv[2] if len(sys.argv) > 2 else tempfile.mkdtemp(prefix="cwf_jax-example-"))
 output.mkdir(parents=True, exist_ok=True)
@@ -24,26 +25,28 @@ else:
   write_photographs(folder)
 
 # %% Index: run it again to bring the index up to date, interrupt it whenever you like
-summary = build_index(folder, output / "photographs.index", whitening="self")
+summary = build_index(folder, output / "photographs.index")
 print(f"{summary.rows} photographs, {summary.indexed} of them new, {len(summary.skipped)} skipped")
 
 # %% Search: by the middle of the first photograph
 searcher = Searcher(output / "photographs.index")
-query = searcher.index.take([0], ["path", "width", "height"]).to_pylist()[0]
-width, height = query["width"], query["height"]
+first = searcher.index.take([0], ["path", "width", "height"]).to_pylist()[0]
+width, height = first["width"], first["height"]
 box = (width // 8, height // 8, width - width // 8, height - height // 8)
-results = searcher.search([searcher.encode(query["path"], box)], top=5)[0]
+query = searcher.encode(first["path"], box)
+results = searcher.match(query, searcher.search([query], top=5)[0])
 for result in results:
-  print(f"{result.rank}  {result.score:.4f}  {result.id:<24}  {result.classes[0].name}")
+  reasons = f"{describe_places(result.match)}; {describe_common_classes(result.common_classes)}"
+  print(f"{result.rank}  {result.score:.4f}  {result.id:<24}  {reasons}")
 
-# %% Show: the answers, each with the class that gave most to its score
-sheet = draw_answers(searcher.encoder, query["path"], results, box=box, title="What looks like this box?")
+# %% Show: the answers, with a box around the places that match
+sheet = draw_answers(searcher.encoder, first["path"], results, box=box, title="What looks like this box?")
 save_figure(sheet, output / "answers.png")
 
-# %% Why: the classes of the query, and what made the score of the second answer
-for reason in explain(searcher.encoder, query["path"], box, top=3).classes:
-  print(f"{reason.name}: probability {reason.probability:.4f}, share of the descriptor {reason.share:.4f}")
+# %% Why: what the network recognizes in the query, and why the second answer is similar
+for reason in explain(searcher.encoder, first["path"], box, top=3).classes:
+  print(f"{reason.name}: {100 * reason.probability:.0f} %")
 if len(results) > 1:
-  comparison = compare(searcher.encoder, query["path"], results[1].path, box)
-  print(f"{results[1].id}: {comparison.score:.4f}, most of it from the box {comparison.second.region}")
-print(f"the figure is {output / 'answers.png'}")
+  comparison = compare(searcher.encoder, first["path"], results[1].path, box)
+  save_figure(draw_comparison(comparison, ("the query", results[1].id)), output / "pair.png")
+print(f"the figures are {output / 'answers.png'} and {output / 'pair.png'}")
