@@ -369,7 +369,7 @@ def test_a_batch_is_its_images(tiny_encoder, seed):
 
 
 def test_a_protocol_of_ones_own_gets_sizes_that_the_network_takes():
-  given = load_encoder("random:mobilenet_v2", Protocol.paper(224)).settings
+  given = load_encoder("random:mobilenet_v2", Protocol.paper(224, 32)).settings
   preset = load_encoder("random:mobilenet_v2", image_size=224).settings
   assert given.protocol == preset.protocol and given.fingerprint == preset.fingerprint
   assert all(side % 32 == 0 for canvas in given.protocol.canvases for side in canvas)

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from cwf_jax.conversion.tables import AUTO, LAYOUTS
-from cwf_jax.models.checkpoint import load_weights
+from cwf_jax.load import load_weights
 from tests.cli.conftest import ROOT
 from tests.conversion.foreign import draw_weights, write_keras_h5, write_mobilenet_v2
 

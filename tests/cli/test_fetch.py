@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from cwf_jax.models.checkpoint import load_weights
+from cwf_jax.load import load_weights
 from tests.cli.conftest import ROOT
 from tests.conversion.foreign import write_mobilenet_v2
 

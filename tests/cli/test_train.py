@@ -17,8 +17,9 @@ from cwf_jax.cli.training_data import check_pool
 from cwf_jax.datasets.class_folders import open_pool
 from cwf_jax.images.decoding import EXTENSIONS
 from cwf_jax.index.store import open_index
+from cwf_jax.load import load_weights
 from cwf_jax.models import parameters, registry
-from cwf_jax.models.checkpoint import load_weights, save_checkpoint
+from cwf_jax.models.checkpoint import save_checkpoint
 from cwf_jax.models.class_names import ClassList
 from tests.tiny import TEACHER
 

@@ -8,8 +8,8 @@ from cwf_jax.conversion import files, tables
 from cwf_jax.conversion.convert import Converted, convert, read_network
 from cwf_jax.conversion.files import ConversionError
 from cwf_jax.errors import InputError
+from cwf_jax.load import load_weights
 from cwf_jax.models import parameters, registry
-from cwf_jax.models.checkpoint import load_weights
 from cwf_jax.models.class_names import ClassList
 from tests.conversion.foreign import REAL, draw_weights, write_keras_h5, write_mobilenet_v2
 

@@ -14,7 +14,7 @@ from cwf_jax.conversion import fetch as room
 from cwf_jax.conversion.fetch import FetchError, fetch
 from cwf_jax.conversion.files import ConversionError
 from cwf_jax.conversion.manifest import Entry
-from cwf_jax.models.checkpoint import load_weights
+from cwf_jax.load import load_weights
 from tests.conversion.foreign import write_mobilenet_v2
 
 

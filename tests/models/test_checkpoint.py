@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cwf_jax.errors import InputError
+from cwf_jax.load import load_weights
 from cwf_jax.models import checkpoint, parameters, registry
 from cwf_jax.models.class_names import ClassList
 
@@ -26,7 +27,7 @@ def _whitening(channels, dimensions=3):
 
 def test_a_checkpoint_comes_back_as_it_was(tiny_network, tmp_path):
   whitening = _whitening(tiny_network.config.feature_channels)
-  loaded = checkpoint.load_weights(_save(tmp_path / "mine", tiny_network, whitening=whitening, metadata={"epochs": 3}))
+  loaded = load_weights(_save(tmp_path / "mine", tiny_network, whitening=whitening, metadata={"epochs": 3}))
   assert parameters.hash_parameters(loaded.network) == parameters.hash_parameters(tiny_network) == loaded.sha256
   assert loaded.network.config == tiny_network.config
   assert (loaded.name, loaded.network_name, loaded.is_random) == ("mine", "vgg16_cam_quarter", False)
@@ -133,32 +134,43 @@ def test_a_damaged_checkpoint_is_refused(tiny_network, tmp_path, damage, told):
   folder = _save(tmp_path / "mine", tiny_network, whitening=_whitening(tiny_network.config.feature_channels))
   damage(folder)
   with pytest.raises(checkpoint.CheckpointError, match=told):
-    checkpoint.load_weights(folder)
+    load_weights(folder)
+
+
+def test_a_whitening_of_cells_comes_back_and_is_verified(tiny_network, tmp_path):
+  arrays = _whitening(tiny_network.config.feature_channels)
+  folder = _save(tmp_path / "mine", tiny_network, cell_whitening=arrays)
+  loaded = load_weights(folder)
+  assert loaded.whitening is None
+  np.testing.assert_array_equal(loaded.cell_whitening["projection"], arrays["projection"])
+  (folder / "cells.npz").unlink()
+  with pytest.raises(checkpoint.CheckpointError, match=r"cells\.npz is missing"):
+    load_weights(folder)
 
 
 def test_a_file_is_named_for_what_it_is(tmp_path):
   path = tmp_path / "weights.h5"
   path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
   with pytest.raises(checkpoint.CheckpointError, match="HDF5"):
-    checkpoint.load_weights(path)
+    load_weights(path)
 
 
 def test_weights_are_found_by_name(tiny_network, tmp_path, monkeypatch):
   monkeypatch.setenv("CWF_JAX_HOME", str(tmp_path))
   _save(tmp_path / "tiny", tiny_network)
   monkeypatch.chdir(os.sep)
-  assert checkpoint.load_weights("tiny").folder == str(tmp_path / "tiny")
+  assert load_weights("tiny").folder == str(tmp_path / "tiny")
   with pytest.raises(InputError, match="tiny"):
-    checkpoint.load_weights("tinny")
+    load_weights("tinny")
 
 
 def test_random_weights_say_so():
-  loaded = checkpoint.load_weights("random:vgg16_cam_quarter")
+  loaded = load_weights("random:vgg16_cam_quarter")
   assert loaded.is_random
   assert loaded.name == "random:vgg16_cam_quarter"
   assert loaded.classes == ClassList.imagenet()
   with pytest.raises(InputError, match="no network is named"):
-    checkpoint.load_weights("random:vgg99")
+    load_weights("random:vgg99")
 
 
 def test_nothing_in_a_checkpoint_is_a_pickle(tiny_network, tmp_path):
@@ -193,7 +205,7 @@ def _size(folder):
 
 
 def test_half_precision_on_disk_comes_back_rounded_and_in_float32(tiny_network, tmp_path):
-  loaded = checkpoint.load_weights(_save(tmp_path / "half", tiny_network, stored="float16"))
+  loaded = load_weights(_save(tmp_path / "half", tiny_network, stored="float16"))
   expected = _rounded(tiny_network)
   assert loaded.sha256 == parameters.hash_parameters(expected) == parameters.hash_parameters(loaded.network)
   assert loaded.sha256 != parameters.hash_parameters(tiny_network)
@@ -214,9 +226,9 @@ def test_half_precision_takes_half_the_disk(tiny_network, tmp_path):
 
 
 def test_what_was_rounded_once_is_saved_as_it_is(tiny_network, tmp_path):
-  first = checkpoint.load_weights(_save(tmp_path / "first", tiny_network, stored="float16"))
+  first = load_weights(_save(tmp_path / "first", tiny_network, stored="float16"))
   for stored in ("float16", "float32"):
-    again = checkpoint.load_weights(_save(tmp_path / stored, first.network, stored=stored))
+    again = load_weights(_save(tmp_path / stored, first.network, stored=stored))
     assert again.sha256 == first.sha256
 
 
@@ -252,4 +264,4 @@ def test_values_beyond_half_precision_are_refused(tiny_network, tmp_path):
   with pytest.raises(InputError, match="cam/bias holds values that are not finite"):
     _save(tmp_path / "mine", large, stored="float16")
   assert list(tmp_path.iterdir()) == []
-  assert checkpoint.load_weights(_save(tmp_path / "mine", large)).sha256 == parameters.hash_parameters(large)
+  assert load_weights(_save(tmp_path / "mine", large)).sha256 == parameters.hash_parameters(large)
