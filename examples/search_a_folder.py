@@ -32,18 +32,19 @@ searcher = Searcher(output / "photographs.index")
 query = searcher.index.take([0], ["path", "width", "height"]).to_pylist()[0]
 width, height = query["width"], query["height"]
 box = (width // 8, height // 8, width - width // 8, height - height // 8)
-results = searcher.search([searcher.encode(query["path"], box)], top=5)[0]
+encoded = searcher.encode(query["path"], box)
+results = searcher.match(encoded, searcher.search([encoded], top=5)[0])
 for result in results:
-  print(f"{result.rank}  {result.score:.4f}  {result.id:<24}  {result.classes[0].name}")
+  classes = ", ".join(map(str, result.common_classes))
+  print(f"{result.rank}  {result.score:.4f}  {result.id:<24}  {result.match.places} places match  {classes}")
 
-# %% Show: the answers, each with the class that gave most to its score
+# %% Show: the answers, each with a box around the places that match
 sheet = draw_answers(searcher.encoder, query["path"], results, box=box, title="What looks like this box?")
 save_figure(sheet, output / "answers.png")
 
-# %% Why: the classes of the query, and what made the score of the second answer
+# %% Why: the classes of the query, and why the second answer is similar to it
 for reason in explain(searcher.encoder, query["path"], box, top=3).classes:
-  print(f"{reason.name}: probability {reason.probability:.4f}, share of the descriptor {reason.share:.4f}")
+  print(f"{reason.name}: probability {reason.probability:.4f}, in the box {reason.box}")
 if len(results) > 1:
-  comparison = compare(searcher.encoder, query["path"], results[1].path, box)
-  print(f"{results[1].id}: {comparison.score:.4f}, most of it from the box {comparison.second.region}")
+  print(f"{results[1].id}: {compare(searcher.encoder, query['path'], results[1].path, box)}")
 print(f"the figure is {output / 'answers.png'}")

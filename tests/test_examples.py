@@ -23,7 +23,7 @@ def _run(tmp_path, *arguments):
 def test_a_folder_is_indexed_searched_and_shown(photographs, tmp_path):
   printed = _run(tmp_path, photographs, tmp_path / "output")
   assert "12 photographs, 12 of them new, 0 skipped" in printed
-  assert printed.count("share of the descriptor") == 3
+  assert printed.count("in the box") == 3
   with Image.open(tmp_path / "output" / "answers.png") as sheet:
     assert sheet.width > 600
   assert "12 photographs, 0 of them new" in _run(tmp_path, photographs, tmp_path / "output")
