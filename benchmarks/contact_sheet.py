@@ -1,11 +1,13 @@
 """How long does the contact sheet of ten answers take beside the search itself?
 
     python benchmarks/contact_sheet.py
+    python benchmarks/contact_sheet.py --maps
     python benchmarks/contact_sheet.py --weights random:vgg16_cam --image_size 720 --runs 3
     python benchmarks/contact_sheet.py --smoke               # seconds; for the tests
 
-Indexes the toy landmarks, searches them, and times the parts of `--mode=search --figure`: encoding and ranking the query, then
-decoding the answers, their maps (one batch), drawing and saving. The first round, which compiles, is told apart.
+Indexes the toy landmarks, searches them, and times the parts of `--mode=search --figure`: encoding and ranking the query;
+matching places, for which the answers are decoded and encoded; then decoding the answers, with `--maps` their maps, drawing and
+saving. The first round, which compiles, has its own column.
 """
 
 import argparse
@@ -22,6 +24,7 @@ def main() -> None:
   parser.add_argument("--weights", default="default")
   parser.add_argument("--image_size", type=int, default=None)
   parser.add_argument("--answers", type=int, default=10)
+  parser.add_argument("--maps", action="store_true", help="with activation maps")
   parser.add_argument("--runs", type=int, default=9)
   parser.add_argument("--format", default="png", choices=["png", "jpg", "pdf", "svg"])
   parser.add_argument("--smoke", action="store_true", help="two landmarks at 64 pixels, two rounds")
@@ -43,18 +46,21 @@ def main() -> None:
     build_index(folder / "images", folder / "index", load_encoder(arguments.weights, image_size=size))
     searcher = Searcher(folder / "index")
     path = folder / "images" / f"{queries[0].image}.jpg"
-    searched, drawn = [], []
+    steps: dict[str, list[float]] = {"search": [], "matching places": [], f"sheet of {arguments.answers} answers": []}
     for _ in range(runs + 1):
-      start = time.perf_counter()
+      times = [time.perf_counter()]
       query = searcher.encode(path, queries[0].box)
       results = searcher.search([query], top=arguments.answers)[0]
-      middle = time.perf_counter()
-      sheet = draw_answers(searcher.encoder, path, results, box=queries[0].box, class_id=query.strongest_class)
+      times.append(time.perf_counter())
+      results = searcher.match(query, results)
+      times.append(time.perf_counter())
+      sheet = draw_answers(searcher.encoder, path, results, box=queries[0].box, maps=arguments.maps)
       save_figure(sheet, folder / f"answers.{arguments.format}")
-      searched.append(middle - start)
-      drawn.append(time.perf_counter() - middle)
+      times.append(time.perf_counter())
+      for seconds, start, end in zip(steps.values(), times, times[1:], strict=False):
+        seconds.append(end - start)
   print("| | first, compiling | median (least .. most) |\n|---|---|---|")
-  for name, seconds in (("search", searched), (f"sheet of {len(results)} answers", drawn)):
+  for name, seconds in steps.items():
     warm = seconds[1:]
     print(f"| {name} | {seconds[0]:.2f} s | {statistics.median(warm):.2f} s ({min(warm):.2f} .. {max(warm):.2f}) |")
 

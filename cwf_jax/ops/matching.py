@@ -182,6 +182,11 @@ def match_cells(
     answer_cells: the same of each answer.
     answer_positions: of each answer, or of all of them.
     settings: constants; static under `jit`.
+
+  Example:
+    >>> cells, positions = jnp.eye(4), jnp.array([[0, 0], [1, 0], [0, 1], [1, 1]], jnp.int32)
+    >>> match_cells(cells, positions, cells[None], positions + 3).answer_boxes.tolist()
+    [[3, 3, 5, 5]]
   """
   products = jnp.matmul(answer_cells, query_cells.T, precision=lax.Precision.HIGHEST, preferred_element_type=jnp.float32)
   cosines = jnp.clip(jnp.round(STEPS * products), 0, STEPS).astype(jnp.int32)
