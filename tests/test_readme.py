@@ -31,7 +31,7 @@ def test_the_programs_run(tmp_path, monkeypatch, capsys):
   assert f"{len(names)} photographs indexed, 0 skipped" in printed
   assert "1 coffee.png" in printed
   assert (tmp_path / "answers.png").stat().st_size > 10_000
-  assert printed.count("(2, 256)") == 2 and f"({len(names)}, 256) 0" in printed and "(4, 256)" in printed
+  assert printed.count("(2, 672)") == 2 and f"({len(names)}, 672) 0" in printed and "(4, 672)" in printed
   assert "mean" in systems.SYSTEMS
   loss = float(re.search(r"loss (\S+)", printed)[1])
   assert 0 < loss < 2  # that of chance is log 2

@@ -52,7 +52,8 @@ def _stop(*_, **__):
 
 
 def _times(folder):
-  return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path.suffix in (".jpg", ".txt")}
+  files = (path for path in folder.rglob("*") if path.suffix in (".jpg", ".txt") or path.name == landmarks.BOXES)
+  return {path: path.stat().st_mtime_ns for path in files}
 
 
 class _Demo:
