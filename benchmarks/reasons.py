@@ -10,7 +10,6 @@ image and Oxford's junk do not count. A folder holds images/ and, but for UKBenc
 """
 
 import argparse
-import functools
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -26,13 +25,15 @@ from cwf_jax.datasets.groundtruth import read_groundtruth
 from cwf_jax.datasets.landmarks import BOXES, TOY_OXFORD, write_landmarks
 from cwf_jax.encoder import Encoder, most_probable
 from cwf_jax.evaluation.image_source import load_source, open_images
+from cwf_jax.images.canvases import stack
+from cwf_jax.images.decoding import read_size
+from cwf_jax.images.listing import Listing
 from cwf_jax.images.loading import fill_batches
-from cwf_jax.images.queries import fit_query
 from cwf_jax.load import load_encoder
 from cwf_jax.ops.matching import describe_cells, match_cells
 from cwf_jax.protocol import CELL, Box
 from cwf_jax.queries import encode_query
-from cwf_jax.reasons import PLACES_IN_WORDS, find_common_classes, match_photographs
+from cwf_jax.reasons import NUM_CLASSES, PLACES_IN_WORDS, find_common_classes, match_photographs, select_query_cells
 
 NUMBERS = (4, 6, 8, 10, 12, 14, 16, 18, 20, 25, 30, 35, 40, 50, 60)
 """Numbers of places whose precision is printed."""
@@ -100,11 +101,12 @@ def measure_reasons(encoder: Encoder, options: argparse.Namespace) -> None:
 
 def gather_evidence(encoder: Encoder, folder: Path, every: int, num_answers: int) -> Evidence:
   """The evidence of the first answers of every `every`-th query."""
-  photographs = dict(encode_photographs(encoder, folder / "images"))
-  database, queries = list_queries(folder, sorted(photographs))
+  images = open_images(folder / "images")
+  database, queries = list_queries(folder, images.ids)
+  photographs = dict(encode_photographs(encoder, images, database))
   descriptors, rows = np.stack([photographs[image_id].descriptor for image_id in database]), []
   for query in queries[::every]:
-    encoded = photographs[query.image] if query.box is None else encode_box(encoder, folder, query, photographs[query.image])
+    encoded = encode_one_query(encoder, images.path(query.image), query.box)
     scores = descriptors @ encoded.descriptor
     left_out = query.junk | {query.image}
     answers = [place for place in np.argsort(-scores, kind="stable") if database[place] not in left_out][:num_answers]
@@ -115,26 +117,41 @@ def gather_evidence(encoder: Encoder, folder: Path, every: int, num_answers: int
       scores[answers],
       count_places(encoded, answered, num_answers),
       map(len, common),
-      (min(classes[0][2:]) if classes else 0.0 for classes in common),
+      (min(classes[0].query_probability, classes[0].answer_probability) if classes else 0.0 for classes in common),
       strict=True,
     )
   return Evidence(*map(np.asarray, zip(*rows, strict=True)))
 
 
-def encode_photographs(encoder: Encoder, folder: Path) -> Iterator[tuple[str, Photograph]]:
-  """(id, photograph) of every image; cells in half precision."""
-  images = open_images(folder)
-  length = max(height * width for height, width in encoder.settings.protocol.canvases) // CELL**2
-  for batch in fill_batches(load_source(images, images.ids, encoder.settings.protocol, threads=2, ahead=16), 2, []):
+def encode_photographs(encoder: Encoder, images: Listing, image_ids: Sequence[str]) -> Iterator[tuple[str, Photograph]]:
+  """(id, photograph) of images; cells in half precision."""
+  for batch in fill_batches(load_source(images, image_ids, encoder.settings.protocol, threads=2, ahead=16), 2, []):
     arrays = jax.device_get(encode(encoder, batch.images, batch.sizes))
-    rows, columns = np.indices([side // CELL for side in batch.images.shape[1:3]], np.int32).reshape(2, -1)
-    positions = pad_rows(np.stack([columns, rows], axis=1), length)
+    positions = list_positions(encoder, batch.images.shape[1:3])
     for file, descriptor, probabilities, cells in zip(batch.files, *arrays, strict=False):
-      yield file.id, Photograph(descriptor, probabilities, pad_rows(cells.astype(np.float16), length), positions)
+      yield file.id, Photograph(descriptor, probabilities, pad_rows(encoder, cells.astype(np.float16)), positions)
 
 
-def pad_rows(array: np.ndarray, length: int) -> np.ndarray:
-  """Appends rows of zeros."""
+def encode_one_query(encoder: Encoder, path: str, box: Box | None) -> Photograph:
+  """A query: its descriptor, its probabilities, and the cells of its box that its classes look at."""
+  query = encode_query(encoder, path, box and tuple(box))
+  images, sizes = stack([query.photograph.whole], query.photograph.whole.canvas, 1)
+  class_ids = np.argsort(-query.probabilities, kind="stable")[None, :NUM_CLASSES].astype(np.int32)
+  cells = np.asarray(select(encoder, images, sizes, np.asarray([query.photograph.cells], np.int32), class_ids))
+  descriptor = np.asarray(encoder.describe(query.class_vectors[None]))[0]
+  positions = list_positions(encoder, images.shape[1:3])
+  return Photograph(descriptor, query.probabilities, pad_rows(encoder, cells), positions)
+
+
+def list_positions(encoder: Encoder, canvas: tuple[int, int]) -> np.ndarray:
+  """(column, row) of a canvas's cells, padded."""
+  rows, columns = np.indices([side // CELL for side in canvas], np.int32).reshape(2, -1)
+  return pad_rows(encoder, np.stack([columns, rows], axis=1))
+
+
+def pad_rows(encoder: Encoder, array: np.ndarray) -> np.ndarray:
+  """Appends rows of zeros, up to the cells of the largest canvas."""
+  length = max(height * width for height, width in encoder.settings.protocol.canvases) // CELL**2
   return np.pad(array, ((0, length - len(array)), (0, 0)))
 
 
@@ -148,26 +165,24 @@ def encode(encoder: Encoder, images, sizes):
   return descriptors, activations.probabilities, cells.reshape(len(cells), -1, cells.shape[-1])
 
 
+@jax.jit
+def select(encoder: Encoder, images, sizes, boxes, class_ids):
+  """The cells [n d] of a query, zero where they do not count."""
+  activations = encoder.activate(images, sizes)
+  mask = select_query_cells(encoder, activations, boxes, class_ids)
+  return describe_cells(activations.features, encoder.cell_whitening, mask)[0].reshape(mask.size, -1)
+
+
 def list_queries(folder: Path, image_ids: Sequence[str]) -> tuple[Sequence[str], list[Query]]:
   """The ids of the database and the queries; without gt.json each four images show one object (UKBench)."""
   if not (folder / "gt.json").exists():
-    groups = [image_ids[place - place % 4 : place - place % 4 + 4] for place in range(len(image_ids))]
-    return image_ids, [Query(*pair, frozenset()) for pair in zip(image_ids, [None] * len(groups), map(frozenset, groups))]
+    groups = [frozenset(image_ids[place - place % 4 :][:4]) for place in range(len(image_ids))]
+    return image_ids, [Query(image_id, None, group, frozenset()) for image_id, group in zip(image_ids, groups, strict=True)]
   truth = json.loads((folder / "gt.json").read_text(encoding="utf-8"))
   return truth["database"], [
     Query(entry.get("image", name), entry.get("box"), *(frozenset(entry.get(kind, ())) for kind in ("relevant", "junk")))
     for name, entry in truth["queries"].items()
   ]
-
-
-def encode_box(encoder: Encoder, folder: Path, query: Query, photograph: Photograph) -> Photograph:
-  """A query in a box: its own descriptor and probabilities, and the photograph's cells in the box."""
-  encoded = encode_query(encoder, folder / "images" / query.image, tuple(query.box))
-  left, top, right, bottom = encoded.photograph.cells
-  column, row = photograph.positions.T
-  inside = (column >= left) & (column < right) & (row >= top) & (row < bottom)
-  descriptor = np.asarray(encoder.describe(encoded.class_vectors[None]))[0]
-  return Photograph(descriptor, encoded.probabilities, photograph.cells * inside[:, None], photograph.positions)
 
 
 def find_common(encoder: Encoder, query: Photograph, answer: Photograph):
@@ -235,12 +250,10 @@ def measure_boxes(encoder: Encoder, folder: Path) -> None:
   for query in queries:
     names = [name for name in query.positives if name != query.image]
     paths = [folder / "images" / f"{name}.jpg" for name in names]
-    photograph = fit_query(folder / "images" / f"{query.image}.jpg", query.box, encoder.settings.protocol)
-    for name, path, found in zip(names, paths, match_photographs(encoder, photograph, paths), strict=True):
-      if found.places >= least:
-        rows.append([overlap(box, boxes[name]) for box in list_boxes(found.answer_box, path, encoder)])
-      else:
-        rows.append(None)
+    encoded = encode_query(encoder, folder / "images" / f"{query.image}.jpg", query.box)
+    for name, path, found in zip(names, paths, match_photographs(encoder, encoded, paths), strict=True):
+      enough = found.places >= least
+      rows.append([overlap(box, boxes[name]) for box in list_boxes(found.answer_box, path)] if enough else None)
   enough = np.array([row for row in rows if row is not None])
   print(f"{len(queries)} queries, {len(rows)} relevant answers, {len(enough)} with at least {least} places")
   print("intersection over union with the object's box, mean (median)")
@@ -248,9 +261,9 @@ def measure_boxes(encoder: Encoder, folder: Path) -> None:
     print(f"  {title:25} {values.mean():.3f} ({np.median(values):.3f})")
 
 
-def list_boxes(box: Box, path: Path, encoder: Encoder) -> list[Box]:
+def list_boxes(box: Box, path: Path) -> list[Box]:
   """The match box, the whole image and a box of the match box's size at the center."""
-  height, width = fit_query(path, None, encoder.settings.protocol).pixels.shape[:2]
+  height, width = read_size(path)
   across, down = box[2] - box[0], box[3] - box[1]
   left, top = (width - across) / 2, (height - down) / 2
   return [box, (0, 0, width, height), (left, top, left + across, top + down)]
