@@ -35,10 +35,10 @@ from cwf_jax.protocol import CELL, Box
 from cwf_jax.queries import encode_query
 from cwf_jax.reasons import NUM_CLASSES, PLACES_IN_WORDS, find_common_classes, match_photographs, select_query_cells
 
-NUMBERS = (4, 6, 8, 10, 12, 14, 16, 18, 20, 25, 30, 35, 40, 50, 60)
-"""Numbers of places whose precision is printed."""
+LEAST = {"places": (6, 8, 10, 12, 14, 16, 18, 20, 25, 30, 40), "scores": (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)}
+"""Numbers of places, and scores, from which on the share of right answers is printed."""
 
-QUARTILES = (5, 25, 50, 75, 95)
+PERCENTILES = (5, 25, 50, 75, 95)
 
 
 class Photograph(NamedTuple):
@@ -96,7 +96,8 @@ def measure_reasons(encoder: Encoder, options: argparse.Namespace) -> None:
     "groceries": gather_evidence(encoder, options.groceries, every=6, num_answers=20),
   }
   print_evidence(sets)
-  print_precision(sets)
+  for name, thresholds in LEAST.items():
+    print_precision(sets, name, thresholds)
 
 
 def gather_evidence(encoder: Encoder, folder: Path, every: int, num_answers: int) -> Evidence:
@@ -206,14 +207,14 @@ def match(query_cells, query_positions, cells, positions):
 
 
 def print_evidence(sets: dict[str, Evidence]) -> None:
-  """Right answers beside wrong ones: quartiles, and the area under the ROC curve."""
+  """Prints right answers beside wrong ones: percentiles, and the area under the ROC curve."""
   for name, evidence in sets.items():
     right = evidence.right
     print(f"{name}: {right.sum()} right answers, {(~right).sum()} wrong; right / wrong (area under the ROC curve)")
     for title, values in (("places", evidence.places), ("score", evidence.scores)):
-      shown = [np.percentile(values[chosen], QUARTILES) for chosen in (right, ~right) if chosen.any()]
+      shown = [np.percentile(values[chosen], PERCENTILES) for chosen in (right, ~right) if chosen.any()]
       listed = " / ".join(" ".join(f"{value:.3g}" for value in values) for values in shown)
-      print(f"  {title}, percentiles {' '.join(map(str, QUARTILES))}: {listed} ({area_under_curve(values, right):.3f})")
+      print(f"  {title}, percentiles {' '.join(map(str, PERCENTILES))}: {listed} ({area_under_curve(values, right):.3f})")
     shares = " / ".join(f"{(evidence.num_common[chosen] > 0).mean():.2f}" for chosen in (right, ~right) if chosen.any())
     print(f"  at least one common class: {shares} ({area_under_curve(evidence.num_common > 0, right):.3f})")
     print(f"  the best common class's probability: ({area_under_curve(evidence.best_common, right):.3f})")
@@ -228,17 +229,17 @@ def area_under_curve(values: np.ndarray, right: np.ndarray) -> float:
   return float((below + up_to).mean() / 2 / len(others))
 
 
-def print_precision(sets: dict[str, Evidence]) -> None:
-  """Of the answers with so many places or more, the share that is right; of the right ones, the share that has so many."""
-  print("share of right answers among those with so many places or more (and their share of all right answers)")
-  print(f"places  {''.join(f'{name:>16}' for name in sets)}{'mean of sets':>16}")
-  for least in NUMBERS:
-    pairs = []
+def print_precision(sets: dict[str, Evidence], name: str, thresholds: Sequence[float]) -> None:
+  """Prints, for the answers from each threshold on, the share that is right, and their shares of all right and wrong ones."""
+  print(f"{name} from a threshold on: the share that is right (these of all right answers, of all wrong ones)")
+  print(f"{name}  {''.join(f'{title:>22}' for title in sets)}{'mean of sets':>22}")
+  for least in thresholds:
+    shares = []
     for evidence in sets.values():
-      enough = evidence.places >= least
-      pairs.append((evidence.right[enough].mean() if enough.any() else np.nan, enough[evidence.right].mean()))
-    pairs.append(tuple(np.mean(pairs, axis=0)))
-    print(f"{least:6}  {''.join(f'{share:9.3f} ({covered:.2f})' for share, covered in pairs)}")
+      enough, right = getattr(evidence, name) >= least, evidence.right
+      shares.append((right[enough].mean() if enough.any() else np.nan, enough[right].mean(), enough[~right].mean()))
+    rows = [f"{share:.3f} ({ones:.2f}, {others:.2f})" for share, ones, others in (*shares, np.mean(shares, axis=0))]
+    print(f"{least:6}  {''.join(f'{row:>22}' for row in rows)}")
 
 
 def measure_boxes(encoder: Encoder, folder: Path) -> None:

@@ -178,8 +178,10 @@ def select_query_cells(
   return select_cells(encoder.compute_cams(activations, class_ids, mask), mask, min_cam)
 
 
-PLACES_IN_WORDS = ((30, "19 of 20"), (20, "9 of 10"), (12, "1 of 2"))
-"""From this number of places on, how many of the answers were right on the measured collections; see docs/reasons.md."""
+PLACES_IN_WORDS = ((30, "7 of 8"), (18, "5 of 6"), (12, "3 of 4"))
+"""From this number of places on, how many of the answers were right on the measured collections; see docs/reasons.md.
+
+Answers with fewer than the least number were mostly wrong: so many places match by chance."""
 
 
 def describe_places(match: Match | None) -> str:
@@ -193,8 +195,9 @@ def describe_places(match: Match | None) -> str:
 
 def explain_places() -> str:
   """What numbers of matching places mean, in one line."""
-  rules = ", ".join(f"{share} with {least} or more" for least, share in PLACES_IN_WORDS)
-  return f"of answers on three collections of photographs, these showed the same thing: {rules} matching places"
+  (most, share), *others = PLACES_IN_WORDS
+  rules = [f"{share} with {most} or more matching places", *(f"{share} with {least} or more" for least, share in others)]
+  return f"on three collections of photographs, so many answers showed the same thing: {', '.join(rules)}"
 
 
 def describe_common_classes(classes: Sequence[CommonClass]) -> str:

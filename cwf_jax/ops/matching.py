@@ -108,7 +108,7 @@ def select_cells(
   What lies around the object, a shelf or a lawn, is the same in many photographs and matches there, too.
 
   Args:
-    cams: of the query's most probable classes, in [0, 1], zero outside the mask.
+    cams: of the query's most probable classes, in [0, 1].
     mask: the query's cells, such as those in its box.
     min_cam: least mean of a cell's maps, as a share of the largest mean; 0 selects the whole mask.
 
@@ -120,7 +120,7 @@ def select_cells(
     >>> select_cells(cams, jnp.ones((1, 1, 3), bool)).tolist()
     [[[True, False, True]]]
   """
-  means = cams.mean(-1)
+  means = jnp.where(mask, cams.mean(-1), 0.0)
   return mask & (means >= min_cam * means.max((1, 2), keepdims=True))
 
 
