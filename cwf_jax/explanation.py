@@ -155,7 +155,7 @@ def compare(encoder: Encoder, first: ImageLike, second: ImageLike, box: Box | No
   """
   query, answer = encode_query(encoder, first, box), encode_query(encoder, second)
   names = encoder.settings.classes.names
-  (match,) = match_photographs(encoder, query.photograph, [answer.photograph.pixels])
+  (match,) = match_photographs(encoder, query, [answer.photograph.pixels])
   common = find_common_classes(names, query.probabilities, np.arange(len(names)), answer.probabilities)
   class_id = common[0].class_id if common else query.strongest_class
   vectors = np.stack([query.class_vectors, answer.class_vectors])

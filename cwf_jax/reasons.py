@@ -1,7 +1,7 @@
 """Why an answer is an answer: the places of two photographs that match, and the classes that both show.
 
     query = encode_query(encoder, "tower.jpg", box=(40, 30, 400, 380))
-    (match,) = match_photographs(encoder, query.photograph, ["another.jpg"])
+    (match,) = match_photographs(encoder, query, ["another.jpg"])
     match.places, match.query_box, match.answer_box
 
 Matching places (METHOD section 4b) are the evidence that two photographs show the same thing; common classes say what kind of
@@ -16,20 +16,24 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from cwf_jax.encoder import Encoder
+from cwf_jax.encoder import Activations, Encoder
 from cwf_jax.images.canvases import stack
 from cwf_jax.images.decoding import UnreadableImageError
 from cwf_jax.images.queries import FittedQuery, ImageLike, fit_query
-from cwf_jax.ops.matching import Matches, describe_cells, match_cells
+from cwf_jax.ops.matching import MIN_CAM, Matches, describe_cells, match_cells, select_cells
 from cwf_jax.ops.regions import mask_boxes
 from cwf_jax.protocol import CELL, Box, Protocol, Size
+from cwf_jax.queries import Query
 
 MIN_PROBABILITY = 0.05
 """A class is common to two photographs where both have it with at least this probability."""
 
 MOST_COMMON = 5
+
+NUM_CLASSES = 8
+"""The query's most probable classes, whose maps select the cells that are compared."""
 
 AT_ONCE = 10
 """Answers that one program matches, where their maps are small enough."""
@@ -123,14 +127,14 @@ def find_common_classes(
 
 def match_photographs(
   encoder: Encoder,
-  query: FittedQuery,
+  query: Query,
   answers: Iterable[ImageLike],
 ) -> list[Match | None]:
   """Finds the matching places of a query and each answer. Every answer is encoded once and dropped.
 
   Args:
     encoder: whose features are compared; its `cell_whitening` whitens cells.
-    query: of `encode_query` or `fit_query`; cells outside its box do not count.
+    query: of `encode_query`; only the cells in its box count that its most probable classes look at.
     answers: paths, bytes, Pillow images or pixels.
 
   Returns:
@@ -139,7 +143,8 @@ def match_photographs(
   protocol = encoder.settings.protocol
   length = max((height // CELL) * (width // CELL) for height, width in protocol.canvases)
   count = max(1, min(AT_ONCE, _PAIRS_AT_ONCE // length**2))
-  ours = _describe_photograph(encoder, query, length)
+  most_probable = np.argsort(-query.probabilities, kind="stable")[:NUM_CLASSES]
+  ours = _describe_photograph(encoder, query.photograph, length, most_probable, MIN_CAM)
   matches: list[Match | None] = []
   described = _describe_answers(encoder, answers, protocol, length)
   while group := list(itertools.islice(described, count)):
@@ -153,8 +158,30 @@ def match_photographs(
   return matches
 
 
-PLACES_IN_WORDS = ((30, "19 of 20"), (20, "9 of 10"), (12, "1 of 2"))
-"""From this number of places on, how many of the answers were right on the measured collections; see docs/reasons.md."""
+def select_query_cells(
+  encoder: Encoder,
+  activations: Activations,
+  boxes: Int[Array, "b 4"],
+  class_ids: Int[Array, "b n"],
+  min_cam: float | Float[Array, ""] = MIN_CAM,
+) -> Bool[Array, "b i j"]:
+  """Selects the cells of queries that are compared: inside the box, where the most probable classes look.
+
+  Args:
+    encoder: that made the activations.
+    activations: of the whole photographs.
+    boxes: (left, top, right, bottom) in cells.
+    class_ids: the `NUM_CLASSES` most probable classes of each query.
+    min_cam: see `select_cells`.
+  """
+  mask = activations.mask & mask_boxes(boxes, activations.mask.shape[1:])
+  return select_cells(encoder.compute_cams(activations, class_ids, mask), mask, min_cam)
+
+
+PLACES_IN_WORDS = ((30, "7 of 8"), (18, "5 of 6"), (12, "3 of 4"))
+"""From this number of places on, how many of the answers were right on the measured collections; see docs/reasons.md.
+
+Answers with fewer than the least number were mostly wrong: so many places match by chance."""
 
 
 def describe_places(match: Match | None) -> str:
@@ -168,8 +195,9 @@ def describe_places(match: Match | None) -> str:
 
 def explain_places() -> str:
   """What numbers of matching places mean, in one line."""
-  rules = ", ".join(f"{share} with {least} or more" for least, share in PLACES_IN_WORDS)
-  return f"of answers on three collections of photographs, these showed the same thing: {rules} matching places"
+  (most, share), *others = PLACES_IN_WORDS
+  rules = [f"{share} with {most} or more matching places", *(f"{share} with {least} or more" for least, share in others)]
+  return f"on three collections of photographs, so many answers showed the same thing: {', '.join(rules)}"
 
 
 def describe_common_classes(classes: Sequence[CommonClass]) -> str:
@@ -209,18 +237,28 @@ def _describe_answers(
     for image in answers:
       waiting.append(threads.submit(read, image))
       if len(waiting) > _READ_AHEAD:
-        yield _describe_or_none(encoder, waiting.pop(0).result(), length)
+        yield _describe_answer(encoder, waiting.pop(0).result(), length)
     for future in waiting:
-      yield _describe_or_none(encoder, future.result(), length)
+      yield _describe_answer(encoder, future.result(), length)
 
 
-def _describe_or_none(encoder: Encoder, photograph: FittedQuery | None, length: int) -> _Cells | None:
-  return None if photograph is None else _describe_photograph(encoder, photograph, length)
+def _describe_answer(encoder: Encoder, photograph: FittedQuery | None, length: int) -> _Cells | None:
+  """All cells of an answer, by the query's program."""
+  if photograph is None:
+    return None
+  return _describe_photograph(encoder, photograph, length, np.arange(min(NUM_CLASSES, len(encoder.settings.classes))), 0.0)
 
 
-def _describe_photograph(encoder: Encoder, photograph: FittedQuery, length: int) -> _Cells:
+def _describe_photograph(
+  encoder: Encoder,
+  photograph: FittedQuery,
+  length: int,
+  class_ids: Int[np.ndarray, "n"],
+  min_cam: float,
+) -> _Cells:
   images, sizes = stack([photograph.whole], photograph.whole.canvas, 1)
-  cells = np.asarray(_describe(encoder, images, sizes, np.asarray([photograph.cells], np.int32)))
+  box = np.asarray([photograph.cells], np.int32)
+  cells = np.asarray(_describe(encoder, images, sizes, box, class_ids[None].astype(np.int32), np.float32(min_cam)))
   rows, columns = np.indices([side // CELL for side in photograph.whole.canvas], np.int32)
   positions = np.stack([columns.reshape(-1), rows.reshape(-1)], axis=1)
   padding = ((0, length - len(cells)), (0, 0))
@@ -228,9 +266,9 @@ def _describe_photograph(encoder: Encoder, photograph: FittedQuery, length: int)
 
 
 @jax.jit
-def _describe(encoder: Encoder, images, sizes, cells) -> Float[jax.Array, "n d"]:
+def _describe(encoder: Encoder, images, sizes, boxes, class_ids, min_cam) -> Float[jax.Array, "n d"]:
   activations = encoder.activate(images, sizes)
-  mask = activations.mask & mask_boxes(cells, activations.mask.shape[1:])
+  mask = select_query_cells(encoder, activations, boxes, class_ids, min_cam)
   described = describe_cells(activations.features, encoder.cell_whitening, mask)
   return described.reshape(-1, described.shape[-1])
 

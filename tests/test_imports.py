@@ -23,7 +23,7 @@ ALLOWED = {
   "encoder": {"ops", "models"},
   "conversion": {"models"},
   "queries": {"encoder", "images", "ops"},
-  "reasons": {"encoder", "images", "ops"},
+  "reasons": {"encoder", "images", "ops", "queries"},
   "explanation": {"queries", "reasons", *ENCODED},
   "load": {"encoder", "conversion", "models", "ops"},
   "export": ENCODED,

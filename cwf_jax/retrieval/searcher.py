@@ -119,7 +119,7 @@ class Searcher:
       query: of `encode`.
       results: its answers.
     """
-    matches = match_photographs(self.encoder, query.photograph, [result.path for result in results])
+    matches = match_photographs(self.encoder, query, [result.path for result in results])
     return [dataclasses.replace(result, match=match) for result, match in zip(results, matches, strict=True)]
 
   def count_lacking(self, queries: Sequence[Query]) -> Lacking:

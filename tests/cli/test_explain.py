@@ -150,7 +150,7 @@ def test_a_table_of_two(explain, query, other, monkeypatch, tmp_path, match, wor
   title, first, second, note = found.out.splitlines()
   assert title == f"score 0.0000: {words}; both show: class 3 62 % / 48 %"
   assert (first, second) == (f"  {query}{where[0]}", f"  {other}{where[1]}")
-  assert note.startswith("note: ") and "19 of 20 with 30 or more" in note
+  assert note.startswith("note: ") and "7 of 8 with 30 or more" in note
 
 
 def test_a_photograph_and_itself_score_one_and_sides_can_be_swapped(explain, cli, query, other, tiny_checkpoint):

@@ -79,14 +79,14 @@ def test_answers_have_their_reasons_in_words_and_a_box_around_the_places(tiny_en
   assert [panel.frame for panel in panels] == ["query", None, None, None]
   assert all(panel.heat is None for panel in panels)
   words = " ".join(texts)  # each on one line or two
-  for legend in (BOX_LEGEND, CLASSES_LEGEND, "19 of 20 with 30 or more"):
+  for legend in (BOX_LEGEND, CLASSES_LEGEND, "7 of 8 with 30 or more"):
     assert legend in words
   assert MAP_LEGEND not in words and FRAMES_LEGEND not in words
 
 
 def test_legends_are_only_of_what_is_shown(tiny_encoder, folder, panels):
   words = " ".join(check_layout(draw_answers(tiny_encoder, folder / "tall.png", _answers(folder, ["wide.png"], (), None))))
-  assert not any(legend in words for legend in (BOX_LEGEND, CLASSES_LEGEND, FRAMES_LEGEND, MAP_LEGEND, "19 of 20"))
+  assert not any(legend in words for legend in (BOX_LEGEND, CLASSES_LEGEND, FRAMES_LEGEND, MAP_LEGEND, "7 of 8"))
   check_layout(draw_answers(tiny_encoder, folder / "tall.png", []))
   assert len(panels) == 1
 

@@ -77,7 +77,7 @@ def test_two_photographs_have_boxes_and_lines(maps):
   texts = check_layout(figure)
   assert texts[:3] == [WORDS, "one.jpg", "two.jpg"] and texts[-1] == "a note"
   assert (texts.count("class 4 62 %") == 2) == maps and (MAP_LEGEND in " ".join(texts)) == maps
-  assert "19 of 20 with 30 or more" in " ".join(texts) and any(text.startswith("Dashed") for text in texts)
+  assert "7 of 8 with 30 or more" in " ".join(texts) and any(text.startswith("Dashed") for text in texts)
   assert len(figure.axes) == 2 + 2 * maps
   drawn = [[patch.get_bbox().extents.tolist() for patch in axes.patches] for axes in figure.axes]
   assert drawn[:2] == [[[*box]] * 2 + [[10, 20, 30, 40]] * 2, [[11, 12, 31, 42]] * 2]

@@ -31,7 +31,7 @@ from cwf_jax.ops import (
   resizing,
   weighting,
 )
-from cwf_jax.ops.matching import MatchSettings, describe_cells, match_places
+from cwf_jax.ops.matching import MatchSettings, describe_cells, match_places, select_cells
 from cwf_jax.ops.whitening import Whitening, apply_whitening, fit_whitening
 
 SIZES = {"b": 3, "i": 4, "j": 5, "k": 6, "c": 2, "d": 4, "n": 8, "q": 3, "m": 4, "p": 7, "r": 3, "s": 2, "t": 2, "4": 4}
@@ -152,6 +152,7 @@ _IMAGES = [
   Operation(pooling.pool_region_vectors, FEATURES | CAMS | _BOXES | MASK, ("b t c k",), empty="c t"),
   Operation(resizing.enlarge, {"maps": "b i j d"} | MASK, ("b 2i 2j d",), settings={"factor": 2}),
   Operation(regions.find_regions, {"heatmaps": "b i j"}, ("b 5 4",)),
+  Operation(select_cells, CAMS | MASK, ("b i j",)),
   Operation(describe_cells, FEATURES | MASK, ("b i j k",)),
   Operation(
     describe_cells,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cwf_jax.errors import InputError
-from cwf_jax.ops.matching import LARGEST_MAP, MOST_MATCHES, MatchSettings, describe_cells, match_places
+from cwf_jax.ops.matching import LARGEST_MAP, MOST_MATCHES, MatchSettings, describe_cells, match_places, select_cells
 from tests.ops.operations import draw_whitening
 from tests.oracle import matching
 from tests.oracle.deviation import assert_close
@@ -82,6 +82,17 @@ def match_one(query, answer, query_mask=None, answer_mask=None, settings=FEW):
 def assert_same(ours, theirs):
   for name, values in theirs.items():
     np.testing.assert_array_equal(ours[name], values, err_msg=name)
+
+
+@pytest.mark.parametrize("min_cam", [0.0, 0.4, 1.0])
+def test_a_query_s_cells_are_those_that_its_classes_look_at(min_cam):
+  random = np.random.default_rng(0)
+  masks = random.random((4, 5, 6)) < 0.7
+  cams = np.where(masks[..., None], random.random((4, 5, 6, 3), np.float32), 0)
+  cams[1] = 0  # no class looks anywhere
+  expected = [matching.select_cells(*pair, min_cam) for pair in zip(cams, masks, strict=True)]
+  np.testing.assert_array_equal(select_cells(jnp.asarray(cams), jnp.asarray(masks), min_cam), expected)
+  np.testing.assert_array_equal(expected[1], masks[1])
 
 
 @pytest.mark.parametrize("masked", [False, True])

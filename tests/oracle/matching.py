@@ -25,6 +25,14 @@ def describe_cells(features, whitening=None, mask=None) -> np.ndarray:
   return result
 
 
+def select_cells(cams, mask, min_cam) -> np.ndarray:
+  """Step 1 of a query: the cells of the mask whose mean map is at least `min_cam` of the largest mean."""
+  means = {cell: sum(map(float, cams[cell])) for cell in np.ndindex(mask.shape) if mask[cell]}
+  largest = max(means.values(), default=0.0)
+  return np.array([[mask[row, column] and means[row, column] >= min_cam * largest for column in range(mask.shape[1])]
+                   for row in range(mask.shape[0])])
+
+
 def list_matches(query_cells, query_mask, answer_cells, answer_mask, settings) -> list:
   """Step 2: (cosine in steps, query's (row, column), answer's) of the best mutual nearest neighbors, the best first."""
 
