@@ -196,8 +196,9 @@ def describe_places(match: Match | None) -> str:
 def explain_places() -> str:
   """What numbers of matching places mean, in one line."""
   (most, share), *others = PLACES_IN_WORDS
-  rules = [f"{share} with {most} or more matching places", *(f"{share} with {least} or more" for least, share in others)]
-  return f"on three collections of photographs, so many answers showed the same thing: {', '.join(rules)}"
+  rules = [f"{share} with {most} or more matching places showed the same thing"]
+  rules += [f"{part} with {least} or more" for least, part in others]
+  return f"of the answers on three collections of photographs, {', '.join(rules)}"
 
 
 def describe_common_classes(classes: Sequence[CommonClass]) -> str:
