@@ -25,7 +25,6 @@ from cwf_jax.datasets.groundtruth import read_groundtruth
 from cwf_jax.datasets.landmarks import BOXES, TOY_OXFORD, write_landmarks
 from cwf_jax.encoder import Encoder, most_probable
 from cwf_jax.evaluation.image_source import load_source, open_images
-from cwf_jax.images.canvases import stack
 from cwf_jax.images.decoding import read_size
 from cwf_jax.images.listing import Listing
 from cwf_jax.images.loading import fill_batches
@@ -33,7 +32,7 @@ from cwf_jax.load import load_encoder
 from cwf_jax.ops.matching import describe_cells, match_cells
 from cwf_jax.protocol import CELL, Box
 from cwf_jax.queries import encode_query
-from cwf_jax.reasons import NUM_CLASSES, PLACES_IN_WORDS, find_common_classes, match_photographs, select_query_cells
+from cwf_jax.reasons import PLACES_IN_WORDS, describe_query_cells, find_common_classes, match_photographs
 
 LEAST = {"places": (6, 8, 10, 12, 14, 16, 18, 20, 25, 30, 40), "scores": (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)}
 """Numbers of places, and scores, from which on the share of right answers is printed."""
@@ -134,14 +133,11 @@ def encode_photographs(encoder: Encoder, images: Listing, image_ids: Sequence[st
 
 
 def encode_one_query(encoder: Encoder, path: str, box: Box | None) -> Photograph:
-  """A query: its descriptor, its probabilities, and the cells of its box that its classes look at."""
+  """A query: its descriptor, its probabilities, and the cells that are compared."""
   query = encode_query(encoder, path, box and tuple(box))
-  images, sizes = stack([query.photograph.whole], query.photograph.whole.canvas, 1)
-  class_ids = np.argsort(-query.probabilities, kind="stable")[None, :NUM_CLASSES].astype(np.int32)
-  cells = np.asarray(select(encoder, images, sizes, np.asarray([query.photograph.cells], np.int32), class_ids))
+  cells = pad_rows(encoder, describe_query_cells(encoder, query))
   descriptor = np.asarray(encoder.describe(query.class_vectors[None]))[0]
-  positions = list_positions(encoder, images.shape[1:3])
-  return Photograph(descriptor, query.probabilities, pad_rows(encoder, cells), positions)
+  return Photograph(descriptor, query.probabilities, cells, list_positions(encoder, query.photograph.whole.canvas))
 
 
 def list_positions(encoder: Encoder, canvas: tuple[int, int]) -> np.ndarray:
@@ -164,14 +160,6 @@ def encode(encoder: Encoder, images, sizes):
   descriptors = encoder.describe(encoder.pool_classes(activations, class_ids))
   cells = describe_cells(activations.features, encoder.cell_whitening, activations.mask)
   return descriptors, activations.probabilities, cells.reshape(len(cells), -1, cells.shape[-1])
-
-
-@jax.jit
-def select(encoder: Encoder, images, sizes, boxes, class_ids):
-  """The cells [n d] of a query, zero where they do not count."""
-  activations = encoder.activate(images, sizes)
-  mask = select_query_cells(encoder, activations, boxes, class_ids)
-  return describe_cells(activations.features, encoder.cell_whitening, mask)[0].reshape(mask.size, -1)
 
 
 def list_queries(folder: Path, image_ids: Sequence[str]) -> tuple[Sequence[str], list[Query]]:
@@ -249,7 +237,8 @@ def measure_boxes(encoder: Encoder, folder: Path) -> None:
   rows, least = [], PLACES_IN_WORDS[-1][0]
   queries = read_groundtruth(folder / "groundtruth")
   for query in queries:
-    names = [name for name in query.positives if name != query.image]
+    landmark = query.name.rpartition("_")[0]  # where it is pasted into, the box is around another landmark
+    names = [name for name in query.positives if name != query.image and name.rpartition("_")[0] == landmark]
     paths = [folder / "images" / f"{name}.jpg" for name in names]
     encoded = encode_query(encoder, folder / "images" / f"{query.image}.jpg", query.box)
     for name, path, found in zip(names, paths, match_photographs(encoder, encoded, paths), strict=True):

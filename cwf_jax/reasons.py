@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Float, Int
 
-from cwf_jax.encoder import Activations, Encoder
+from cwf_jax.encoder import Encoder
 from cwf_jax.images.canvases import stack
 from cwf_jax.images.decoding import UnreadableImageError
 from cwf_jax.images.queries import FittedQuery, ImageLike, fit_query
@@ -33,7 +33,7 @@ MIN_PROBABILITY = 0.05
 MOST_COMMON = 5
 
 NUM_CLASSES = 8
-"""The query's most probable classes, whose maps select the cells that are compared."""
+"""The most probable classes of a query without a box, whose maps select the cells that are compared."""
 
 AT_ONCE = 10
 """Answers that one program matches, where their maps are small enough."""
@@ -134,7 +134,7 @@ def match_photographs(
 
   Args:
     encoder: whose features are compared; its `cell_whitening` whitens cells.
-    query: of `encode_query`; only the cells in its box count that its most probable classes look at.
+    query: of `encode_query`; see `describe_query_cells`.
     answers: paths, bytes, Pillow images or pixels.
 
   Returns:
@@ -143,8 +143,7 @@ def match_photographs(
   protocol = encoder.settings.protocol
   length = max((height // CELL) * (width // CELL) for height, width in protocol.canvases)
   count = max(1, min(AT_ONCE, _PAIRS_AT_ONCE // length**2))
-  most_probable = np.argsort(-query.probabilities, kind="stable")[:NUM_CLASSES]
-  ours = _describe_photograph(encoder, query.photograph, length, most_probable, MIN_CAM)
+  ours = _pad(query.photograph, describe_query_cells(encoder, query), length)
   matches: list[Match | None] = []
   described = _describe_answers(encoder, answers, protocol, length)
   while group := list(itertools.islice(described, count)):
@@ -158,24 +157,14 @@ def match_photographs(
   return matches
 
 
-def select_query_cells(
-  encoder: Encoder,
-  activations: Activations,
-  boxes: Int[Array, "b 4"],
-  class_ids: Int[Array, "b n"],
-  min_cam: float | Float[Array, ""] = MIN_CAM,
-) -> Bool[Array, "b i j"]:
-  """Selects the cells of queries that are compared: inside the box, where the most probable classes look.
+def describe_query_cells(encoder: Encoder, query: Query) -> Float[np.ndarray, "n d"]:
+  """Describes the cells of a query's canvas that are compared, in row order; the others are zero.
 
-  Args:
-    encoder: that made the activations.
-    activations: of the whole photographs.
-    boxes: (left, top, right, bottom) in cells.
-    class_ids: the `NUM_CLASSES` most probable classes of each query.
-    min_cam: see `select_cells`.
+  With a box they are the cells in the box. Without one they are those that the query's most probable classes look at: what
+  lies around the object, a shelf or a lawn, matches in photographs of other objects, too.
   """
-  mask = activations.mask & mask_boxes(boxes, activations.mask.shape[1:])
-  return select_cells(encoder.compute_cams(activations, class_ids, mask), mask, min_cam)
+  class_ids = np.argsort(-query.probabilities, kind="stable")[:NUM_CLASSES]
+  return _describe_cells(encoder, query.photograph, class_ids, MIN_CAM if query.photograph.box is None else 0.0)
 
 
 PLACES_IN_WORDS = ((30, "7 of 8"), (18, "5 of 6"), (12, "3 of 4"))
@@ -247,29 +236,29 @@ def _describe_answer(encoder: Encoder, photograph: FittedQuery | None, length: i
   """All cells of an answer, by the query's program."""
   if photograph is None:
     return None
-  return _describe_photograph(encoder, photograph, length, np.arange(min(NUM_CLASSES, len(encoder.settings.classes))), 0.0)
+  class_ids = np.arange(min(NUM_CLASSES, len(encoder.settings.classes)))
+  return _pad(photograph, _describe_cells(encoder, photograph, class_ids, 0.0), length)
 
 
-def _describe_photograph(
-  encoder: Encoder,
-  photograph: FittedQuery,
-  length: int,
-  class_ids: Int[np.ndarray, "n"],
-  min_cam: float,
-) -> _Cells:
-  images, sizes = stack([photograph.whole], photograph.whole.canvas, 1)
-  box = np.asarray([photograph.cells], np.int32)
-  cells = np.asarray(_describe(encoder, images, sizes, box, class_ids[None].astype(np.int32), np.float32(min_cam)))
+def _pad(photograph: FittedQuery, cells: np.ndarray, length: int) -> _Cells:
+  """Pads the lists of cells and positions, so that photographs of any canvas share one program."""
   rows, columns = np.indices([side // CELL for side in photograph.whole.canvas], np.int32)
   positions = np.stack([columns.reshape(-1), rows.reshape(-1)], axis=1)
   padding = ((0, length - len(cells)), (0, 0))
   return _Cells(np.pad(cells, padding), np.pad(positions, padding), photograph.pixels.shape[:2], photograph.whole.size)
 
 
+def _describe_cells(encoder: Encoder, photograph: FittedQuery, class_ids: np.ndarray, min_cam: float) -> np.ndarray:
+  images, sizes = stack([photograph.whole], photograph.whole.canvas, 1)
+  box = np.asarray([photograph.cells], np.int32)
+  return np.asarray(_describe(encoder, images, sizes, box, class_ids[None].astype(np.int32), np.float32(min_cam)))
+
+
 @jax.jit
 def _describe(encoder: Encoder, images, sizes, boxes, class_ids, min_cam) -> Float[jax.Array, "n d"]:
   activations = encoder.activate(images, sizes)
-  mask = select_query_cells(encoder, activations, boxes, class_ids, min_cam)
+  mask = activations.mask & mask_boxes(boxes, activations.mask.shape[1:])
+  mask = select_cells(encoder.compute_cams(activations, class_ids, mask), mask, min_cam)
   described = describe_cells(activations.features, encoder.cell_whitening, mask)
   return described.reshape(-1, described.shape[-1])
 

@@ -38,7 +38,7 @@ MOST_MATCHES = 700
 
 
 MIN_CAM = 0.4
-"""A query's cell counts from this share of the largest mean of its classes' maps on."""
+"""Without a box, a query's cell counts from this share of the largest mean of its classes' maps on."""
 
 
 @dataclasses.dataclass(frozen=True)
