@@ -37,7 +37,6 @@ SWALLOWS = {
   "rank_shards": "a NaN comes last",
   "expand_query_by_scores": "an answer whose score is NaN is none",
   "select_cells": "no cell is selected by a map with a NaN",
-  "share_cells": "a class whose vector is NaN has no part in a score",
 }
 """What shows no NaN where it is given one, and why."""
 
