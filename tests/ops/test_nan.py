@@ -17,6 +17,7 @@ NOT_HERE = {
   "fit_whitening": "of all vectors together; values that are not finite are refused",
   "label_components": "of truth values, which cannot be NaN",
   "mask_boxes": "of whole numbers, which cannot be NaN",
+  "locate_cells": "takes only a shape",
   "match_cells": "what match_places calls; held there",
   "match_classes": "of whole numbers, which cannot be NaN",
   "place_regions": "of truth values, which cannot be NaN",
