@@ -53,7 +53,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
   parser.add_argument("--weights", default="efficientnet_lite0")
   parser.add_argument("--pool", help="photographs to fit the whitening on: a folder, a list or a tar")
   for name in ("groceries", "ukbench", "oxford"):
-    parser.add_argument(f"--{name}", type=Path, help="a folder with images/ and gt.json")
+    parser.add_argument(f"--{name}", type=Path, help="a folder with images/, and gt.json but for UKBench")
   parser.add_argument("--sizes", default="224,256,288,320", help="shorter sides in pixels")
   parser.add_argument("--maps", default="features,last", help="features (stride 16), last (stride 32)")
   parser.add_argument("--n_pca", default="1,8,64", help="class vectors of each photograph that the whitening is fitted on")

@@ -91,7 +91,7 @@ def match_numpy(query, answers, mean, projection) -> tuple[np.ndarray, np.ndarra
     x, y = cells % columns, cells // columns
     return x.min(), y.min(), x.max() + 1, y.max() + 1
 
-  query_cells, columns, found = describe(query), query.shape[1], []
+  query_cells, columns, results = describe(query), query.shape[1], []
   for answer in answers:
     similar = np.rint(STEPS * (query_cells @ describe(answer).T)).astype(np.int32)
     nearest = similar.argmax(1)
@@ -108,8 +108,8 @@ def match_numpy(query, answers, mean, projection) -> tuple[np.ndarray, np.ndarra
     counts = np.count_nonzero(near, axis=2)
     best = near[counts == counts.max()]
     agrees = best[(best @ largest[ours]).argmax()]
-    found.append((agrees.sum(), bound(ours[agrees], columns), bound(theirs[agrees], columns)))
-  return tuple(map(np.array, zip(*found, strict=True)))
+    results.append((agrees.sum(), bound(ours[agrees], columns), bound(theirs[agrees], columns)))
+  return tuple(map(np.array, zip(*results, strict=True)))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from cwf_jax.images.decoding import read_size
 from cwf_jax.images.listing import Listing
 from cwf_jax.images.loading import fill_batches
 from cwf_jax.load import load_encoder
-from cwf_jax.ops.matching import describe_cells, match_cells
+from cwf_jax.ops.matching import describe_cells, locate_cells, match_cells
 from cwf_jax.protocol import CELL, Box
 from cwf_jax.queries import encode_query
 from cwf_jax.reasons import PLACES_IN_WORDS, describe_query_cells, find_common_classes, match_photographs
@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--weights", default="default")
   for name in ("groceries", "ukbench", "oxford"):
-    parser.add_argument(f"--{name}", type=Path, help="a folder with images/ and gt.json")
+    parser.add_argument(f"--{name}", type=Path, help="a folder with images/, and gt.json but for UKBench")
   parser.add_argument("--toy", action="store_true", help="match boxes on the toy landmarks, in place of the three sets")
   parser.add_argument("--smoke", action="store_true", help="a tiny size")
   options = parser.parse_args(arguments)
@@ -142,11 +142,10 @@ def encode_one_query(encoder: Encoder, path: str, box: Box | None) -> Photograph
 
 def list_positions(encoder: Encoder, canvas: tuple[int, int]) -> np.ndarray:
   """(column, row) of a canvas's cells, padded."""
-  rows, columns = np.indices([side // CELL for side in canvas], np.int32).reshape(2, -1)
-  return pad_rows(encoder, np.stack([columns, rows], axis=1))
+  return pad_rows(encoder, locate_cells(tuple(side // CELL for side in canvas)))
 
 
-def pad_rows(encoder: Encoder, array: np.ndarray) -> np.ndarray:
+def pad_rows(encoder: Encoder, array: np.ndarray | jax.Array) -> np.ndarray:
   """Appends rows of zeros, up to the cells of the largest canvas."""
   length = max(height * width for height, width in encoder.settings.protocol.canvases) // CELL**2
   return np.pad(array, ((0, length - len(array)), (0, 0)))
@@ -201,8 +200,8 @@ def print_evidence(sets: dict[str, Evidence]) -> None:
     print(f"{name}: {right.sum()} right answers, {(~right).sum()} wrong; right / wrong (area under the ROC curve)")
     for title, values in (("places", evidence.places), ("score", evidence.scores)):
       shown = [np.percentile(values[chosen], PERCENTILES) for chosen in (right, ~right) if chosen.any()]
-      listed = " / ".join(" ".join(f"{value:.3g}" for value in values) for values in shown)
-      print(f"  {title}, percentiles {' '.join(map(str, PERCENTILES))}: {listed} ({area_under_curve(values, right):.3f})")
+      percentiles = " / ".join(" ".join(f"{value:.3g}" for value in values) for values in shown)
+      print(f"  {title}, percentiles {' '.join(map(str, PERCENTILES))}: {percentiles} ({area_under_curve(values, right):.3f})")
     shares = " / ".join(f"{(evidence.num_common[chosen] > 0).mean():.2f}" for chosen in (right, ~right) if chosen.any())
     print(f"  at least one common class: {shares} ({area_under_curve(evidence.num_common > 0, right):.3f})")
     print(f"  the best common class's probability: ({area_under_curve(evidence.best_common, right):.3f})")
@@ -241,9 +240,9 @@ def measure_boxes(encoder: Encoder, folder: Path) -> None:
     names = [name for name in query.positives if name != query.image and name.rpartition("_")[0] == landmark]
     paths = [folder / "images" / f"{name}.jpg" for name in names]
     encoded = encode_query(encoder, folder / "images" / f"{query.image}.jpg", query.box)
-    for name, path, found in zip(names, paths, match_photographs(encoder, encoded, paths), strict=True):
-      enough = found.places >= least
-      rows.append([overlap(box, boxes[name]) for box in list_boxes(found.answer_box, path)] if enough else None)
+    for name, path, result in zip(names, paths, match_photographs(encoder, encoded, paths), strict=True):
+      enough = result.places >= least
+      rows.append([overlap(box, boxes[name]) for box in list_boxes(result.answer_box, path)] if enough else None)
   enough = np.array([row for row in rows if row is not None])
   print(f"{len(queries)} queries, {len(rows)} relevant answers, {len(enough)} with at least {least} places")
   print("intersection over union with the object's box, mean (median)")

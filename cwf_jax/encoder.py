@@ -84,7 +84,7 @@ class EncoderSettings:
     weights_folder: where they lie, or None for random ones.
     is_random: the weights are seeded random ones: classes mean nothing.
     fingerprint: names what a descriptor depends on; see `protocol.fingerprint`.
-    reliable_names: the network mostly names right what a photograph shows.
+    reliable_names: whether the network's class names can mostly be believed.
   """
 
   protocol: protocols.Protocol

@@ -25,9 +25,8 @@ from cwf_jax.ops.whitening import Whitening
 DEFAULT = "efficientnet_lite0"
 """The weights that "default" stands for; every installation has them."""
 
-
 NUM_CLASSES = 32
-"""Classes summed into a descriptor by default; see weights/README.md. The paper sums 64, as its tables do here."""
+"""Classes summed into a descriptor by default; see weights/README.md. The paper and `--mode=evaluate` sum 64."""
 
 
 def load_weights(name: str | os.PathLike[str] = "default", seed: int = 0) -> LoadedNetwork:
@@ -130,7 +129,7 @@ class RecordedEncoder(typing.Protocol):
   fingerprint: str
 
 
-def load_recorded_encoder(recorder: str, recorded: RecordedEncoder, dtype: str | None = None) -> Encoder:
+def load_recorded_encoder(recorder: str, recorded: RecordedEncoder) -> Encoder:
   """The encoder whose identity an index has recorded.
 
   The weights are those with the recorded sha256, wherever they lie: an index outlives a move of its weights and a change of
@@ -139,7 +138,6 @@ def load_recorded_encoder(recorder: str, recorded: RecordedEncoder, dtype: str |
   Args:
     recorder: what holds the record, as messages name it: "the index photographs.index".
     recorded: the settings of the index.
-    dtype: as in `load_encoder`.
 
   Raises:
     InputError: the weights are nowhere, or are others than those recorded; the message names both.
@@ -148,7 +146,7 @@ def load_recorded_encoder(recorder: str, recorded: RecordedEncoder, dtype: str |
   sha256 = recorded.weights_sha256
   known = packaged.find_packaged(sha256) or checkpoint.find_by_sha256(sha256)
   try:
-    encoder = load_encoder(load_weights(known or recorded.weights_folder or recorded.weights), settings, dtype)
+    encoder = load_encoder(load_weights(known or recorded.weights_folder or recorded.weights), settings)
   except InputError as error:
     raise InputError(f"{recorder} was made with the weights {recorded.weights}, which cannot be loaded: {error}") from None
   if encoder.settings.fingerprint != recorded.fingerprint:

@@ -2,7 +2,7 @@
 
     query = encode_query(encoder, "tower.jpg", box=(40, 30, 400, 380))
     query.class_ids, query.class_vectors      # what it is searched by
-    query.probabilities                       # what the network sees in the box
+    query.probabilities                       # what the network recognizes in the box
 """
 
 import dataclasses

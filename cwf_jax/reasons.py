@@ -1,4 +1,4 @@
-"""Why an answer is an answer: the places of two photographs that match, and the classes that both show.
+"""The reasons of an answer: which places of two photographs match, and which classes both show.
 
     query = encode_query(encoder, "tower.jpg", box=(40, 30, 400, 380))
     (match,) = match_photographs(encoder, query, ["another.jpg"])
@@ -22,9 +22,9 @@ from cwf_jax.encoder import Encoder
 from cwf_jax.images.canvases import stack
 from cwf_jax.images.decoding import UnreadableImageError
 from cwf_jax.images.queries import FittedQuery, ImageLike, fit_query
-from cwf_jax.ops.matching import MIN_CAM, Matches, describe_cells, match_cells, select_cells
+from cwf_jax.ops.matching import MIN_CAM, Matches, describe_cells, locate_cells, match_cells, select_cells
 from cwf_jax.ops.regions import mask_boxes
-from cwf_jax.protocol import CELL, Box, Protocol, Size
+from cwf_jax.protocol import CELL, Box, Size
 from cwf_jax.queries import Query
 
 MIN_PROBABILITY = 0.05
@@ -35,7 +35,7 @@ MOST_COMMON = 5
 NUM_CLASSES = 8
 """The most probable classes of a query without a box, whose maps select the cells that are compared."""
 
-AT_ONCE = 10
+_ANSWERS_AT_ONCE = 10
 """Answers that one program matches, where their maps are small enough."""
 
 _PAIRS_AT_ONCE = 2**22
@@ -91,7 +91,7 @@ class Match:
 
   @property
   def is_evidence(self) -> bool:
-    """Whether enough places match to say that the two photographs show the same thing: the least of `PLACES_IN_WORDS`."""
+    """Whether enough places match to say that both show the same thing: the smallest number in `PLACES_IN_WORDS`."""
     return self.places >= PLACES_IN_WORDS[-1][0]
 
   def to_json(self) -> dict[str, Any]:
@@ -140,20 +140,19 @@ def match_photographs(
   Returns:
     A match for each answer; None where its file cannot be read.
   """
-  protocol = encoder.settings.protocol
-  length = max((height // CELL) * (width // CELL) for height, width in protocol.canvases)
-  count = max(1, min(AT_ONCE, _PAIRS_AT_ONCE // length**2))
+  length = max((height // CELL) * (width // CELL) for height, width in encoder.settings.protocol.canvases)
+  count = max(1, min(_ANSWERS_AT_ONCE, _PAIRS_AT_ONCE // length**2))
   ours = _pad(query.photograph, describe_query_cells(encoder, query), length)
   matches: list[Match | None] = []
-  described = _describe_answers(encoder, answers, protocol, length)
+  described = _describe_answers(encoder, answers, length)
   while group := list(itertools.islice(described, count)):
-    present = [one for one in group if one is not None]
-    padding = [ours] * (count - len(present))  # nobody looks at these
-    stacked = [np.stack([getattr(one, name) for one in (*present, *padding)]) for name in ("cells", "positions")]
+    present = [cells for cells in group if cells is not None]
+    padding = [ours] * (count - len(present))  # their results are ignored
+    stacked = [np.stack([getattr(cells, name) for cells in (*present, *padding)]) for name in ("cells", "positions")]
     result = jax.device_get(_match(ours.cells, ours.positions, *stacked))
     rows = zip(present, zip(*result, strict=True), strict=False)
-    found = (_to_match(ours, answer, Matches(*row)) for answer, row in rows)
-    matches += [None if one is None else next(found) for one in group]
+    results = (_to_match(ours, answer, Matches(*row)) for answer, row in rows)
+    matches += [None if cells is None else next(results) for cells in group]
   return matches
 
 
@@ -170,7 +169,7 @@ def describe_query_cells(encoder: Encoder, query: Query) -> Float[np.ndarray, "n
 PLACES_IN_WORDS = ((30, "7 of 8"), (18, "5 of 6"), (12, "3 of 4"))
 """From this number of places on, how many of the answers were right on the measured collections; see docs/reasons.md.
 
-Answers with fewer than the least number were mostly wrong: so many places match by chance."""
+Answers with fewer were mostly wrong: that many places match by chance."""
 
 
 def describe_places(match: Match | None) -> str:
@@ -178,7 +177,7 @@ def describe_places(match: Match | None) -> str:
   if match is None:
     return "its photograph cannot be read"
   if not match.is_evidence:
-    return "looks similar, hardly any place matches" if match.places else "looks similar, no place matches"
+    return "looks similar, few places match" if match.places else "looks similar, no place matches"
   return f"{match.places} places match"
 
 
@@ -211,14 +210,12 @@ class _Cells(NamedTuple):
   resized: Size
 
 
-def _describe_answers(
-  encoder: Encoder, answers: Iterable[ImageLike], protocol: Protocol, length: int
-) -> Iterator[_Cells | None]:
+def _describe_answers(encoder: Encoder, answers: Iterable[ImageLike], length: int) -> Iterator[_Cells | None]:
   """The cells of each answer, decoded ahead on threads; None where it cannot be read."""
 
   def read(image: ImageLike) -> FittedQuery | None:
     try:
-      return fit_query(image, None, protocol)
+      return fit_query(image, None, encoder.settings.protocol)
     except UnreadableImageError:
       return None
 
@@ -242,8 +239,7 @@ def _describe_answer(encoder: Encoder, photograph: FittedQuery | None, length: i
 
 def _pad(photograph: FittedQuery, cells: np.ndarray, length: int) -> _Cells:
   """Pads the lists of cells and positions, so that photographs of any canvas share one program."""
-  rows, columns = np.indices([side // CELL for side in photograph.whole.canvas], np.int32)
-  positions = np.stack([columns.reshape(-1), rows.reshape(-1)], axis=1)
+  positions = locate_cells(tuple(side // CELL for side in photograph.whole.canvas))
   padding = ((0, length - len(cells)), (0, 0))
   return _Cells(np.pad(cells, padding), np.pad(positions, padding), photograph.pixels.shape[:2], photograph.whole.size)
 

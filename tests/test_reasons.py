@@ -102,7 +102,7 @@ def make_match(places):
 def test_places_in_words():
   least = PLACES_IN_WORDS[-1][0]
   assert describe_places(make_match(least)) == f"{least} places match"
-  assert describe_places(make_match(least - 1)) == "looks similar, hardly any place matches"
+  assert describe_places(make_match(least - 1)) == "looks similar, few places match"
   assert describe_places(make_match(0)) == "looks similar, no place matches"
 
 

@@ -37,7 +37,8 @@ def format_table(name: str, query, results: list, searcher, aggregation: str, ma
   where = "" if query.photograph.box is None else f" in the box {','.join(f'{side:g}' for side in query.photograph.box)}"
   images = f"{count} photograph{'' if count == 1 else 's'}, most similar first"
   lines = [f"query {printable(name)}{where}: {aggregation} search of {images}, {MEANINGS[aggregation]}"]
-  shown = ", ".join(f"{one} {per_cent(probability)}" for one, probability in query.list_classes(settings.classes.names, 3))
+  classes = query.list_classes(settings.classes.names, 3)
+  shown = ", ".join(f"{class_name} {per_cent(probability)}" for class_name, probability in classes)
   lines += [f"it shows: {shown}"] if shown else []
   if not results:
     return "\n".join([*lines, "nothing in this index is that similar", ""])
@@ -45,7 +46,7 @@ def format_table(name: str, query, results: list, searcher, aggregation: str, ma
   width = max(min(max(map(len, ids)), _ID_WIDTH), len("image"))
   lines.append(f"rank   score  {'image':<{width}}  why")
   for result, image_id in zip(results, ids, strict=True):
-    head = f"{result.rank:4d}  {_decimal(result.score):>6}  {image_id:<{width}}"
+    head = f"{result.rank:4d}  {result.score:z6.4f}  {image_id:<{width}}"
     reasons = [describe_places(result.match)] if matched else []
     reasons.append(describe_common_classes(result.common_classes))
     reasons += [f"lacks {result.lacked} of the classes"] if result.lacked else []
@@ -64,7 +65,7 @@ def _format_json(name: str, query, results: list, searcher, aggregation: str, ma
   content = {"query": name}
   content |= {} if box is None else {"box": list(box)}
   content |= {"aggregation": aggregation, "index_version": searcher.index.version}
-  content["query_classes"] = [{"name": one, "probability": probability} for one, probability in classes]
+  content["query_classes"] = [{"name": class_name, "probability": probability} for class_name, probability in classes]
   content["results"] = [result.to_json() for result in results]
   if settings.class_note:
     content |= {"weights": settings.weights, "note": settings.class_note}
@@ -73,7 +74,3 @@ def _format_json(name: str, query, results: list, searcher, aggregation: str, ma
 
 def _wrap(text: str, width: int) -> list[str]:
   return textwrap.wrap(text, _LINE_WIDTH - 16 - width, break_long_words=False, break_on_hyphens=False)
-
-
-def _decimal(number: float) -> str:
-  return f"{round(number, 4) + 0.0:.4f}"  # never -0.0000

@@ -29,7 +29,7 @@ WITHOUT = ("index",)
 _MARK = ".cwf_jax-demo"
 _SYSTEMS = "raw,raw_cw,ofa,ona"
 _SHARED = ("weights", "protocol", "image_size", "num_classes", "batch_size")
-"""Flags that the evaluation is given as the demo is."""
+"""Flags that are passed on to the evaluation."""
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -59,15 +59,15 @@ def run(values: flags.FlagValues, console) -> int:
   _check_index(index, encoder)
   output.mkdir(parents=True, exist_ok=True)
   (output / _MARK).touch()  # first, so that a demo that was interrupted is known as one
-  given = [f"--{flag}={values[flag].value}" for flag in _SHARED if values[flag].value is not None]
+  shared = [f"--{flag}={values[flag].value}" for flag in _SHARED if values[flag].value is not None]
   asked = ("--mode=evaluate", "--dataset=toy_oxford", f"--systems={_SYSTEMS}", f"--output={output}")
-  evaluation = parse_call(["main.py", *asked, *given]).values
+  evaluation = parse_call(["main.py", *asked, *shared]).values
   lines = evaluate.evaluate(evaluation, console)
   print("\n".join(lines), flush=True)
   benchmark = open_benchmark("toy_oxford", find_data(evaluation).folder)
   _index(values, console, encoder, benchmark.listing.root, index)
   write_page(output, benchmark, Searcher(index, encoder), lines[:-1])
-  _tell_more(benchmark, output, index)
+  _print_next_steps(benchmark, output, index)
   console.say(f"{time.monotonic() - started:.1f} s in all")
   return 0
 
@@ -96,7 +96,7 @@ def _index(values: flags.FlagValues, console, encoder, images: str, index: Path)
     tell(build_index(images, index, encoder, progress=progress, batch_size=values["batch_size"].value), console)
 
 
-def _tell_more(benchmark, output: Path, index: Path) -> None:
+def _print_next_steps(benchmark, output: Path, index: Path) -> None:
   query = benchmark.queries[0]
   box = ",".join(f"{side:g}" for side in query.box)
   path = shlex.quote(benchmark.listing.path(query.image))

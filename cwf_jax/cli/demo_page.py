@@ -117,7 +117,7 @@ def _search(benchmark: Benchmark, searcher: Searcher) -> list[_Search]:
   metric, ids, searches = benchmark.metrics[0], benchmark.database, []
   for query, encoded, results, *rows in zip(benchmark.queries, queries, answers, metric.positive, metric.junk, strict=True):
     truth = zip(("relevant", "junk"), rows, strict=True)
-    relevance = {ids[row]: word for word, listed in truth for row in listed if row >= 0}
+    relevance = {ids[row]: word for word, numbers in truth for row in numbers if row >= 0}
     searches.append(_Search(query, encoded, results, relevance))
   return searches
 

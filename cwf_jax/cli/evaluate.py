@@ -37,7 +37,7 @@ checkpoint's own unless --whitening names a folder, list or tar of other images.
 Settings, of which report.md tells the meaning and what --protocol=paper and reference say:
 size_rule, reversed_means, query_images, empty_maps, crow_weights, crow_epsilon, box_rule,
 floor_boxes, crow_box, spoc_query, num_classes, fixed_classes, n_pca, dimensions, eigenvalue_floor,
-query_row, ties, seed. --set=ties=by_row changes one; what it takes is told where another is given.
+query_row, ties, seed. --set=ties=by_row changes one; a wrong value is refused with the right ones.
 
 A run that is interrupted goes on where it was if it is called again; with other settings it
 computes what they change. The report is of the last run, with rows of earlier ones on the same.

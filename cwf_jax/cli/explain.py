@@ -96,11 +96,11 @@ def _save(reasons, names: tuple[str, ...], path: str, notes: tuple[str, ...], ma
 def _format_explanation(reasons, name: str) -> str:
   from cwf_jax.reasons import per_cent
 
-  width = max(len("class"), *(len(one.name) for one in reasons.classes))
+  width = max(len("class"), *(len(class_map.name) for class_map in reasons.classes))
   lines = [f"query {name}: its most probable classes", f"      {'class':<{width}}  probability  where"]
-  for rank, one in enumerate(reasons.classes, 1):
-    where = "nowhere: its map is empty" if one.box is None else _format_box(one.box)
-    lines.append(f"{rank:4d}  {one.name:<{width}}  {per_cent(one.probability):>11}  {where}")
+  for rank, class_map in enumerate(reasons.classes, 1):
+    where = "nowhere: its map is empty" if class_map.box is None else _format_box(class_map.box)
+    lines.append(f"{rank:4d}  {class_map.name:<{width}}  {per_cent(class_map.probability):>11}  {where}")
   return "\n".join(lines)
 
 
@@ -122,10 +122,11 @@ def _explanation_to_json(reasons) -> list[dict]:
   from cwf_jax.ops.regions import THRESHOLDS
 
   classes = []
-  for one, share in zip(reasons.classes, reasons.shares, strict=True):
-    pairs = zip(THRESHOLDS, one.regions, strict=True)
+  for class_map, share in zip(reasons.classes, reasons.shares, strict=True):
+    pairs = zip(THRESHOLDS, class_map.regions, strict=True)
     regions = [{"threshold": threshold, "box": list(box)} for threshold, box in pairs if box]
-    classes.append({"name": one.name, "probability": one.probability, "share": share, "regions": regions})
+    values = {"name": class_map.name, "probability": class_map.probability, "share": share, "regions": regions}
+    classes.append(values)
   return classes
 
 

@@ -34,7 +34,7 @@ def define_flags(values: flags.FlagValues) -> None:
     "n_pca", None, "classes of each image that --whitening=self is fitted on; default: 1", lower_bound=1, flag_values=values
   )
   flags.DEFINE_integer(
-    "dimensions", None, "dimensions that the whitening keeps, those of the largest eigenvalues; default: all that it has",
+    "dimensions", None, "dimensions of the whitening, those of the largest eigenvalues; default: all that it has",
     lower_bound=1, flag_values=values,
   )  # fmt: skip
   text(

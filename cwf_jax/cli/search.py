@@ -44,7 +44,7 @@ def define_flags(values: flags.FlagValues) -> None:
     "commands run", flag_values=values,
   )  # fmt: skip
   number("top", 10, "answers", lower_bound=1, flag_values=values)
-  number("shares", 8, "JSON: classes whose shares are listed for each answer", lower_bound=0, flag_values=values)
+  number("shares", 8, "JSON: number of classes whose shares each answer has", lower_bound=0, flag_values=values)
   number("expand", 0, "search again with the sum of the first N answers; 0: do not", lower_bound=0, flag_values=values)
   flags.DEFINE_boolean(
     "matches", None, "look for matching places: answers are read and encoded again. Default: in the table of one query",
@@ -71,7 +71,7 @@ def run(values: flags.FlagValues, console) -> int:
   from cwf_jax.cli.boxes import parse_box
   from cwf_jax.cli.encoders import agreeing_encoder
   from cwf_jax.index.store import open_index
-  from cwf_jax.retrieval.answers import leave_out
+  from cwf_jax.retrieval.answers import filter_results
   from cwf_jax.retrieval.searcher import QUERIES_AT_ONCE, Searcher, check_arguments, check_classes
 
   box = None if values["box"].value is None else parse_box(values["box"].value)
@@ -97,7 +97,7 @@ def run(values: flags.FlagValues, console) -> int:
   if matched is None:
     matched = not queries.many and (values["format"].value == "table" or bool(figure))
   matched = matched or limits["min_places"] is not None
-  found, lacking = 0, []
+  num_searched, lacking = 0, []
   with console.progress("queries") as progress, contextlib.closing(_read(queries, progress)) as read:
     encoded = ((name, searcher.encode(pixels, box, classes)) for name, pixels in read)
     for some in iter(lambda: list(itertools.islice(encoded, QUERIES_AT_ONCE)), []):
@@ -105,16 +105,16 @@ def run(values: flags.FlagValues, console) -> int:
         console.say(f"note: the network sees none of its classes in {name}: all scores are 0")
       answers = searcher.search([query for _, query in some], aggregation, **arguments)
       for (name, query), results in zip(some, answers, strict=True):
-        results = leave_out(results, limits["min_score"])
+        results = filter_results(results, limits["min_score"])
         if matched:
-          results = leave_out(searcher.match(query, results), min_places=limits["min_places"])
+          results = filter_results(searcher.match(query, results), min_places=limits["min_places"])
         if not results and values["format"].value == "json":
           console.say(f"note: nothing in this index is that similar to {printable(name)}")
-        shown = {"aggregation": aggregation, "matched": matched}
-        print(format_answers(values["format"].value, name, query, results, searcher, **shown), flush=True)
+        form = values["format"].value
+        print(format_answers(form, name, query, results, searcher, aggregation=aggregation, matched=matched), flush=True)
       if aggregation != "offline":
         lacking.append(searcher.count_lacking([query for _, query in some]))
-      found += len(some)
+      num_searched += len(some)
   if any(part.images for part in lacking):
     images, classes = (max(numbers) for numbers in zip(*lacking, strict=True))
     console.say(
@@ -126,7 +126,7 @@ def run(values: flags.FlagValues, console) -> int:
     console.say(f"figure: {printable(figure)}")
   for line in queries.skipped:
     console.say(f"skipped {printable(line)}")
-  if not found:
+  if not num_searched:
     raise FailedError(f"none of the queries in {values['query'].value} could be read")
   return 0
 

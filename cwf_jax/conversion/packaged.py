@@ -134,7 +134,7 @@ def _convert(package: Package) -> LoadedNetwork:
 
 def _read_whitenings(name: str) -> dict[str, Any]:
   """The whitenings that this package ships for these weights; they are not part of the cached checkpoint."""
-  folder = Path(checkpoint.__file__).parent.parent / "weights" / name
+  folder = checkpoint.search_folders()[0] / name
   whitenings = {}
   for field, file in (("whitening", checkpoint.WHITENING_NAME), ("cell_whitening", checkpoint.CELLS_NAME)):
     if (folder / file).is_file():

@@ -39,7 +39,7 @@ class Fit(NamedTuple):
   capped_by: str = ""
 
   def with_cap(self, wanted: int) -> "Fit":
-    """The same with its `capped_by`, where `wanted` dimensions were."""
+    """Returns the fit with `capped_by` set where it has fewer than `wanted` dimensions."""
     if self.whitening is None or self.whitening.projection.shape[1] >= wanted:
       return self
     channels, dimensions = self.whitening.projection.shape

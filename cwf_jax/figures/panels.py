@@ -28,7 +28,7 @@ FRAMES = {
 """How each kind of picture is framed: apart in color, and in gray by the line."""
 
 _BRIGHT = "#ffd27f"
-"""Of lines, on black ones, so that they stand out on anything, in gray, too."""
+"""Color of a line, drawn on a wider black one so that it stands out on any photograph, in gray too."""
 
 _POINTS = 72
 _WIDTH, _HEIGHT, _GAP, _MARGIN = 2.1, 1.75, 0.2, 0.25  # inches: of a picture's place, between places, around all

@@ -66,7 +66,7 @@ def draw_comparison(comparison: Comparison, names: tuple[str, str], notes: Seque
   if maps:
     panels += [make_map_panel(side.pixels, side.class_map) for side in sides if side.class_map is not None]
   legend = [f"Note: {explain_places()}."]
-  legend += [MAP_LEGEND] if maps else []
+  legend += [MAP_LEGEND] if maps and comparison.first.class_map is not None else []
   legend += ["Dashed: the box of the query."] if comparison.first.box is not None else []
   figure = draw_panels(panels, 2, str(comparison), [*legend, *notes], scale=2.0)
   if match.is_evidence:

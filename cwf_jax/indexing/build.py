@@ -82,7 +82,7 @@ def build_index(
     whitening: "bundled", "self", "none" or another index; None means the index's own, for a new one the checkpoint's, if it
       has one.
     n_pca: the most probable classes of each image that "self" is fitted on; 1 if None.
-    dimensions: that the whitening keeps: "self" is fitted to so many, of any other the first are taken; all if None.
+    dimensions: of the whitening: "self" is fitted to this number, any other is cut to its first; all if None.
     store_classes: the class vectors stored for online and fixed search: a number (of each image's most probable), "all",
       or classes by name or id, separated by commas; 64 if None.
     keep_raw: the raw class vectors are stored too, so that the index can be whitened anew.

@@ -150,9 +150,9 @@ def _choose_whitening(
 def _reduce(
   origin: WhiteningOrigin, arrays: dict[str, np.ndarray] | None, dimensions: int, channels: int
 ) -> tuple[WhiteningOrigin, dict[str, np.ndarray] | None]:
-  """The whitening to fewer dimensions; one that is still to be fitted will be fitted to so many."""
+  """Reduces the whitening to fewer dimensions; one that is not fitted yet will be fitted to this number."""
   if origin.source == "none":
-    raise InputError("--dimensions is how many a whitening keeps, and here is none (--whitening=none)")
+    raise InputError("--dimensions needs a whitening; found --whitening=none")
   most = channels if arrays is None else arrays["projection"].shape[1]
   if not 1 <= dimensions <= most:
     raise InputError(f"--dimensions is 1 to {most}, those of --whitening={origin.source}; found {dimensions}")

@@ -20,7 +20,7 @@ ROWS = 64
 def whiten_by_itself(index: Index, n_pca: int) -> str:
   """Fits on the raw vectors of each image's `n_pca` most probable classes and rewrites all rows in one commit.
 
-  It has the dimensions that were asked for, or all; where there are too few vectors for them, as many as these bear.
+  It has the requested dimensions, or all; fewer where there are too few vectors.
 
   Returns:
     What was done, for the summary.

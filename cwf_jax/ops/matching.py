@@ -36,7 +36,6 @@ LARGEST_MAP = 2**15 - 1
 LARGEST_SCALE = 10.0
 MOST_MATCHES = 700
 
-
 MIN_CAM = 0.4
 """Without a box, a query's cell counts from this share of the largest mean of its classes' maps on."""
 
@@ -104,8 +103,6 @@ def select_cells(
   cams: Float[Array, "b i j c"], mask: Bool[Array, "b i j"], min_cam: float | Float[Array, ""] = MIN_CAM
 ) -> Bool[Array, "b i j"]:
   """Selects the cells of a query that its classes look at (METHOD section 4b, step 1).
-
-  What lies around the object, a shelf or a lawn, is the same in many photographs and matches there, too.
 
   Args:
     cams: of the query's most probable classes, in [0, 1].
@@ -193,7 +190,7 @@ def match_places(
   for name, mask in (("query_mask [i j]", query_mask), ("answer_masks [b p q]", answer_masks)):
     if math.prod(mask.shape[-2:]) > LARGEST_MAP:
       raise ValueError(f"match_places: {name} has the shape {mask.shape}: a map has at most {LARGEST_MAP} cells")
-  positions = (_locate(mask.shape[-2:]) for mask in (query_mask, answer_masks))
+  positions = (locate_cells(mask.shape[-2:]) for mask in (query_mask, answer_masks))
   cells = (_flatten(query_cells, query_mask), _flatten(answer_cells, answer_masks))
   return match_cells(*itertools.chain(*zip(cells, positions, strict=True)), settings)
 
@@ -238,9 +235,17 @@ def match_cells(
   )
 
 
-def _locate(shape: tuple[int, ...]) -> Int32[Array, "n 2"]:
-  """(column, row) of a map's cells in row order."""
-  rows, columns = np.indices(shape[-2:], np.int32)
+def locate_cells(shape: tuple[int, ...]) -> Int32[Array, "n 2"]:
+  """Lists the (column, row) of a map's cells in row order.
+
+  Args:
+    shape: (rows, columns) of the map.
+
+  Example:
+    >>> locate_cells((2, 3)).tolist()
+    [[0, 0], [1, 0], [2, 0], [0, 1], [1, 1], [2, 1]]
+  """
+  rows, columns = np.indices(shape, np.int32)
   return jnp.asarray(np.stack([columns, rows], axis=-1).reshape(-1, 2))
 
 

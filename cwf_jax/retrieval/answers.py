@@ -15,12 +15,10 @@ class Share:
   Attributes:
     name: of a class, or the id of an image that the query was expanded with.
     share: what it gave; the shares of an answer add up to its score.
-    class_id: of a class; None for an image, and for what is not told apart.
   """
 
   name: str
   share: float
-  class_id: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,10 +62,11 @@ class Result:
     return values
 
 
-def leave_out(
+def filter_results(
   results: Sequence[Result], min_score: float | None = None, min_places: int | None = None
 ) -> list[Result]:
-  """The answers with at least this score and this number of matching places; an unknown number of places counts as 0."""
+  """Returns the answers with at least this score and this number of matching places; with min_places, one without a match is
+  left out."""
   return [
     result
     for result in results
@@ -77,18 +76,18 @@ def leave_out(
 
 
 def largest_shares(
-  given: Sequence[tuple[str, int | None]], shares: np.ndarray, score: float, count: int, others: str
+  names: Sequence[str], shares: np.ndarray, score: float, count: int, others: str
 ) -> tuple[Share, ...]:
   """The `count` largest of the shares, and one under the name `others` that makes the sum exactly the score.
 
   Args:
-    given: the name of each share's giver, and its class id if it is a class.
+    names: of what each share belongs to.
     shares: [m].
     score: of the answer.
     count: shares told apart.
     others: what the rest is called.
   """
   order = np.argsort(-shares, kind="stable")[:count]
-  listed = [Share(given[place][0], float(shares[place]), given[place][1]) for place in order]
-  rest = score - sum(part.share for part in listed)
-  return (*listed, Share(others, rest)) if len(given) > count or not listed else tuple(listed)
+  largest = [Share(names[place], float(shares[place])) for place in order]
+  rest = score - sum(part.share for part in largest)
+  return (*largest, Share(others, rest)) if len(names) > count or not largest else tuple(largest)

@@ -26,7 +26,7 @@ from cwf_jax.ops.whitening import Whitening
 from cwf_jax.protocol import Box
 from cwf_jax.queries import Query, encode_query, pad_count
 from cwf_jax.reasons import find_common_classes, match_photographs
-from cwf_jax.retrieval.answers import Result, Share, largest_shares, leave_out
+from cwf_jax.retrieval.answers import Result, Share, filter_results, largest_shares
 from cwf_jax.retrieval.databases import Offline, Online
 from cwf_jax.retrieval.online import NO_CLASS, Lacking, count_lacking
 
@@ -152,26 +152,26 @@ class Searcher:
     shares: int,
   ) -> list[list[Result]]:
     names = self.encoder.settings.classes.names
-    given = [[(names[one], int(one)) for one in row if one != NO_CLASS] for row in prepared.class_ids]
+    owners = [[names[class_id] for class_id in row if class_id != NO_CLASS] for row in prepared.class_ids]
     parts, descriptors = np.asarray(prepared.class_vectors), prepared.descriptors
     if expand:
-      first = np.asarray(database.rank(descriptors, expand).rows)[: len(given)]
-      given = [[(image_id, None) for image_id in self._read(row, ["id"])["id"].to_pylist()] for row in first]
+      first = np.asarray(database.rank(descriptors, expand).rows)[: len(owners)]
+      owners = [self._read(row, ["id"])["id"].to_pylist() for row in first]
       parts = np.zeros((len(descriptors), first.shape[1], descriptors.shape[1]), np.float32)
       for query, rows in enumerate(first):
         parts[query] = database.describe(query, rows)[0]
       if self.encoder.settings.protocol.expand_with_query:
         parts = np.concatenate([parts, np.asarray(descriptors)[:, None]], axis=1)
-        given = [[*row, ("(the query)", None)] for row in given]
+        owners = [[*row, "(the query)"] for row in owners]
       descriptors = _aggregate(parts)
     ranking = jax.device_get(database.rank(descriptors, top))
     others = "(other answers)" if expand else "(other classes)"
     results = []
     for number, (query, rows, scores) in enumerate(zip(queries, ranking.rows, ranking.scores, strict=False)):
       answers, lacked = database.describe(number, rows)
-      split = np.asarray(_share(parts[number][None], answers[None]))[0, :, : len(given[number])]
+      split = np.asarray(_share(parts[number][None], answers[None]))[0, :, : len(owners[number])]
       pairs = zip(split, scores, strict=True)
-      divided = [largest_shares(given[number], part, float(score), shares, others) for part, score in pairs]
+      divided = [largest_shares(owners[number], part, float(score), shares, others) for part, score in pairs]
       results.append(self._make_results(query, rows, scores, divided, expand > 0, lacked))
     return results
 
@@ -281,8 +281,8 @@ def search(
   check_arguments(aggregation, top, expand, 0, min_score, min_places)
   searcher = Searcher(index)
   query = searcher.encode(image, box, classes)
-  results = leave_out(searcher.search([query], aggregation, top, expand)[0], min_score)
-  return leave_out(searcher.match(query, results), min_places=min_places) if matches or min_places is not None else results
+  results = filter_results(searcher.search([query], aggregation, top, expand)[0], min_score)
+  return filter_results(searcher.match(query, results), min_places=min_places) if matches or min_places is not None else results
 
 
 def check_classes(aggregation: str, classes: str | Iterable[str | int] | None) -> None:

@@ -99,10 +99,10 @@ def test_lines_are_chosen_evenly(count, lines):
     np.testing.assert_allclose(end, expected)
 
 
-@pytest.mark.parametrize("count", [0, 11])
-def test_few_places_are_no_evidence(count):
+@pytest.mark.parametrize(("count", "words"), [(0, "no place matches"), (11, "few places match")])
+def test_few_places_are_no_evidence(count, words):
   figure = draw_comparison(_comparison(count), ("one.jpg", "two.jpg"))
-  assert "place matches; both show" in check_layout(figure)[0]
+  assert f"{words}; both show" in check_layout(figure)[0]
   assert not _segments(figure) and not any(axes.patches for axes in figure.axes)
 
 

@@ -76,7 +76,7 @@ def test_the_first_dimensions_of_a_whitening_are_taken(tiny_encoder, tmp_path):
     ({"n_pca": 11, "whitening": "self"}, "--n_pca is 1 to 10"),
     ({"n_pca": 2}, "--n_pca is for --whitening=self"),
     ({"n_pca": 2, "whitening": "none"}, "--n_pca is for --whitening=self"),
-    ({"dimensions": 2}, "--dimensions is how many a whitening keeps, and here is none"),
+    ({"dimensions": 2}, "--dimensions needs a whitening; found --whitening=none"),
     ({"dimensions": 33, "whitening": "self"}, "--dimensions is 1 to 32, those of --whitening=self; found 33"),
     ({"dimensions": 0, "whitening": "self"}, "--dimensions is 1 to 32"),
     ({"whitening": "bundled"}, "weights tiny come without a whitening"),

@@ -129,7 +129,6 @@ def list_functions(only_checked: bool = False) -> set[str]:
 
 FEATURES, CAMS, MASK = {"features": "b i j k"}, {"cams": "b i j c"}, {"mask": "b i j"}
 _CHANNELS, _CELLS, _BOXES = {"channel_weights": "b k"}, {"spatial_weights": "b i j"}, {"boxes": "b t 4"}
-_SHARED = {"features": "b i j k", "cams": "b i j c", "channel_weights": "b k", "answers": "b k"}
 _ANSWERS = {"queries": "q k", "descriptors": "n k", "rows": "q m", "scores": "q m"}
 _SEARCH = {"queries": "q k", "database": "n k"}
 _RANKING = ("q m", "q m")
@@ -190,15 +189,6 @@ _VECTORS = [
   Operation(aggregation.combine_scales, {"descriptors": "s b k"}, ("b k",), empty="b"),
   Operation(
     aggregation.combine_scales, {"descriptors": "s b k"}, ("b k",), empty="b", settings={"exponent": 3.0}, note="generalized"
-  ),
-  Operation(attribution.share_cells, _SHARED | MASK, ("b i j c",), empty="c"),
-  Operation(
-    attribution.share_cells,
-    _SHARED | {"answers": "b d"},
-    ("b i j c",),
-    empty="c",
-    settings={"whitening": draw_whitening(SIZES["k"], SIZES["d"])},
-    note="whitened",
   ),
   Operation(
     attribution.share_classes, {"class_vectors": "q m k", "answers": "q r k"}, ("q r m",), batch="q", empty="q m r"

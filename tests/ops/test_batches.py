@@ -23,7 +23,6 @@ HELD_BY_THEIR_OWN_TESTS = {
   "l2_normalize",
   "pool_class_vectors",
   "rank",
-  "share_cells",
 }
 
 HERE = {label: one for label, one in OPERATIONS.items() if one.traced and one.name not in HELD_BY_THEIR_OWN_TESTS}

@@ -17,6 +17,7 @@ NOT_HERE = {
   "fit_whitening": "of all vectors together; values that are not finite are refused",
   "label_components": "of truth values, which cannot be NaN",
   "mask_boxes": "of whole numbers, which cannot be NaN",
+  "locate_cells": "takes only a shape",
   "match_cells": "what match_places calls; held there",
   "match_classes": "of whole numbers, which cannot be NaN",
   "place_regions": "of truth values, which cannot be NaN",
@@ -37,7 +38,6 @@ SWALLOWS = {
   "rank_shards": "a NaN comes last",
   "expand_query_by_scores": "an answer whose score is NaN is none",
   "select_cells": "no cell is selected by a map with a NaN",
-  "share_cells": "a class whose vector is NaN has no part in a score",
 }
 """What shows no NaN where it is given one, and why."""
 
