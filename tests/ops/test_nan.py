@@ -112,7 +112,7 @@ def test_what_lies_outside_the_mask_does_not_matter(label):
   for other in found[1:]:
     for ours, theirs in zip(other, found[0], strict=True):
       assert np.isfinite(ours).all()
-      np.testing.assert_array_equal(np.asarray(ours).view(np.uint32), np.asarray(theirs).view(np.uint32))
+      np.testing.assert_array_equal(np.asarray(ours).view(np.uint8), np.asarray(theirs).view(np.uint8))
 
 
 @pytest.mark.parametrize("label", ["rank", "rank_blocks", "rank_shards"])
