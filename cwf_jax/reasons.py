@@ -177,7 +177,7 @@ def describe_places(match: Match | None) -> str:
   if match is None:
     return "its photograph cannot be read"
   if not match.is_evidence:
-    return "looks similar, few places match" if match.places else "looks similar, no place matches"
+    return "few places match" if match.places else "no place matches"
   return f"{match.places} places match"
 
 

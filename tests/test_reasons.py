@@ -56,7 +56,7 @@ def test_match_boxes_hold_their_places_and_lie_inside_their_photographs(matches)
 
 def test_another_photograph_hardly_matches(matches):
   assert not matches[2].is_evidence
-  assert describe_places(matches[2]).startswith("looks similar")
+  assert describe_places(matches[2]) in ("few places match", "no place matches")
 
 
 def test_an_unreadable_file_has_no_match(matches):
@@ -102,8 +102,8 @@ def make_match(places):
 def test_places_in_words():
   least = PLACES_IN_WORDS[-1][0]
   assert describe_places(make_match(least)) == f"{least} places match"
-  assert describe_places(make_match(least - 1)) == "looks similar, few places match"
-  assert describe_places(make_match(0)) == "looks similar, no place matches"
+  assert describe_places(make_match(least - 1)) == "few places match"
+  assert describe_places(make_match(0)) == "no place matches"
 
 
 def test_every_threshold_is_explained():

@@ -66,11 +66,14 @@ def _format_json(name: str, query, results: list, searcher, aggregation: str, ma
   content |= {} if box is None else {"box": list(box)}
   content |= {"aggregation": aggregation, "index_version": searcher.index.version}
   content["query_classes"] = [{"name": class_name, "probability": probability} for class_name, probability in classes]
-  content["results"] = [result.to_json() for result in results]
+  unreadable = {"match": None} if matched else {}
+  content["results"] = [result.to_json() | (unreadable if result.match is None else {}) for result in results]
   if settings.class_note:
     content |= {"weights": settings.weights, "note": settings.class_note}
   return json.dumps(content)
 
 
 def _wrap(text: str, width: int) -> list[str]:
-  return textwrap.wrap(text, _LINE_WIDTH - 16 - width, break_long_words=False, break_on_hyphens=False)
+  joined = text.replace(" %", "\N{NO-BREAK SPACE}%")
+  lines = textwrap.wrap(joined, _LINE_WIDTH - 16 - width, break_long_words=False, break_on_hyphens=False)
+  return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]

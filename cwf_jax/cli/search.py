@@ -97,7 +97,7 @@ def run(values: flags.FlagValues, console) -> int:
   if matched is None:
     matched = not queries.many and (values["format"].value == "table" or bool(figure))
   matched = matched or limits["min_places"] is not None
-  num_searched, lacking = 0, []
+  num_searched, lacking, unreadable = 0, [], []
   with console.progress("queries") as progress, contextlib.closing(_read(queries, progress)) as read:
     encoded = ((name, searcher.encode(pixels, box, classes)) for name, pixels in read)
     for some in iter(lambda: list(itertools.islice(encoded, QUERIES_AT_ONCE)), []):
@@ -107,7 +107,9 @@ def run(values: flags.FlagValues, console) -> int:
       for (name, query), results in zip(some, answers, strict=True):
         results = filter_results(results, limits["min_score"])
         if matched:
-          results = filter_results(searcher.match(query, results), min_places=limits["min_places"])
+          results = searcher.match(query, results)
+          unreadable += [result.id for result in results if result.match is None]
+          results = filter_results(results, min_places=limits["min_places"])
         if not results and values["format"].value == "json":
           console.say(f"note: nothing in this index is that similar to {printable(name)}")
         form = values["format"].value
@@ -120,6 +122,11 @@ def run(values: flags.FlagValues, console) -> int:
     console.say(
       f"note: {images} of {len(index)} images lack the vectors of up to {classes} of the classes asked for, and are described "
       "by the others; --mode=index with --store_classes=all stores every class"
+    )
+  if unreadable:
+    console.say(
+      f"note: photographs of answers cannot be read any more, such as {printable(unreadable[0])}; "
+      "--mode=index brings the index up to date"
     )
   if figure:
     _draw(values, searcher, results, box, figure)

@@ -19,7 +19,7 @@ from cwf_jax.conversion.torch_files import read_state_dict
 from cwf_jax.errors import InputError, printable, reason_of
 from cwf_jax.home import home_folder
 from cwf_jax.models import checkpoint, parameters, registry
-from cwf_jax.models.checkpoint import JSON_NAME, LoadedNetwork
+from cwf_jax.models.checkpoint import JSON_NAME, CheckpointError, LoadedNetwork
 from cwf_jax.models.class_names import ClassList
 from cwf_jax.models.inverted_residuals import InvertedResidualConfig
 
@@ -93,7 +93,10 @@ def load_packaged(name: str) -> LoadedNetwork:
   """
   package, folder = PACKAGES[name], home_folder() / name
   if (folder / JSON_NAME).is_file():
-    cached = checkpoint.load_checkpoint(folder)
+    try:
+      cached = checkpoint.load_checkpoint(folder)
+    except CheckpointError as error:
+      raise InputError(f"{error}; remove that folder, and it is made again") from None
     if cached.sha256 != package.parameters_sha256:
       raise InputError(f"{folder} holds other weights than {name}; remove that folder, and it is made again")
     return dataclasses.replace(cached, **_read_whitenings(name))

@@ -105,6 +105,8 @@ class Searcher:
       InputError: a wrong argument, or an online or fixed search of an index that stores no class vectors.
     """
     check_arguments(aggregation, top, expand, shares)
+    if isinstance(queries, Query) or not all(isinstance(query, Query) for query in queries):
+      raise InputError("search takes a list of what encode returns: search([searcher.encode(image)])")
     results = []
     for start in range(0, len(queries), QUERIES_AT_ONCE):
       some = self._prepare(queries[start : start + QUERIES_AT_ONCE])

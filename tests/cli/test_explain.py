@@ -137,7 +137,7 @@ MATCH = Match(41, (0.0, 0.0, 32.0, 16.4), (1.0, 2.0, 33.0, 34.0), (((1.0, 2.0), 
   ("match", "words", "where"),
   [
     (MATCH, "41 places match", (": the places lie in the box 0,0,32,16", ": the places lie in the box 1,2,33,34")),
-    (Match(0, None, None, ()), "looks similar, no place matches", ("", "")),
+    (Match(0, None, None, ()), "no place matches", ("", "")),
   ],
   ids=["evidence", "none"],
 )

@@ -79,6 +79,16 @@ def test_matching_places_are_looked_for_where_they_are_asked_for(cli, tiny_index
   assert ("places" not in table and "both show" in table) or "no class stands out" in table
 
 
+def test_an_answer_whose_photograph_is_gone_is_said(cli, photographs, tiny_checkpoint, query, tmp_path):
+  images, folder = shutil.copytree(photographs / "a", tmp_path / "images"), tmp_path / "i"
+  assert cli("--mode=index", f"--images={images}", f"--index={folder}", f"--weights={tiny_checkpoint}").code == 0
+  (images / "picture_01.png").unlink()
+  found = cli("--mode=search", f"--index={folder}", f"--query={query}", "--matches", "--format=json")
+  results = {result["id"]: result for result in _answers(found)[0]["results"]}
+  assert results["picture_01.png"]["match"] is None and results["picture_02.png"]["match"]["places"] >= 0
+  assert "such as picture_01.png; --mode=index brings the index up to date" in found.err
+
+
 def test_nothing_that_similar_is_said(cli, tiny_index, query):
   where = ("--mode=search", f"--index={tiny_index}", f"--query={query}", "--box=0,0,40,40", "--min_score=1")
   assert "nothing in this index is that similar\n" in cli(*where).out

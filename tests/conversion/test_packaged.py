@@ -83,6 +83,13 @@ def test_a_cache_of_other_weights_is_named(home):
     load_weights("efficientnet_lite1")
 
 
+def test_a_damaged_cache_says_what_to_remove(home):
+  load_weights("default")
+  (home / "efficientnet_lite0" / "checkpoint.json").write_text("{")
+  with pytest.raises(InputError, match=r"efficientnet_lite0.*remove that folder, and it is made again"):
+    load_weights("default")
+
+
 def test_weights_of_another_shape_are_refused_with_every_problem():
   state = packaged.read_state("efficientnet_lite0")
   state["_fc.bias"], state["more"] = np.zeros(10, np.float32), np.zeros(3, np.float32)

@@ -69,7 +69,7 @@ def test_answers_have_their_reasons_in_words_and_a_box_around_the_places(tiny_en
   assert texts[:3] == ["A search", "query", "tall.png"] and texts[-1] == "a note"
   assert [panel.title for panel in panels] == ["query", "1   0.9000", "1   0.9000", "1   0.9000"]
   assert [panel.name for panel in panels] == ["tall.png", "wide.png", "tiny.png", "long.png"]
-  assert [panel.summary for panel in panels] == ["", "41 places match", "looks similar, few places match", ""]
+  assert [panel.summary for panel in panels] == ["", "41 places match", "few places match", ""]
   assert [panel.notes for panel in panels[1:]] == [
     ("class 4 62 % / 48 %", "class 2 20 % / 11 %"),
     ("class 4 62 % / 48 %",),

@@ -338,6 +338,13 @@ def test_no_queries_have_no_answers(make_searcher):
   assert make_searcher().search([]) == []
 
 
+def test_only_encoded_queries_are_searched_for(make_searcher):
+  searcher = make_searcher()
+  for queries in ([_picture(64, 64)], searcher.encode(_picture(64, 64))):
+    with pytest.raises(InputError, match=r"search\(\[searcher.encode\(image\)\]\)"):
+      searcher.search(queries)
+
+
 @pytest.mark.parametrize("protocol", ["paper", "reference"])
 def test_nothing_is_compiled_once_each_kind_of_search_was_run(make_searcher, compilations, protocol):
   """Queries of two canvases, of every kind, and a box of every canvas; then others inside those."""
