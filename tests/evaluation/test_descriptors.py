@@ -60,7 +60,7 @@ class TestFit:
     assert fit.whitening is None and fit.vectors + fit.left_out == len(vectors)
 
   def test_no_part_at_all(self):
-    assert fit_whitening([], 4) == (None, 0, 0)
+    assert fit_whitening([], 4) == (None, 0, 0, "")
 
   def test_row_14_by_hand(self):
     """Along the axes the variances are 1 and 1e-10: less than a floor of 1e-8 of the largest, which then counts."""

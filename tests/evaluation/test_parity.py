@@ -28,9 +28,12 @@ SMALL = {"num_classes": 3, "n_pca": 2, "fixed_classes": 2, "eigenvalue_floor": 1
 """The tiny network predicts nearly the same classes everywhere, and of few vectors the least eigenvalues are noise."""
 
 # Vectors come from 14 layers in float32, 1e-6 of the maximum; whitening divides by roots of eigenvalues of which the least is a
-# thousandth of the largest. Several vectors of an image are kept in float16: the oracle rounds them likewise, and where the two
-# round to neighbors a component differs by 2^-11 of it, 5e-4 of one of the 32.
+# thousandth of the largest.
 TOLERANCE = 1e-4
+
+# Several vectors of an image are stored in float16. The oracle rounds them likewise, and where the two round to neighbors a
+# component, at most 1, differs by 2^-11 of it: 1.7e-4 in one score on some processors.
+HALF_TOLERANCE = dict.fromkeys(("ofa", "ona", "fixed", "rmac"), 2**-11)
 
 POSITIVE, JUNK = [[3, 7, 0], [1, 5, 10], [5, 8, -1]], [[4, -1], [2, 9], [0, 6]]
 
@@ -214,7 +217,7 @@ class TestParity:
   def test_scores_and_values_are_the_oracle_s(self, run, maps, pictures, key):
     name, row = key.partition("+")[0], run.by_key[key]
     expected, dimensions = _expect(maps, pictures, name, key != name or not SYSTEMS[name].plain, CELLS)
-    assert_close(f"experiment, {key}", run.scores[key], expected, TOLERANCE)
+    assert_close(f"experiment, {key}", run.scores[key], expected, HALF_TOLERANCE.get(name, TOLERANCE))
     assert row.dimensions == dimensions and (row.zero, row.not_finite, row.odd_queries) == (0, 0, 0)
     order = shuffled_order(12, 0)
     assert oracle.rank(run.scores[key], order) == oracle.rank(expected, order)
