@@ -44,7 +44,8 @@ def main(folder: str) -> None:
 
   def show_as_written(annotation, *base):
     text = re.sub(r"\b\w+\._src(\.[a-z_]\w*)*\.", "", show(annotation, *base))
-    return re.sub(r"Union\[(\w+)\[Array, ('.*?')\], \1\[ndarray, \2\]\]", r"\1[Array | ndarray, \2]", text)
+    text = re.sub(r"Union\[(\w+)\[Array, ('.*?')\], \1\[ndarray, \2\]\]", r"\1[Array | ndarray, \2]", text)
+    return re.sub(r"Union\[(\w+)\[Array, ('.*?')\], \1\[ndarray, \2\], (.+)\]", r"\1[Array | ndarray, \2] | \3", text)
 
   def read_whole(value):
     """A module's code stays indented, and a documented `__call__` is shown."""
