@@ -20,7 +20,7 @@ from cwf_jax.reasons import (
 )
 
 CROP = (45, 20, 405, 260)
-"""Of the cat's photograph, 451x300 pixels: 1.25 times as large in the map, and like the whole in a canvas of 256x384."""
+"""A part of the cat's photograph of 451x300 pixels: enlarged by 1.25 in the map, in a canvas of 256x384 as the whole is."""
 
 CELL = 300 / 256 * 16
 """The side of a cell of the whole photograph, in its pixels; the crop's is smaller."""
@@ -30,7 +30,7 @@ NAMES = [f"class {number}" for number in range(10)]
 
 @pytest.fixture(scope="module")
 def matches():
-  """Of a cat's photograph and: a part of it, enlarged; a file that is no image; a cup of coffee."""
+  """The matches of a cat's photograph with a part of it, enlarged, a file that is no image, and a cup of coffee."""
   encoder, cat = load_encoder(), open_photograph("chelsea")
   return match_photographs(encoder, encode_query(encoder, cat), [cat.crop(CROP), b"no image", open_photograph("coffee")])
 
