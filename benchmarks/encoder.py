@@ -4,8 +4,9 @@
   python benchmarks/encoder.py --weights efficientnet_lite2 --runs 15
   python benchmarks/encoder.py --smoke                  # a tiny size, to see that it runs
 
-Both have the same weights. PyTorch (extra `peers`) runs channels_last with batch norm folded, its fastest form. The two take
-turns in one process, after a warm-up, so that the ratio holds on a machine with other work on it.
+All have the same weights. PyTorch (extra `peers`) runs twice: as its default is (NCHW, batch norm as layers of its own), and
+channels_last with batch norm folded, its fastest form. They take turns in one process, so that the ratios hold on a
+machine with other work on it; the first pass of each turn is not counted, since the other's threads still wait busily in it.
 """
 
 import argparse
@@ -42,7 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
     images = np.random.default_rng(0).integers(0, 256, (batch, options.height, options.width, 3), np.uint8)
     runs = {"cwf_jax": prepare_jax(encoder, images)}
     try:
-      runs["torch"] = prepare_torch(options.weights, encoder.network.config, images)
+      runs |= prepare_torch(options.weights, encoder.network.config, images)
     except ImportError:
       print("torch: not installed, not compared; it is in the extra `peers` (pip install 'cwf_jax[peers]')")
     report(batch, options, time_in_turns(runs, options.runs))
@@ -56,45 +57,60 @@ def prepare_jax(encoder: Any, images: np.ndarray) -> Callable[[], Any]:
   return lambda: jax.block_until_ready(compiled(encoder, images, sizes))
 
 
-def prepare_torch(weights: str, config: InvertedResidualConfig, images: np.ndarray) -> Callable[[], Any]:
-  """The network alone in PyTorch, from preprocessed images."""
+def prepare_torch(weights: str, config: InvertedResidualConfig, images: np.ndarray) -> dict[str, Callable[[], Any]]:
+  """The network alone in PyTorch's two forms, from preprocessed images."""
   import torch
 
-  forward = make_torch_network(read_state(weights), config)
+  state = read_state(weights)
   pixels = torch.tensor((images.astype(np.float32) - 127) / 128).permute(0, 3, 1, 2)
-  pixels = pixels.contiguous(memory_format=torch.channels_last)
 
-  def run() -> Any:
-    with torch.inference_mode():
-      return forward(pixels)["logits"]
+  def prepare(folded: bool) -> Callable[[], Any]:
+    layout = torch.channels_last if folded else torch.contiguous_format
+    forward = make_torch_network(state, config, folded=folded)
+    laid_out = pixels.contiguous(memory_format=layout)
 
-  return run
+    def run() -> Any:
+      with torch.inference_mode():
+        return forward(laid_out)["logits"]
+
+    return run
+
+  return {"torch": prepare(folded=False), "torch, channels_last and folded": prepare(folded=True)}
 
 
-def make_torch_network(state: Mapping[str, np.ndarray], config: InvertedResidualConfig) -> Callable[[Any], dict[str, Any]]:
+def make_torch_network(
+  state: Mapping[str, np.ndarray], config: InvertedResidualConfig, folded: bool = True
+) -> Callable[[Any], dict[str, Any]]:
   """An EfficientNet-Lite in PyTorch: images [b 3 h w] to every map by our names, and the logits.
 
   Args:
     state: the published state dict.
     config: the network's shape.
+    folded: batch norm is folded into the convolutions, whose kernels lie channels_last; else it is a step of its own.
   """
   import torch
   from torch.nn import functional
 
-  def load(kernel: str, norm: str) -> tuple[Any, Any]:
+  def load(kernel: str, norm: str) -> tuple[Any, ...]:
+    """The kernel, and its bias or the parameters of its batch norm."""
     gamma, beta, mean, variance = (
       torch.tensor(state[f"{norm}.{name}"]).double() for name in ("weight", "bias", "running_mean", "running_var")
     )
+    weights = torch.tensor(state[f"{kernel}.weight"])
+    if not folded:
+      return weights, tuple(values.float() for values in (mean, variance, gamma, beta))
     factor = gamma / torch.sqrt(variance + 1e-3)
-    folded = torch.tensor(state[f"{kernel}.weight"]).double() * factor[:, None, None, None]
-    return folded.float().contiguous(memory_format=torch.channels_last), (beta - mean * factor).float()
+    weights = (weights.double() * factor[:, None, None, None]).float()
+    return weights.contiguous(memory_format=torch.channels_last), (beta - mean * factor).float()
 
-  def convolve(maps: Any, layer: tuple[Any, Any], stride: int = 1, groups: int = 1) -> Any:
-    total = layer[0].shape[-1] - stride  # "same" of TensorFlow, for sizes that are multiples of the stride
+  def convolve(maps: Any, layer: tuple[Any, ...], stride: int = 1, groups: int = 1) -> Any:
+    kernel, rest = layer
+    total = kernel.shape[-1] - stride  # "same" of TensorFlow, for sizes that are multiples of the stride
     before, after = total // 2, total - total // 2
-    if before == after:
-      return functional.conv2d(maps, *layer, stride=stride, padding=before, groups=groups)
-    return functional.conv2d(functional.pad(maps, (before, after, before, after)), *layer, stride=stride, groups=groups)
+    if before != after:
+      maps, before = functional.pad(maps, (before, after, before, after)), 0
+    result = functional.conv2d(maps, kernel, rest if folded else None, stride=stride, padding=before, groups=groups)
+    return result if folded else functional.batch_norm(result, *rest, eps=1e-3)
 
   stem, head = load("_conv_stem", "_bn0"), load("_conv_head", "_bn1")
   blocks = []
@@ -123,12 +139,11 @@ def make_torch_network(state: Mapping[str, np.ndarray], config: InvertedResidual
 
 
 def time_in_turns(runs: Mapping[str, Callable[[], Any]], count: int) -> dict[str, list[float]]:
-  """Seconds of each, `count` times, taking turns after a warm-up."""
+  """Seconds of each, `count` times, taking turns."""
   seconds: dict[str, list[float]] = {name: [] for name in runs}
-  for run in runs.values():
-    run()
   for _ in range(count):
     for name, run in runs.items():
+      run()
       started = time.perf_counter()
       run()
       seconds[name].append(time.perf_counter() - started)
@@ -141,8 +156,8 @@ def report(batch: int, options: argparse.Namespace, seconds: Mapping[str, list[f
   for name, values in seconds.items():
     shown = f"{1000 * medians[name]:.1f} ms ({1000 * min(values):.1f} .. {1000 * max(values):.1f})"
     print(f"{options.weights}, {batch} x {options.height} x {options.width}: {name} {shown}, {len(values)} runs")
-  if "torch" in medians:
-    print(f"  cwf_jax with CAMs and 64 class vectors / torch, network alone: {medians['cwf_jax'] / medians['torch']:.2f}")
+  for name in [name for name in medians if name != "cwf_jax"]:
+    print(f"  cwf_jax with CAMs and 64 class vectors / {name}, network alone: {medians['cwf_jax'] / medians[name]:.2f}")
 
 
 if __name__ == "__main__":
