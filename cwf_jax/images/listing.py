@@ -1,12 +1,16 @@
 """Which images a folder or a list file names, and under which ids.
 
-An image's id is its POSIX path relative to the folder, or to the list's folder. Links to files are followed for their
-content; links to folders are not followed, so a walk always ends.
+An image's id is its POSIX path relative to the folder, or to the list's folder. Links are followed for their content and
+never change an id; each folder is walked once, however many links lead to it, so a walk always ends.
 """
 
+import collections
 import dataclasses
+import fnmatch
 import os
 import stat
+import unicodedata
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from cwf_jax.errors import InputError, printable, reason_of
@@ -14,6 +18,15 @@ from cwf_jax.images.decoding import EXTENSIONS
 
 LIST_EXTENSIONS = frozenset((".txt", ".lst", ".list"))
 """The endings of a list file: one path a line, relative to the list's folder; blank lines and lines after # are left out."""
+
+HIDDEN = (
+  *(".*", "@eaDir", "@Recycle", "@Recently-Snapshot", "#recycle", "#snapshot", "$RECYCLE.BIN", "System Volume Information"),
+  *("__MACOSX", "lost+found", "Thumbs.db", "desktop.ini"),
+)
+"""Names of files and folders that hold thumbnails, bins or a system's own notes: copies of photographs that nobody chose."""
+
+_INDEX = "images.lance"
+"""What a folder holds that is an index; it may lie among the photographs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,20 +38,27 @@ class Listing:
     ids: sorted, each once.
     skipped: (name, reason) of what was named or found and has no id.
     unread_folders: ids' beginnings under which nothing could be listed: what an index holds there is not gone.
+    remarks: one line for each kind of thing that was left out, with its number.
   """
 
   root: str
   ids: tuple[str, ...]
   skipped: tuple[tuple[str, str], ...] = ()
   unread_folders: tuple[str, ...] = ()
+  remarks: tuple[str, ...] = ()
 
   def path(self, image_id: str) -> str:
     """The absolute path of an image."""
     return os.path.normpath(os.path.join(self.root, image_id))
 
 
-def list_images(source: str | os.PathLike) -> Listing:
+def list_images(source: str | os.PathLike, exclude: Sequence[str] = (), include_hidden: bool = False) -> Listing:
   """Finds the images of a folder (with all folders below it) or of a list file.
+
+  Args:
+    source: the folder, or the list.
+    exclude: patterns with *, ? and [] of files and folders to leave out: a pattern matches a name, or a whole id.
+    include_hidden: takes in what `HIDDEN` names; a list's files are taken whatever their names.
 
   Raises:
     InputError: there is no such path, it is neither a folder nor a list, it cannot be read, or it names no image.
@@ -51,15 +71,15 @@ def list_images(source: str | os.PathLike) -> Listing:
   except (OSError, ValueError) as error:  # a zero byte is a ValueError
     raise InputError(f"{printable(path)[:200]} cannot be read: {reason_of(error)}") from None
   if stat.S_ISDIR(mode):
-    listing = _walk(path)
+    listing = _Walk(_absolute(path), exclude, include_hidden).listing()
     wanted = f"no file in it ends in {', '.join(sorted(EXTENSIONS))}"
   elif path.suffix.lower() in LIST_EXTENSIONS:
-    listing = _read_list(path)
+    listing = _read_list(path, exclude)
     wanted = "it names no file"
   else:
     raise InputError(f"{printable(path)} is neither a folder nor a list of paths (a file that ends in .txt, .lst or .list)")
   if not listing.ids and not listing.skipped:
-    raise InputError(f"there are no images in {printable(path)}: {wanted}")
+    raise InputError("; ".join((f"there are no images in {printable(path)}: {wanted}", *listing.remarks)))
   return listing
 
 
@@ -69,37 +89,142 @@ def is_list(source: str | os.PathLike) -> bool:
   return path.is_dir() or path.suffix.lower() in LIST_EXTENSIONS
 
 
-def _walk(root: Path) -> Listing:
-  root = _absolute(root)
-  ids, skipped, unread = [], [], []
+class _Walk:
+  """The images of a folder and of all folders below it: first those that lie there, then those that links lead to."""
 
-  def note(error: OSError) -> None:
-    folder = _id_of(error.filename, root)
-    skipped.append((printable(folder) + "/", f"the folder cannot be read: {error.strerror}"))
-    unread.append("" if folder == "." else folder + "/")
+  def __init__(self, root: str, exclude: Sequence[str], include_hidden: bool):
+    self._root, self._exclude, self._include_hidden = root, exclude, include_hidden
+    self._ids: list[str] = []
+    self._skipped: list[tuple[str, str]] = []
+    self._unread: list[str] = []
+    self._left_out: dict[str, list[str]] = {"hidden": [], "excluded": [], "linked": []}
+    self._other_kinds: collections.Counter[str] = collections.Counter()
+    self._folders, self._links = [root], []
+    self._walked: set[tuple[int, int]] = set()
 
-  for folder, _, names in os.walk(root, onerror=note):
-    for name in names:
-      if os.path.splitext(name)[1].lower() not in EXTENSIONS:
-        continue
-      _sort_out(_id_of(os.path.join(folder, name), root), ids, skipped)
-  return Listing(root, tuple(sorted(ids)), tuple(sorted(skipped)), tuple(unread))
+  def listing(self) -> Listing:
+    while self._folders or self._links:
+      if not self._folders:  # the first in the order of the names, so that a listing depends on nothing else
+        self._links.sort(reverse=True)
+        self._folders.append(self._links.pop())
+      self._visit(self._folders.pop())
+    return Listing(
+      self._root, tuple(sorted(self._ids)), tuple(sorted(self._skipped)), tuple(sorted(self._unread)), self._remarks()
+    )
+
+  def _visit(self, folder: str) -> None:
+    try:
+      status = os.stat(folder)
+      if (status.st_dev, status.st_ino) in self._walked:
+        self._left_out["linked"].append(_id_of(folder, self._root) + "/")
+        return
+      self._walked.add((status.st_dev, status.st_ino))
+      with os.scandir(folder) as entries:
+        found = list(entries)
+    except OSError as error:
+      self._note_unread(folder, error)
+      return
+    if folder != self._root and any(entry.name == _INDEX for entry in found):
+      return
+    for entry in found:
+      self._sort_in(entry)
+
+  def _sort_in(self, entry: os.DirEntry) -> None:
+    image_id = _id_of(entry.path, self._root)
+    try:
+      is_folder = entry.is_dir()
+    except OSError as error:
+      if not entry.is_symlink():  # of a disk that went away
+        self._note_unread(entry.path, error)
+        return
+      is_folder = False  # a link to itself
+    end = "/" if is_folder else ""
+    if not self._include_hidden and _matches(entry.name, HIDDEN):
+      self._left_out["hidden"].append(image_id + end)
+    elif _matches(entry.name, self._exclude) or _matches(image_id, self._exclude):
+      self._left_out["excluded"].append(image_id + end)
+    elif is_folder:
+      (self._links if entry.is_symlink() else self._folders).append(entry.path)
+    elif (ending := os.path.splitext(entry.name)[1].lower()) in EXTENSIONS:
+      _sort_out(image_id, self._ids, self._skipped)
+    else:
+      self._other_kinds[ending or "no ending"] += 1
+
+  def _note_unread(self, folder: str, error: OSError) -> None:
+    image_id = _id_of(folder, self._root)
+    self._skipped.append((printable(image_id) + "/", f"the folder cannot be read: {error.strerror}"))
+    self._unread.append("" if image_id == "." else image_id + "/")
+
+  def _remarks(self) -> tuple[str, ...]:
+    kinds = {
+      "hidden": ("hidden files and folders, thumbnails or bins", "; --include_hidden takes them in"),
+      "excluded": ("files and folders that match --exclude", ""),
+      "linked": ("linked folders that lead to a folder listed already", ""),
+    }
+    lines = [
+      f"left out {len(names)} {kinds[kind][0]} ({_some(sorted(names))}){kinds[kind][1]}"
+      for kind, names in self._left_out.items()
+      if names
+    ]
+    if self._other_kinds:
+      count = self._other_kinds.total()
+      endings = _some([ending for ending, _ in self._other_kinds.most_common()])
+      lines.append(f"left out {count} {'file' if count == 1 else 'files'} of other kinds ({endings})")
+    return tuple(lines)
 
 
-def _read_list(path: Path) -> Listing:
+def _some(names: list[str], most: int = 4) -> str:
+  shown = [printable(name) for name in names[:most]]
+  return ", ".join((*shown, "...") if len(names) > most else shown)
+
+
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+  return any(fnmatch.fnmatchcase(name, pattern.rstrip("/")) for pattern in patterns)
+
+
+def _read_list(path: Path, exclude: Sequence[str]) -> Listing:
   root = _absolute(path.parent)
   try:
     # `splitlines` would split at characters that a name may hold.
     lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").split("\n")
   except OSError as error:
     raise InputError(f"the list {printable(path)} cannot be read: {error.strerror}") from None
-  ids, skipped = [], []
+  ids, skipped, excluded = [], [], 0
   for line in dict.fromkeys(line.strip(" \t") for line in lines):
     if "\0" in line:
       raise InputError(f"{printable(path)} is not a list of paths in UTF-8: it holds zero bytes")
-    if line and not line.startswith("#"):
-      _sort_out(_id_of(os.path.join(root, line), root), ids, skipped)
-  return Listing(root, tuple(sorted(set(ids))), tuple(sorted(set(skipped))))
+    if not line or line.startswith("#"):
+      continue
+    image_id = _id_of(find_any_form(os.path.join(root, line)), root)
+    if _matches(os.path.basename(image_id), exclude) or _matches(image_id, exclude):
+      excluded += 1
+    else:
+      _sort_out(image_id, ids, skipped)
+  remarks = (f"left out {excluded} files that match --exclude",) if excluded else ()
+  return Listing(root, tuple(sorted(set(ids))), tuple(sorted(set(skipped))), remarks=remarks)
+
+
+def find_any_form(path: str) -> str:
+  """The path itself where it is there, else the one path that differs from it in the form of its Unicode alone.
+
+  macOS writes "é" as two characters, other systems as one; both look the same. A path of which there is neither, or more
+  than one, is returned as it is.
+  """
+  if os.path.lexists(path) or path.isascii():
+    return path
+  folder, name = os.path.split(path.rstrip("/"))
+  if not name:
+    return path
+  folder = find_any_form(folder)
+  try:
+    alike = [other for other in os.listdir(folder) if _composed(other) == _composed(name)]
+  except (OSError, ValueError):
+    return path
+  return os.path.join(folder, alike[0]) if len(alike) == 1 else path
+
+
+def _composed(name: str) -> str:
+  return unicodedata.normalize("NFC", name)
 
 
 def _absolute(folder: Path) -> str:

@@ -1,7 +1,8 @@
 """The descriptors of one version as memory-mapped arrays, in the order of the ids.
 
 The order depends on the ids alone, so that equal scores are ranked alike whatever the index went through. A snapshot is
-written into a folder of its own that is renamed when it is whole; its name is the version's.
+written into a folder of its own that is renamed when it is whole; its name holds the version's number and the hash of the
+files that the version's rows lie in, so that it is never taken for the snapshot of other rows.
 """
 
 import os
@@ -30,9 +31,9 @@ class Snapshot(NamedTuple):
   rows: np.ndarray
 
 
-def path_of(folder: Path, version: int) -> Path:
-  """Where the snapshot of a version lies in an index's folder."""
-  return folder / "snapshots" / f"v{version}"
+def path_of(folder: Path, name: str) -> Path:
+  """Where the snapshot of a version, which `name` names, lies in an index's folder."""
+  return folder / "snapshots" / name
 
 
 def load(target: Path, shape: tuple[int, int]) -> Snapshot | None:
@@ -96,7 +97,7 @@ def make_temporary() -> Path:
 _kept: list[tempfile.TemporaryDirectory] = []
 
 
-def remove_others(folder: Path, version: int, grace: float) -> None:
+def remove_others(folder: Path, name: str, grace: float) -> None:
   """Removes the snapshots of other versions, and unfinished ones that are older than `grace` seconds.
 
   Whoever has one open keeps it until it is closed.
@@ -109,6 +110,6 @@ def remove_others(folder: Path, version: int, grace: float) -> None:
       except OSError:  # it was finished a moment ago
         continue
     else:
-      is_old = path.name != f"v{version}"
+      is_old = path.name != name
     if is_old:
       shutil.rmtree(path, ignore_errors=True)

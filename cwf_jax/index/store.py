@@ -2,7 +2,7 @@
 
     INDEX/images.lance           one row an image; the settings are the schema's metadata
     INDEX/whitening-HASH.npz     mean and projection
-    INDEX/snapshots/v42/         descriptors of version 42 in the order of the ids, memory-mapped by searches
+    INDEX/snapshots/v42-HASH/    descriptors of version 42 in the order of the ids, memory-mapped by searches
     INDEX/.lock                  held by the one run that writes
 
 A reader sees whole versions only: rows, settings and the name of the whitening's file change in one commit.
@@ -12,9 +12,10 @@ import contextlib
 import dataclasses
 import datetime
 import functools
+import hashlib
 import itertools
+import json
 import os
-import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -86,7 +87,6 @@ class Index:
     folder = check_place(folder)
     with writing_to(folder):
       folder.mkdir(parents=True, exist_ok=True)
-      shutil.rmtree(folder / "snapshots", ignore_errors=True)  # of an index that was removed: its versions had these numbers
       settings = _with_whitening(folder, settings, whitening)
       lance.write_dataset(schema.arrow_schema(settings).empty_table(), os.path.abspath(folder / DATA), mode="create")
     return cls(folder)
@@ -152,7 +152,7 @@ class Index:
 
     Where the index cannot be written, its snapshot goes into a temporary folder that goes with the process.
     """
-    target, shape = snapshot.path_of(self.folder, self.version), (len(self), self.settings.dimensions)
+    target, shape = self.snapshot_folder, (len(self), self.settings.dimensions)
     found = snapshot.load(target, shape)
     if found is None:
       try:
@@ -171,7 +171,7 @@ class Index:
     Raises:
       OSError: it cannot be written.
     """
-    target = snapshot.path_of(self.folder, self.version)
+    target = self.snapshot_folder
     if snapshot.load(target, (len(self), self.settings.dimensions)) is None:
       self._write_snapshot(target)
 
@@ -210,8 +210,16 @@ class Index:
       old = [one["version"] for one, next_one in itertools.pairwise(versions) if now - next_one["timestamp"] > _GRACE]
       which = {"versions": old} if old else {"older_than": datetime.timedelta(days=36500)}
       self._data.cleanup_old_versions(delete_unverified=True, **which)  # nobody else writes: the lock is held
-      snapshot.remove_others(self.folder, self.version, _GRACE.total_seconds())
+      snapshot.remove_others(self.folder, self.snapshot_folder.name, _GRACE.total_seconds())
       arrays.remove_other_whitenings(self.folder, self.settings.whitening.file, _GRACE.total_seconds())
+
+  @functools.cached_property
+  def snapshot_folder(self) -> Path:
+    """Named after the files that this version's rows lie in: another data set of the same version number has others."""
+    with self._reading():
+      files = [fragment.metadata.to_json() for fragment in self._data.get_fragments()]
+    content = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+    return snapshot.path_of(self.folder, f"v{self.version}-{content[:16]}")
 
   def _write_snapshot(self, target: Path) -> None:
     order, dimensions = self.order(), self.settings.dimensions
@@ -220,8 +228,8 @@ class Index:
     snapshot.write(target, order, (schema.to_array(table["descriptor"]) for table in taken), dimensions)
 
   def _reopen(self) -> None:
-    self.__dict__.pop("whitening", None)
-    self.__dict__.pop("snapshot", None)
+    for derived in ("whitening", "snapshot", "snapshot_folder"):
+      self.__dict__.pop(derived, None)
     with self._reading():
       self._data = lance.dataset(self._uri)
       self.settings = IndexSettings.from_metadata(self._data.schema.metadata)

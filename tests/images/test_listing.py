@@ -18,7 +18,7 @@ def _touch(root, *names):
 def test_folders_are_walked_and_endings_decide(tmp_path):
   _touch(tmp_path, "b.JPG", "a/x.jpeg", "a/b/c/y.PnG", "a.txt", "a/z", "jpg", ".jpg", "z.heic", ".hidden/h.webp", "a-b.tiff")
   listing = list_images(tmp_path)
-  assert listing.ids == (".hidden/h.webp", "a-b.tiff", "a/b/c/y.PnG", "a/x.jpeg", "b.JPG", "z.heic")
+  assert listing.ids == ("a-b.tiff", "a/b/c/y.PnG", "a/x.jpeg", "b.JPG", "z.heic")
   assert listing.root == str(tmp_path)
   assert (listing.skipped, listing.unread_folders) == ((), ())
   assert listing.path("a/x.jpeg") == str(tmp_path / "a/x.jpeg")
@@ -33,18 +33,66 @@ def test_the_root_is_the_same_however_it_is_written(tmp_path, monkeypatch):
   assert list_images(".").root == str(tmp_path / "in")
 
 
-def test_links_to_files_count_under_their_own_name_and_links_to_folders_are_not_followed(tmp_path):
-  _touch(tmp_path, "real/a.jpg", "elsewhere/b.jpg")
+def test_links_count_under_their_own_names_and_no_folder_is_walked_twice(tmp_path):
+  _touch(tmp_path, "real/a.jpg", "elsewhere/b.jpg", "root/in/c.jpg")
   root = tmp_path / "root"
-  root.mkdir()
   (root / "link.jpg").symlink_to(tmp_path / "real/a.jpg")
   (root / "dangling.jpg").symlink_to(tmp_path / "nowhere.jpg")
-  (root / "folder").symlink_to(tmp_path / "elsewhere")
-  (root / "cycle").symlink_to(root)
-  (root / "folder.jpg").symlink_to(tmp_path / "elsewhere")
-  assert list_images(root).ids == ("dangling.jpg", "link.jpg")
+  (root / "itself.jpg").symlink_to(root / "itself.jpg")
+  (root / "album").symlink_to(tmp_path / "elsewhere")
+  (root / "album.jpg").symlink_to(tmp_path / "elsewhere")
+  (root / "a loop").symlink_to(root)
+  (tmp_path / "elsewhere/back").symlink_to(root / "in")
+  listing = list_images(root)
+  assert listing.ids == ("album/b.jpg", "dangling.jpg", "in/c.jpg", "itself.jpg", "link.jpg")
+  told = "left out 3 linked folders that lead to a folder listed already (a loop/, album.jpg/, album/back/)"
+  assert listing.remarks == (told,)
   (tmp_path / "way").symlink_to(root)
   assert list_images(tmp_path / "way").root == str(tmp_path / "way")
+
+
+HIDDEN_PLACES = (
+  *("@eaDir/t.jpg/THUMB_XL.jpg", ".thumbnails/t.jpg", ".Trash-1000/files/t.jpg", "#recycle/t.jpg", "$RECYCLE.BIN/t.jpg"),
+  *("__MACOSX/t.jpg", "lost+found/t.jpg", ".dtrash/t.jpg", "a/._t.jpg"),
+)
+
+
+def test_thumbnails_and_bins_are_left_out_and_counted(tmp_path):
+  _touch(tmp_path, "t.jpg", "a/t.jpg", *HIDDEN_PLACES)
+  listing = list_images(tmp_path)
+  assert listing.ids == ("a/t.jpg", "t.jpg") and len(listing.remarks) == 1
+  assert listing.remarks[0].startswith("left out 9 hidden files and folders, thumbnails or bins (#recycle/, $RECYCLE.BIN/")
+  assert listing.remarks[0].endswith("; --include_hidden takes them in")
+  assert set(list_images(tmp_path, include_hidden=True).ids) == {"t.jpg", "a/t.jpg", *HIDDEN_PLACES}
+  assert list_images(tmp_path / ".thumbnails").ids == ("t.jpg",)  # asked for by name
+
+
+def test_patterns_leave_out_names_and_ids(tmp_path):
+  _touch(tmp_path, "a/x.jpg", "a/raw/y.jpg", "b/raw/z.jpg", "b/x_small.jpg", "c.jpg")
+  assert list_images(tmp_path, exclude=["raw/", "*_small.*"]).ids == ("a/x.jpg", "c.jpg")
+  listing = list_images(tmp_path, exclude=["b/raw", "a/x*"])
+  assert listing.ids == ("a/raw/y.jpg", "b/x_small.jpg", "c.jpg")
+  assert listing.remarks == ("left out 2 files and folders that match --exclude (a/x.jpg, b/raw/)",)
+  (tmp_path / "list.txt").write_text("c.jpg\nb/x_small.jpg\n")
+  assert list_images(tmp_path / "list.txt", exclude=["*_small.*"]).ids == ("c.jpg",)
+
+
+def test_files_of_other_kinds_are_counted_in_one_line(tmp_path):
+  _touch(tmp_path, "a.jpg", "b.dng", "c.DNG", "noending", "d/e.jp2", "my.index/images.lance/x.jpg", "my.index/a.npz")
+  listing = list_images(tmp_path)
+  assert listing.ids == ("a.jpg",)
+  assert listing.remarks == ("left out 4 files of other kinds (.dng, no ending, .jp2)",)
+  with pytest.raises(InputError, match=r"no file in it ends in .*; left out 1 file of other kinds \(.jp2\)"):
+    list_images(tmp_path / "d")
+
+
+def test_a_list_finds_names_in_the_other_form_of_unicode(tmp_path):
+  composed, apart = "caf\u00e9", "cafe\u0301"
+  _touch(tmp_path, f"{composed}/a.jpg", f"{apart}.jpg", f"{composed}2.jpg", f"{apart}2.jpg")
+  lines = f"{apart}/a.jpg", f"{composed}.jpg", f"{apart}2.jpg", f"{composed}2.jpg", "\u00e9.jpg"
+  (tmp_path / "list.txt").write_text("\n".join(lines), encoding="utf-8")
+  expected = {f"{composed}/a.jpg", f"{apart}.jpg", f"{composed}2.jpg", f"{apart}2.jpg", "\u00e9.jpg"}
+  assert set(list_images(tmp_path / "list.txt").ids) == expected
 
 
 def test_strange_names_have_ids_and_those_that_are_not_utf8_are_skipped(tmp_path):

@@ -1,6 +1,7 @@
 """The descriptors of a version in the order of the ids, whoever writes them, wherever they can be written."""
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -39,7 +40,7 @@ def test_it_is_in_the_order_of_the_ids(index, monkeypatch):
   assert found.rows.tolist() == [1, 4, 0, 3, 2]
   assert index.take(found.rows, ["id"])["id"].to_pylist() == ["a", "b", "c", "d", "é"]
   assert isinstance(found.descriptors, np.memmap) and not found.descriptors.flags.writeable
-  assert _folders(index) == [f"v{index.version}"]
+  assert _folders(index) == [index.snapshot_folder.name]
 
 
 def test_every_version_has_its_own_and_old_ones_go(index):
@@ -51,8 +52,20 @@ def test_every_version_has_its_own_and_old_ones_go(index):
   assert index.take(index.snapshot.rows, ["id"])["id"].to_pylist() == ["0", "b", "c", "d", "é"]
   assert len(_folders(index)) == 2
   index.clean()
-  assert _folders(index) == [f"v{index.version}"]
+  assert _folders(index) == [index.snapshot_folder.name]
   assert np.array_equal(old.descriptors, _expected())  # open, so still there
+
+
+def test_rows_that_were_exchanged_under_the_same_version_have_another_one(index, tmp_path):
+  """As where an index is made anew elsewhere and its data set alone is copied here, over this one."""
+  index.prepare()
+  other = Index.create(tmp_path / "other", SETTINGS, None)
+  other.commit(make_table(SETTINGS, ["c", "a", "é"], 5))
+  other.commit(make_table(SETTINGS, ["d", "b"], 6))
+  assert other.version == index.version
+  shutil.rmtree(index.folder / "images.lance")
+  shutil.copytree(other.folder / "images.lance", index.folder / "images.lance")
+  assert np.array_equal(open_index(index.folder).snapshot.descriptors, other.snapshot.descriptors)
 
 
 def test_one_that_is_there_is_not_written_again(index, monkeypatch):
@@ -66,7 +79,7 @@ def test_one_that_is_there_is_not_written_again(index, monkeypatch):
 @pytest.mark.parametrize("size", [None, 0, 10, 130])
 def test_one_that_was_cut_off_is_written_anew(index, name, size):
   index.prepare()
-  path = snapshot.path_of(index.folder, index.version) / name
+  path = index.snapshot_folder / name
   path.unlink() if size is None else os.truncate(path, size)
   assert np.array_equal(open_index(index.folder).snapshot.descriptors, _expected())
   assert np.array_equal(np.load(path.with_name("descriptors.npy")), _expected())
@@ -112,7 +125,7 @@ def test_other_users_may_read_it(index):
     index.prepare()
   finally:
     os.umask(before)
-  folder = snapshot.path_of(index.folder, index.version)
+  folder = index.snapshot_folder
   assert stat.S_IMODE(folder.stat().st_mode) == 0o755
   assert stat.S_IMODE((folder / "descriptors.npy").stat().st_mode) == 0o644
 
@@ -153,4 +166,4 @@ def test_what_a_killed_writer_left_goes_after_an_hour(index):
     (index.folder / "snapshots" / name).mkdir()
   os.utime(index.folder / "snapshots/.writing-old", (1, 1))
   index.clean()
-  assert _folders(index) == [".writing-new", f"v{index.version}"]
+  assert _folders(index) == [".writing-new", index.snapshot_folder.name]

@@ -201,7 +201,7 @@ def test_what_is_encoded_beside_an_image_does_not_matter(photographs, tmp_path, 
 
 def test_the_first_search_finds_its_snapshot(photographs, tmp_path, tiny_encoder):
   build_index(photographs, tmp_path / "i", tiny_encoder)
-  assert (tmp_path / "i/snapshots" / f"v{open_index(tmp_path / 'i').version}/descriptors.npy").exists()
+  assert (open_index(tmp_path / "i").snapshot_folder / "descriptors.npy").exists()
 
 
 def test_a_list_file_names_images(photographs, tmp_path, tiny_encoder):
