@@ -181,7 +181,7 @@ def test_an_installed_command_indexes_and_searches(installed, photographs):
   assert __version__ in installed("cwf-jax", "--version").stdout
   done = installed("cwf-jax", "--mode=index", f"--images={photographs}", "--index=my.index", "--image_size=64")
   assert done.returncode == 0, done.stderr
-  assert done.stdout == "12 indexed, 0 unchanged, 0 removed, 0 skipped; 12 images in my.index\n"
+  assert done.stdout == "12 indexed, 0 unchanged, 0 moved, 0 removed, 0 skipped; 12 images in my.index\n"
   done = installed("cwf-jax", "--mode=search", "--index=my.index", f"--query={photographs}", "--format=json")
   assert done.returncode == 0, done.stderr
   answers = [json.loads(line) for line in done.stdout.splitlines()]

@@ -48,7 +48,7 @@ def agreeing_encoder(values: flags.FlagValues, index, folder_flag: str = "index"
   problems += [f"--{flag}={asked}, but its own is {own}" for flag, (asked, own) in recorded.items() if asked not in (None, own)]
   if problems:
     raise CallError(
-      f"the index {index.folder} was made otherwise: {'; '.join(problems)}. Leave the flags out, or name a new "
+      f"the index {index.folder} was made with other settings: {'; '.join(problems)}. Leave the flags out, or name a new "
       f"--{folder_flag}"
     )
   return encoder

@@ -12,10 +12,12 @@ EXAMPLES = """
   python main.py --mode=index --images=more --prefix=more/ --index=my.index
   python main.py --mode=index --images=list.txt --index=my.index --store_classes=all
   python main.py --mode=index --images=photographs --index=small.index --dimensions=64
+  python main.py --mode=index --images=more --prefix=more/ --index=my.index --remove
 
-Run it again to bring the index up to date: new, changed and removed files. Interrupt it whenever
-you like: the next run takes up where it was. The images of an index may be gone when it is
-searched. A file that cannot be read is skipped, and its reason is told at the end.
+Run it again to bring the index up to date with new, changed, moved and removed files; what was
+moved is not encoded again. You can stop it at any time: run the same command again to go on. A
+file that cannot be read is skipped, with the reason. Where more than half of the files are gone,
+or a whole folder, a disk may be missing: their rows are kept unless you give --remove.
 """
 
 _SKIPS_SHOWN = 20
@@ -41,6 +43,17 @@ def define_flags(values: flags.FlagValues) -> None:
     "store_classes", None, "class vectors kept for online and fixed search: the N most probable of each image, 0, all, or a "
     "list of classes (names or ids, separated by commas); default: 64", flag_values=values,
   )  # fmt: skip
+  flags.DEFINE_list(
+    "exclude", [], "patterns of files and folders to leave out, separated by commas: *.tif, raw, 2019/*", flag_values=values
+  )
+  flags.DEFINE_boolean(
+    "include_hidden", False, "take in hidden files and folders, thumbnails and bins (.*, @eaDir, #recycle and the like)",
+    flag_values=values,
+  )  # fmt: skip
+  flags.DEFINE_boolean(
+    "remove", False, "remove the rows of files that are gone even if they are more than half, or a whole folder",
+    flag_values=values,
+  )  # fmt: skip
   flags.DEFINE_boolean(
     "keep_raw", None, "keep the vectors before whitening too, so that the index can be whitened anew", flag_values=values
   )
@@ -52,12 +65,10 @@ def run(values: flags.FlagValues, console) -> int:
     if not values[flag].value:
       raise CallError(f"--mode=index needs --{flag}=PATH; --mode=index --help shows examples")
   from cwf_jax.cli.encoders import agreeing_encoder, make_encoder
-  from cwf_jax.images.listing import list_images
   from cwf_jax.index.store import is_index, open_index
   from cwf_jax.indexing.build import build_index
 
   images, folder = values["images"].value, values["index"].value
-  list_images(images)  # a wrong path is told before weights are loaded
   encoder = agreeing_encoder(values, open_index(folder)) if is_index(folder) else make_encoder(values)
   try:
     with console.progress("images") as progress:
@@ -66,21 +77,30 @@ def run(values: flags.FlagValues, console) -> int:
         folder,
         encoder,
         prefix=values["prefix"].value,
+        exclude=values["exclude"].value,
+        include_hidden=values["include_hidden"].value,
+        remove=values["remove"].value,
         progress=progress,
         batch_size=values["batch_size"].value,
         **{name: values[name].value for name in ("whitening", "n_pca", "dimensions", "store_classes", "keep_raw")},
       )
   except (KeyboardInterrupt, OSError):
     with contextlib.suppress(InputError, OSError):  # the error itself is what counts
-      rows = len(open_index(folder)) if is_index(folder) else 0
-      console.say(f"{_count(rows, 'image')} in the index {folder}; the same command goes on from there")
+      if is_index(folder):
+        console.say(f"{_count(len(open_index(folder)), 'image')} in the index {folder}; the same command goes on from there")
     raise
   tell(summary, console)
   print(
-    f"{summary.indexed} indexed, {summary.unchanged} unchanged, {summary.removed} removed, {len(summary.skipped)} skipped; "
-    f"{_count(summary.rows, 'image')} in {folder}"
+    f"{summary.indexed} indexed, {summary.unchanged} unchanged, {summary.moved} moved, {summary.removed} removed, "
+    f"{len(summary.skipped)} skipped; {_count(summary.rows, 'image')} in {folder}"
   )
-  if not summary.rows:
+  if summary.kept:
+    raise FailedError(
+      f"{_count(len(summary.kept), 'image')} of the index {'has' if len(summary.kept) == 1 else 'have'} no file any more, such "
+      f"as {printable(summary.kept[0])}: more than half of them, or a whole folder. They are kept, since a disk may be "
+      "missing; --remove removes them"
+    )
+  if not summary.rows and not summary.removed:
     raise FailedError(f"none of the {_count(len(summary.skipped), 'file')} could be read")
   return 0
 
@@ -96,6 +116,8 @@ def tell(summary, console) -> None:
     (console.say if place < _SKIPS_SHOWN else console.log)(line)
   if len(summary.skipped) > _SKIPS_SHOWN:
     console.say(f"... and {len(summary.skipped) - _SKIPS_SHOWN} more; --log_file=FILE keeps all of them")
+  for remark in summary.remarks:
+    console.say(remark)
   seconds = summary.seconds
   if summary.indexed:
     rate = summary.indexed / max(seconds["total"] - seconds["compile"], 1e-9)

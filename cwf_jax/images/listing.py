@@ -25,8 +25,16 @@ HIDDEN = (
 )
 """Names of files and folders that hold thumbnails, bins or a system's own notes: copies of photographs that nobody chose."""
 
+_HIDDEN = "hidden, thumbnails or bins (--include_hidden takes them in)"
+_EXCLUDED = "matching --exclude"
+_LINKED = "links to folders that are listed already"
+
 _INDEX = "images.lance"
 """What a folder holds that is an index; it may lie among the photographs."""
+
+
+class NoImagesError(InputError):
+  """There is no such folder or list, or no image in it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,13 +69,14 @@ def list_images(source: str | os.PathLike, exclude: Sequence[str] = (), include_
     include_hidden: takes in what `HIDDEN` names; a list's files are taken whatever their names.
 
   Raises:
-    InputError: there is no such path, it is neither a folder nor a list, it cannot be read, or it names no image.
+    NoImagesError: there is no such path, or it names no image.
+    InputError: it is neither a folder nor a list, or cannot be read.
   """
   path = Path(source)
   try:
     mode = os.stat(path).st_mode
   except (FileNotFoundError, NotADirectoryError):
-    raise InputError(f"there is no file or folder {printable(path)}") from None
+    raise NoImagesError(f"there is no file or folder {printable(path)}") from None
   except (OSError, ValueError) as error:  # a zero byte is a ValueError
     raise InputError(f"{printable(path)[:200]} cannot be read: {reason_of(error)}") from None
   if stat.S_ISDIR(mode):
@@ -79,7 +88,7 @@ def list_images(source: str | os.PathLike, exclude: Sequence[str] = (), include_
   else:
     raise InputError(f"{printable(path)} is neither a folder nor a list of paths (a file that ends in .txt, .lst or .list)")
   if not listing.ids and not listing.skipped:
-    raise InputError("; ".join((f"there are no images in {printable(path)}: {wanted}", *listing.remarks)))
+    raise NoImagesError("; ".join((f"there are no images in {printable(path)}: {wanted}", *listing.remarks)))
   return listing
 
 
@@ -97,7 +106,7 @@ class _Walk:
     self._ids: list[str] = []
     self._skipped: list[tuple[str, str]] = []
     self._unread: list[str] = []
-    self._left_out: dict[str, list[str]] = {"hidden": [], "excluded": [], "linked": []}
+    self._left_out: dict[str, list[str]] = {_HIDDEN: [], _EXCLUDED: [], _LINKED: []}
     self._other_kinds: collections.Counter[str] = collections.Counter()
     self._folders, self._links = [root], []
     self._walked: set[tuple[int, int]] = set()
@@ -116,7 +125,7 @@ class _Walk:
     try:
       status = os.stat(folder)
       if (status.st_dev, status.st_ino) in self._walked:
-        self._left_out["linked"].append(_id_of(folder, self._root) + "/")
+        self._left_out[_LINKED].append(_id_of(folder, self._root) + "/")
         return
       self._walked.add((status.st_dev, status.st_ino))
       with os.scandir(folder) as entries:
@@ -140,9 +149,9 @@ class _Walk:
       is_folder = False  # a link to itself
     end = "/" if is_folder else ""
     if not self._include_hidden and _matches(entry.name, HIDDEN):
-      self._left_out["hidden"].append(image_id + end)
+      self._left_out[_HIDDEN].append(image_id + end)
     elif _matches(entry.name, self._exclude) or _matches(image_id, self._exclude):
-      self._left_out["excluded"].append(image_id + end)
+      self._left_out[_EXCLUDED].append(image_id + end)
     elif is_folder:
       (self._links if entry.is_symlink() else self._folders).append(entry.path)
     elif (ending := os.path.splitext(entry.name)[1].lower()) in EXTENSIONS:
@@ -156,26 +165,16 @@ class _Walk:
     self._unread.append("" if image_id == "." else image_id + "/")
 
   def _remarks(self) -> tuple[str, ...]:
-    kinds = {
-      "hidden": ("hidden files and folders, thumbnails or bins", "; --include_hidden takes them in"),
-      "excluded": ("files and folders that match --exclude", ""),
-      "linked": ("linked folders that lead to a folder listed already", ""),
-    }
-    lines = [
-      f"left out {len(names)} {kinds[kind][0]} ({_some(sorted(names))}){kinds[kind][1]}"
-      for kind, names in self._left_out.items()
-      if names
-    ]
-    if self._other_kinds:
-      count = self._other_kinds.total()
-      endings = _some([ending for ending, _ in self._other_kinds.most_common()])
-      lines.append(f"left out {count} {'file' if count == 1 else 'files'} of other kinds ({endings})")
-    return tuple(lines)
+    left_out = {kind: (sorted(names), len(names)) for kind, names in self._left_out.items()}
+    endings = [ending for ending, _ in self._other_kinds.most_common()]
+    left_out["files of other kinds"] = (endings, self._other_kinds.total())
+    return tuple(_remark(kind, names, count) for kind, (names, count) in left_out.items() if names)
 
 
-def _some(names: list[str], most: int = 4) -> str:
-  shown = [printable(name) for name in names[:most]]
-  return ", ".join((*shown, "...") if len(names) > most else shown)
+def _remark(kind: str, names: list[str], count: int) -> str:
+  """One line on things that were left out: the first names, and how many there are."""
+  shown = [printable(name) for name in names[:4]] + ["..."] * (len(names) > 4)
+  return f"left out as {kind}: {', '.join(shown)} ({count} in all)"
 
 
 def _matches(name: str, patterns: Iterable[str]) -> bool:
@@ -189,7 +188,7 @@ def _read_list(path: Path, exclude: Sequence[str]) -> Listing:
     lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").split("\n")
   except OSError as error:
     raise InputError(f"the list {printable(path)} cannot be read: {error.strerror}") from None
-  ids, skipped, excluded = [], [], 0
+  ids, skipped, excluded = [], [], []
   for line in dict.fromkeys(line.strip(" \t") for line in lines):
     if "\0" in line:
       raise InputError(f"{printable(path)} is not a list of paths in UTF-8: it holds zero bytes")
@@ -197,10 +196,10 @@ def _read_list(path: Path, exclude: Sequence[str]) -> Listing:
       continue
     image_id = _id_of(find_any_form(os.path.join(root, line)), root)
     if _matches(os.path.basename(image_id), exclude) or _matches(image_id, exclude):
-      excluded += 1
+      excluded.append(image_id)
     else:
       _sort_out(image_id, ids, skipped)
-  remarks = (f"left out {excluded} files that match --exclude",) if excluded else ()
+  remarks = (_remark(_EXCLUDED, excluded, len(excluded)),) if excluded else ()
   return Listing(root, tuple(sorted(set(ids))), tuple(sorted(set(skipped))), remarks=remarks)
 
 

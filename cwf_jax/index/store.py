@@ -16,7 +16,7 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,7 +38,7 @@ from cwf_jax.index.folder import (
 )
 from cwf_jax.index.schema import IndexSettings
 
-__all__ = ["Index", "IndexFolderError", "StoredFile", "check_place", "is_index", "open_index", "writing"]
+__all__ = ["Index", "IndexFolderError", "Moved", "StoredFile", "check_place", "is_index", "open_index", "writing"]
 
 _GRACE = datetime.timedelta(hours=1)
 """How long the files of an earlier version stay for those who have it open."""
@@ -47,12 +47,32 @@ _BLOCK = 2**24
 """Bytes of descriptors that are copied into a snapshot at a time."""
 
 
+_ROWS_MOVED = 1024
+"""Rows that are held in memory while they are moved."""
+
+
 class StoredFile(NamedTuple):
   """What the index knows of an image's file, to tell new, changed, unchanged and removed ones apart."""
 
   bytes: int
   mtime_ns: int
   sha256: str
+
+
+class Moved(NamedTuple):
+  """Where the file of a row is now.
+
+  Attributes:
+    id: the row's new id.
+    path: absolute.
+    root: the folder that ids are relative to.
+    mtime_ns: when the file was last changed.
+  """
+
+  id: str
+  path: str
+  root: str
+  mtime_ns: int
 
 
 class Index:
@@ -94,6 +114,11 @@ class Index:
   def __len__(self) -> int:
     with self._reading():
       return self._data.count_rows()
+
+  @property
+  def columns(self) -> tuple[str, ...]:
+    """What `scan` and `take` can give of each row: which file it is, the descriptor, probable classes, stored vectors."""
+    return tuple(self._data.schema.names)
 
   @property
   def version(self) -> int:
@@ -191,12 +216,27 @@ class Index:
       return
     with writing_to(self.folder):
       for start in range(0, len(ids), 10_000):
-        self._data.delete(f"id IN ({', '.join(_quoted(one) for one in ids[start : start + 10_000])})")
+        self._data.delete(_with_ids(ids[start : start + 10_000]))
     self._reopen()
 
-  def rewrite(
-    self, settings: IndexSettings, whitening: dict[str, np.ndarray] | None, tables: Iterable[pa.Table]
-  ) -> None:
+  def move(self, moved: Mapping[str, Moved]) -> None:
+    """Changes ids, paths and folders of rows, by their ids so far; what was encoded stays.
+
+    In several commits: one that is interrupted leaves each row under its old place or its new one, or under both.
+    """
+    ids = sorted(moved)
+    for start in range(0, len(ids), _ROWS_MOVED):
+      names = ids[start : start + _ROWS_MOVED]
+      with self._reading():
+        table = self._data.to_table(filter=_with_ids(names))
+      places = [moved[name] for name in table["id"].to_pylist()]
+      for column, values in zip(Moved._fields, zip(*places, strict=True), strict=True):
+        position = table.schema.get_field_index(column)
+        table = table.set_column(position, table.schema.field(position), pa.array(values, table.schema.field(position).type))
+      self.commit(table, replaces=True)
+      self.delete(name for name in names if moved[name].id != name)
+
+  def rewrite(self, settings: IndexSettings, whitening: dict[str, np.ndarray] | None, tables: Iterable[pa.Table]) -> None:
     """Exchanges all rows and the settings in one commit: the index is the old or the new one, never a mixture."""
     with writing_to(self.folder):
       settings = _with_whitening(self.folder, settings, whitening)
@@ -267,6 +307,10 @@ def open_index(path: str | os.PathLike) -> Index:
 
 def _of_folder(root: str, prefix: str) -> str:
   return f"root = {_quoted(root)} AND prefix = {_quoted(prefix)}"
+
+
+def _with_ids(ids: Iterable[str]) -> str:
+  return f"id IN ({', '.join(_quoted(one) for one in ids)})"
 
 
 def _quoted(text: str) -> str:

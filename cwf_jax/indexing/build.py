@@ -1,14 +1,14 @@
 """Builds an index, or brings one up to date; whatever stops it, the next run takes up where it was.
 
-    summary = build_index("photographs", "photographs.index")
-    print(summary.indexed, summary.skipped)
+summary = build_index("photographs", "photographs.index")
+print(summary.indexed, summary.skipped)
 """
 
 import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from cwf_jax.encoder import Encoder, encode
 from cwf_jax.errors import InputError
-from cwf_jax.images.listing import list_images
+from cwf_jax.images.listing import Listing, NoImagesError, list_images
 from cwf_jax.images.loading import Batch, SkippedImage, fill_batches, load_images
 from cwf_jax.index import schema, store
 from cwf_jax.index.store import Index
@@ -40,8 +40,11 @@ class Summary:
   Attributes:
     indexed: files encoded and stored, new and changed ones.
     unchanged: files that were there already.
+    moved: files found again by their content in another place; they are not encoded again.
     removed: rows removed since their files are gone.
+    kept: ids of rows that are kept although their files are gone: more than half of all, or a whole folder.
     skipped: files that could not be read, with reasons.
+    remarks: what was left out of the listing, one line for each kind.
     rows: images in the index now.
     seconds: by part: "compile", "read" (waiting for images), "encode" (waiting for the device), "write", "total".
     whitening: which one, in words.
@@ -50,8 +53,11 @@ class Summary:
 
   indexed: int
   unchanged: int
+  moved: int
   removed: int
+  kept: tuple[str, ...]
   skipped: tuple[SkippedImage, ...]
+  remarks: tuple[str, ...]
   rows: int
   seconds: dict[str, float]
   whitening: str
@@ -69,11 +75,17 @@ def build_index(
   store_classes: str | int | None = None,
   keep_raw: bool | None = None,
   prefix: str = "",
+  exclude: Sequence[str] = (),
+  include_hidden: bool = False,
+  remove: bool = False,
   batch_size: int | None = None,
   threads: int | None = None,
   progress: Callable[[int, int, int], Any] | None = None,
 ) -> Summary:
   """Encodes the images of a folder or a list file that the index does not hold yet, and removes those that are gone.
+
+  Files that were moved or renamed are found again by their content, and a folder that was moved as a whole by half of its
+  files; nothing of them is encoded again.
 
   Args:
     images: a folder, walked with all folders below it, or a list file (.txt, .lst, .list).
@@ -87,6 +99,10 @@ def build_index(
       or classes by name or id, separated by commas; 64 if None.
     keep_raw: the raw class vectors are stored too, so that the index can be whitened anew.
     prefix: put before the ids of this run, so that one index can hold several folders.
+    exclude: patterns with *, ? and [] of files and folders to leave out: a pattern matches a name, or a whole path.
+    include_hidden: takes in hidden files and folders, thumbnails and bins (`images.listing.HIDDEN`).
+    remove: rows are removed even if more than half of them, or all below one folder, have lost their files; a folder that is
+      empty or gone takes all its rows with it.
     batch_size: images on the device at a time.
     threads: that decode images; one for each processor if None.
     progress: called with (files done, files to do, files skipped).
@@ -101,7 +117,7 @@ def build_index(
       raise InputError(f"--{name} is at least 1; found {number}")
   if not prefix.isprintable():
     raise InputError(f"--prefix is made of characters that can be printed; found {prefix!r}")
-  listing = list_images(images)
+  listing = _list(images, index, prefix, exclude, include_hidden, remove)
   chosen = None
   if not store.is_index(index):  # what is wrong is said before anything is written
     store.check_place(index)
@@ -115,7 +131,8 @@ def build_index(
       encoder = _agreeing_encoder(opened, encoder)
       asked = (whitening, n_pca, dimensions, store_classes, keep_raw)
       check_agreement(index, opened.settings, encoder.settings.classes, *asked)
-    plan = make_plan(listing, opened, prefix)
+    plan = make_plan(listing, opened, prefix, remove)
+    opened.move(plan.moved)
     opened.delete(plan.removed)
     skipped = [SkippedImage(*pair) for pair in listing.skipped]
     unlisted = len(skipped)
@@ -138,8 +155,30 @@ def build_index(
       opened.prepare()
   seconds = {**mapper.seconds, "write": committer.seconds, "total": time.monotonic() - started}
   changed = frozenset(plan.changed)
-  noted = tuple(_with_note(file) if file.id in changed else file for file in skipped)
-  return Summary(done, plan.unchanged, len(plan.removed), noted, len(opened), seconds, told, encoder.settings.class_note)
+  return Summary(
+    indexed=done,
+    unchanged=plan.unchanged,
+    moved=len(set(plan.moved) - set(plan.kept)),
+    removed=len(plan.removed),
+    kept=plan.kept,
+    skipped=tuple(_with_note(file) if file.id in changed else file for file in skipped),
+    remarks=listing.remarks,
+    rows=len(opened),
+    seconds=seconds,
+    whitening=told,
+    class_note=encoder.settings.class_note,
+  )
+
+
+def _list(images, index, prefix: str, exclude: Sequence[str], include_hidden: bool, remove: bool) -> Listing:
+  """The files of a folder or a list; none of a folder that is empty or gone, if its rows are to be removed."""
+  try:
+    return list_images(images, exclude, include_hidden)
+  except NoImagesError:
+    root = os.path.abspath(images)
+    if remove and store.is_index(index) and store.open_index(index).files(root, prefix):
+      return Listing(root, ())
+    raise
 
 
 def default_batch_size(encoder: Encoder) -> int:

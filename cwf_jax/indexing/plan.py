@@ -1,30 +1,37 @@
-"""What is to be done: which files are new, changed, unchanged or gone since the index was written."""
+"""What a run has to do: which files are new, changed, unchanged, moved or gone since the index was written."""
 
+import collections
 import dataclasses
 import hashlib
 import os
+from collections.abc import Mapping
 
-from cwf_jax.errors import InputError
+from cwf_jax.errors import InputError, printable
 from cwf_jax.images.decoding import UnreadableImageError, read_file
 from cwf_jax.images.listing import Listing
-from cwf_jax.index.store import Index, StoredFile
+from cwf_jax.index.store import Index, Moved, StoredFile
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """The ids, without the run's prefix, sorted.
+  """What a run does with each file, by id.
 
   Attributes:
-    new: files that the index does not hold.
-    changed: files whose content is not what the index was made from.
+    new: files that the index does not hold; without the run's prefix, sorted.
+    changed: files whose content is not what the index was made from; without the prefix, sorted.
     unchanged: how many files are as they were.
+    moved: where the files of existing rows are now, by the id that the row has had so far. Of a folder that was moved all
+      rows are, those without a file, too.
     removed: ids, with the prefix, of rows whose files are gone.
+    kept: ids, with the prefix, of rows whose files are gone too, but so many or a whole folder that a disk may be missing.
   """
 
   new: tuple[str, ...]
   changed: tuple[str, ...]
   unchanged: int
+  moved: Mapping[str, Moved]
   removed: tuple[str, ...]
+  kept: tuple[str, ...]
 
   @property
   def todo(self) -> tuple[str, ...]:
@@ -32,43 +39,127 @@ class Plan:
     return tuple(sorted(self.new + self.changed))
 
 
-def make_plan(listing: Listing, index: Index, prefix: str) -> Plan:
+def make_plan(listing: Listing, index: Index, prefix: str, remove: bool = False) -> Plan:
   """Compares the files of a folder with the rows of the same folder and prefix.
 
-  A file counts as unchanged if its size and time are, or else its content is.
+  A file counts as unchanged if its size and time are, or else its content is. A file that is gone and one that is new are
+  the same, moved, where their contents have the same hash.
+
+  Args:
+    listing: the files.
+    index: its rows.
+    prefix: of the ids.
+    remove: rows are removed however many of them have lost their files.
 
   Raises:
-    InputError: the index holds another folder under this prefix, or one of these ids for a file of another folder.
+    InputError: the index holds another folder under this prefix that is not this one moved, or one of these ids for a file
+      of another folder.
   """
-  _check_others(listing, index, prefix)
+  old_root = _check_others(listing, index, prefix)
   known = index.files(listing.root, prefix)
+  elsewhere = {} if old_root is None else index.files(old_root, prefix)
+  stored, moved = {**elsewhere, **known}, {}
   new, changed, unchanged = [], [], 0
   for image_id in listing.ids:
-    stored = known.pop(prefix + image_id, None)
-    if stored is None:
+    row = prefix + image_id
+    if row not in stored:
       new.append(image_id)
-    elif _is_unchanged(listing.path(image_id), stored):
+    elif not _is_unchanged(listing.path(image_id), stored[row]):
+      changed.append(image_id)
+    elif row in known:
       unchanged += 1
     else:
-      changed.append(image_id)
+      moved[row] = _place(listing, image_id, prefix)
   unread = tuple(prefix + folder for folder in listing.unread_folders)
-  removed = tuple(sorted(name for name in known if not name.startswith(unread)))
-  return Plan(tuple(new), tuple(changed), unchanged, removed)
+  listed = {prefix + image_id for image_id in listing.ids}
+  gone = {row: file for row, file in stored.items() if row not in listed and not row.startswith(unread)}
+  renamed = _find_renamed(listing, new, gone)
+  moved |= {row: _place(listing, image_id, prefix) for row, image_id in renamed.items()}
+  if elsewhere and 2 * len(moved) < len(elsewhere):
+    raise InputError(_other_folder(index, old_root, listing, prefix))
+  gone = sorted(set(gone) - set(renamed))
+  kept = set() if remove else _doubtful(listing, prefix, gone, len(stored))
+  for row in set(elsewhere) - set(moved) - (set(gone) - kept) - {prefix + image_id for image_id in changed}:
+    image_id = row.removeprefix(prefix)
+    moved[row] = Moved(row, listing.path(image_id), listing.root, elsewhere[row].mtime_ns)
+  taken = set(renamed.values())
+  return Plan(
+    new=tuple(image_id for image_id in new if image_id not in taken),
+    changed=tuple(changed),
+    unchanged=unchanged,
+    moved=moved,
+    removed=tuple(row for row in gone if row not in kept),
+    kept=tuple(row for row in gone if row in kept),
+  )
 
 
-def _check_others(listing: Listing, index: Index, prefix: str) -> None:
-  own = None
+def _check_others(listing: Listing, index: Index, prefix: str) -> str | None:
+  """The folder that the index holds under this prefix and that is empty or gone by now: this one may be it, moved."""
+  own, old_root = None, None
   for image_id, root, its_prefix in index.others(listing.root, prefix):
     if its_prefix == prefix:
-      raise InputError(
-        f"{index.folder} holds images of {root} under {f'the prefix {prefix}' if prefix else 'no prefix'}; "
-        f"give those of {listing.root} a --prefix of their own, such as --prefix={os.path.basename(listing.root)}/"
-      )
+      if not _is_void(root) or old_root not in (None, root):
+        raise InputError(_other_folder(index, root, listing, prefix))
+      old_root = root
+      continue
     own = {prefix + listed for listed in listing.ids} if own is None else own
     if image_id in own:
-      raise InputError(
-        f"{index.folder} holds {image_id} of {root} already; give the images of {listing.root} another --prefix"
-      )
+      raise InputError(f"{index.folder} holds {image_id} of {root} already; give the images of {listing.root} another --prefix")
+  return old_root
+
+
+def _other_folder(index: Index, root: str, listing: Listing, prefix: str) -> str:
+  moved = "" if not _is_void(root) else f", which is gone, and less than half of them are in {printable(listing.root)}"
+  return (
+    f"{index.folder} holds images of {printable(root)} under {f'the prefix {prefix}' if prefix else 'no prefix'}{moved}; "
+    f"give those of {printable(listing.root)} a --prefix of their own, such as "
+    f"--prefix={printable(os.path.basename(listing.root))}/"
+  )
+
+
+def _place(listing: Listing, image_id: str, prefix: str) -> Moved:
+  path = listing.path(image_id)
+  return Moved(prefix + image_id, path, listing.root, os.stat(path).st_mtime_ns)
+
+
+def _find_renamed(listing: Listing, new: list[str], gone: dict[str, StoredFile]) -> dict[str, str]:
+  """The new id of each row that is gone and whose content is found again; only files of the same sizes are read."""
+  sizes = {file.bytes for file in gone.values()}
+  found = collections.defaultdict(list)
+  for image_id in reversed(new):
+    path = listing.path(image_id)
+    try:
+      if os.stat(path).st_size in sizes:
+        found[_hash(path)].append(image_id)
+    except (OSError, UnreadableImageError):
+      continue  # it is read once more when it is encoded, and the reason said then
+  return {row: found[gone[row].sha256].pop() for row in sorted(gone) if found.get(gone[row].sha256)}
+
+
+def _doubtful(listing: Listing, prefix: str, gone: list[str], count: int) -> set[str]:
+  """Rows that may have lost their files because a disk or a folder is not there just now.
+
+  All of them where they are more than half of the rows; else those below a folder that is empty or gone.
+  """
+  if 2 * len(gone) > count:
+    return set(gone)
+  parents = collections.defaultdict(list)
+  for row in gone:
+    folder = os.path.dirname(row.removeprefix(prefix))
+    while folder:
+      parents[folder].append(row)
+      folder = os.path.dirname(folder)
+  return {row for folder, rows in parents.items() if _is_void(listing.path(folder)) for row in rows}
+
+
+def _is_void(folder: str) -> bool:
+  try:
+    with os.scandir(folder) as entries:
+      return next(entries, None) is None
+  except (FileNotFoundError, NotADirectoryError):
+    return True
+  except OSError:
+    return False
 
 
 def _is_unchanged(path: str, stored: StoredFile) -> bool:
@@ -76,6 +167,10 @@ def _is_unchanged(path: str, stored: StoredFile) -> bool:
     found = os.stat(path)
     if found.st_size != stored.bytes:
       return False
-    return found.st_mtime_ns == stored.mtime_ns or hashlib.sha256(read_file(path)).hexdigest() == stored.sha256
+    return found.st_mtime_ns == stored.mtime_ns or _hash(path) == stored.sha256
   except (OSError, UnreadableImageError):
     return False
+
+
+def _hash(path: str) -> str:
+  return hashlib.sha256(read_file(path)).hexdigest()

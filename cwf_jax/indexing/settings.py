@@ -81,7 +81,7 @@ def check_agreement(
   """
   problems = []
   if whitening is not None and _source(whitening) != settings.whitening.source:
-    problems.append(f"its whitening is {settings.whitening.source}, not {whitening} (--mode=whiten changes it)")
+    problems.append(f"its whitening is {settings.whitening.source}, not {whitening}")
   if n_pca is not None and settings.whitening.source != "self":
     problems.append(f"its whitening is {settings.whitening.source}, which has no --n_pca={n_pca}")
   elif n_pca is not None and n_pca != settings.whitening.n_pca:
@@ -98,7 +98,7 @@ def check_agreement(
     problems.append(f"it {'keeps' if settings.keep_raw else 'does not keep'} raw vectors (--keep_raw)")
   if problems:
     told = "; ".join(problems)
-    raise InputError(f"{os.fspath(folder)} was made otherwise: {told}. Leave the flags out, or name a new --index")
+    raise InputError(f"{os.fspath(folder)} was made with other settings: {told}. Leave the flags out, or name a new --index")
 
 
 def parse_stored(text: str, classes: ClassList) -> StoredClasses:

@@ -35,15 +35,15 @@ def test_the_last_line_counts(cli, where, images, tmp_path):
   folder = tmp_path / "i"
   (images / "broken.jpg").write_bytes(b"nothing")
   first = cli(*where)
-  assert first == (0, f"12 indexed, 0 unchanged, 0 removed, 1 skipped; 12 images in {folder}\n", first.err)
+  assert first == (0, f"12 indexed, 0 unchanged, 0 moved, 0 removed, 1 skipped; 12 images in {folder}\n", first.err)
   assert "skipped broken.jpg: " in first.err and "whitening: none" in first.err and "random" not in first.err
   again = cli(*where)
-  assert _last(again) == f"0 indexed, 12 unchanged, 0 removed, 1 skipped; 12 images in {folder}"
+  assert _last(again) == f"0 indexed, 12 unchanged, 0 moved, 0 removed, 1 skipped; 12 images in {folder}"
   (images / "a/picture_00.png").unlink()
   Image.new("RGB", (64, 64), "red").save(images / "a/picture_01.png")
   Image.new("RGB", (64, 64), "blue").save(images / "new.png")
   changed = cli("--mode=index", f"--images={images}", f"--index={folder}")
-  assert _last(changed) == f"2 indexed, 10 unchanged, 1 removed, 1 skipped; 12 images in {folder}"
+  assert _last(changed) == f"2 indexed, 10 unchanged, 0 moved, 1 removed, 1 skipped; 12 images in {folder}"
 
 
 def test_random_weights_are_told(cli, photographs, tmp_path):
@@ -83,7 +83,7 @@ def test_no_readable_image_is_a_failure(cli, where, images):
     path.write_bytes(b"nothing")
   found = cli(*where)
   assert found.code == 1
-  assert _last(found).startswith("0 indexed, 0 unchanged, 0 removed, 12 skipped; 0 images in ")
+  assert _last(found).startswith("0 indexed, 0 unchanged, 0 moved, 0 removed, 12 skipped; 0 images in ")
   assert found.err.splitlines()[-1] == "cwf_jax: none of the 12 files could be read"
 
 
@@ -144,7 +144,33 @@ def test_a_second_folder_needs_a_prefix(cli, refused, where, photographs, tmp_pa
   assert cli(*where).code == 0
   other = ("--mode=index", f"--images={photographs}/a", f"--index={tmp_path / 'i'}")
   assert "--prefix" in refused(*other)
-  assert _last(cli(*other, "--prefix=more/")).startswith("6 indexed, 0 unchanged, 0 removed, 0 skipped; 18 images")
+  assert _last(cli(*other, "--prefix=more/")).startswith("6 indexed, 0 unchanged, 0 moved, 0 removed, 0 skipped; 18 images")
+
+
+def test_a_folder_that_is_away_is_kept_and_ends_with_1(cli, where, images, tmp_path):
+  assert cli(*where).code == 0
+  images.rename(tmp_path / "away")
+  (images / "a").mkdir(parents=True)
+  (tmp_path / "away/a/picture_00.png").rename(images / "a/picture_00.png")
+  found = cli(*where)
+  assert found.code == 1 and "0 indexed, 1 unchanged, 0 moved, 0 removed, 0 skipped; 12 images in" in found.out
+  assert "11 images of the index have no file any more" in found.err.splitlines()[-1]
+  assert "--remove removes them" in found.err.splitlines()[-1]
+  assert _last(cli(*where, "--remove")).startswith("0 indexed, 1 unchanged, 0 moved, 11 removed, 0 skipped; 1 image in")
+
+
+def test_what_is_left_out_is_said(cli, where, images):
+  (images / "a").rename(images / ".thumbnails")
+  (images / "raw.dng").touch()
+  found = cli(*where, "--exclude=*_07.png,*_08.png")
+  assert _last(found).startswith("4 indexed")
+  for line in (
+    "left out as hidden, thumbnails or bins (--include_hidden takes them in): .thumbnails/ (1 in all)",
+    "left out as matching --exclude: b/c/picture_07.png, b/c/picture_08.png (2 in all)",
+    "left out as files of other kinds: .dng (1 in all)",
+  ):
+    assert line in found.err
+  assert _last(cli(*where, "--include_hidden")).startswith("8 indexed, 4 unchanged")
 
 
 def test_a_full_disk_ends_with_a_usable_index(cli, where, tmp_path, monkeypatch):
@@ -164,7 +190,7 @@ def test_a_full_disk_ends_with_a_usable_index(cli, where, tmp_path, monkeypatch)
   assert "2 images in the index" in kept and "the same command goes on from there" in kept
   assert failed == "cwf_jax: no space is left on the disk"
   monkeypatch.undo()
-  assert _last(cli(*where)).startswith("10 indexed, 2 unchanged, 0 removed, 0 skipped; 12 images")
+  assert _last(cli(*where)).startswith("10 indexed, 2 unchanged, 0 moved, 0 removed, 0 skipped; 12 images")
 
 
 def test_too_little_memory_is_one_line(cli, where, monkeypatch):
@@ -243,7 +269,7 @@ def test_as_processes_of_their_own(process, environment, where, images, tmp_path
       path.unlink()
   made = process(*where)
   assert made.code == 0, made.err
-  assert made.out == f"1 indexed, 0 unchanged, 0 removed, 0 skipped; 1 image in {tmp_path / 'i'}\n"
+  assert made.out == f"1 indexed, 0 unchanged, 0 moved, 0 removed, 0 skipped; 1 image in {tmp_path / 'i'}\n"
   assert any((Path(environment["CWF_JAX_HOME"]) / "compiled").iterdir())
   search = ("--mode=search", f"--index={tmp_path / 'i'}", f"--query={images}", "--format=json")
   found = process(*search, "--quiet")

@@ -131,7 +131,7 @@ def test_the_classifier_is_centered_and_the_backbone_moved(trained, tiny_checkpo
 def test_the_checkpoint_indexes(cli, trained, flowers, tmp_path):
   found = cli("--mode=index", f"--images={flowers / 'val'}", f"--index={tmp_path / 'i'}", f"--weights={trained[0]}")
   assert found.code == 0, found.err
-  assert found.out == f"6 indexed, 0 unchanged, 0 removed, 0 skipped; 6 images in {tmp_path / 'i'}\n"
+  assert found.out == f"6 indexed, 0 unchanged, 0 moved, 0 removed, 0 skipped; 6 images in {tmp_path / 'i'}\n"
   assert open_index(tmp_path / "i").whitening is not None
 
 

@@ -45,8 +45,8 @@ def test_links_count_under_their_own_names_and_no_folder_is_walked_twice(tmp_pat
   (tmp_path / "elsewhere/back").symlink_to(root / "in")
   listing = list_images(root)
   assert listing.ids == ("album/b.jpg", "dangling.jpg", "in/c.jpg", "itself.jpg", "link.jpg")
-  told = "left out 3 linked folders that lead to a folder listed already (a loop/, album.jpg/, album/back/)"
-  assert listing.remarks == (told,)
+  links = "a loop/, album.jpg/, album/back/ (3 in all)"
+  assert listing.remarks == (f"left out as links to folders that are listed already: {links}",)
   (tmp_path / "way").symlink_to(root)
   assert list_images(tmp_path / "way").root == str(tmp_path / "way")
 
@@ -61,8 +61,8 @@ def test_thumbnails_and_bins_are_left_out_and_counted(tmp_path):
   _touch(tmp_path, "t.jpg", "a/t.jpg", *HIDDEN_PLACES)
   listing = list_images(tmp_path)
   assert listing.ids == ("a/t.jpg", "t.jpg") and len(listing.remarks) == 1
-  assert listing.remarks[0].startswith("left out 9 hidden files and folders, thumbnails or bins (#recycle/, $RECYCLE.BIN/")
-  assert listing.remarks[0].endswith("; --include_hidden takes them in")
+  kind = "hidden, thumbnails or bins (--include_hidden takes them in)"
+  assert listing.remarks[0] == f"left out as {kind}: #recycle/, $RECYCLE.BIN/, .Trash-1000/, .dtrash/, ... (9 in all)"
   assert set(list_images(tmp_path, include_hidden=True).ids) == {"t.jpg", "a/t.jpg", *HIDDEN_PLACES}
   assert list_images(tmp_path / ".thumbnails").ids == ("t.jpg",)  # asked for by name
 
@@ -72,7 +72,7 @@ def test_patterns_leave_out_names_and_ids(tmp_path):
   assert list_images(tmp_path, exclude=["raw/", "*_small.*"]).ids == ("a/x.jpg", "c.jpg")
   listing = list_images(tmp_path, exclude=["b/raw", "a/x*"])
   assert listing.ids == ("a/raw/y.jpg", "b/x_small.jpg", "c.jpg")
-  assert listing.remarks == ("left out 2 files and folders that match --exclude (a/x.jpg, b/raw/)",)
+  assert listing.remarks == ("left out as matching --exclude: a/x.jpg, b/raw/ (2 in all)",)
   (tmp_path / "list.txt").write_text("c.jpg\nb/x_small.jpg\n")
   assert list_images(tmp_path / "list.txt", exclude=["*_small.*"]).ids == ("c.jpg",)
 
@@ -81,8 +81,8 @@ def test_files_of_other_kinds_are_counted_in_one_line(tmp_path):
   _touch(tmp_path, "a.jpg", "b.dng", "c.DNG", "noending", "d/e.jp2", "my.index/images.lance/x.jpg", "my.index/a.npz")
   listing = list_images(tmp_path)
   assert listing.ids == ("a.jpg",)
-  assert listing.remarks == ("left out 4 files of other kinds (.dng, no ending, .jp2)",)
-  with pytest.raises(InputError, match=r"no file in it ends in .*; left out 1 file of other kinds \(.jp2\)"):
+  assert listing.remarks == ("left out as files of other kinds: .dng, no ending, .jp2 (4 in all)",)
+  with pytest.raises(InputError, match=r"no file in it ends in .*; left out as files of other kinds: .jp2"):
     list_images(tmp_path / "d")
 
 
