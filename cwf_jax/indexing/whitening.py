@@ -11,32 +11,38 @@ import numpy as np
 from cwf_jax.index import schema
 from cwf_jax.index.store import Index
 from cwf_jax.indexing.packing import repack
-from cwf_jax.ops.whitening import Moments
+from cwf_jax.ops.whitening import Moments, count_distinct
 
 ROWS = 64
 """Rows that are held at a time."""
+
+COMPARED = 8192
+"""Photographs that are compared with each other to find out how many are copies, the first in the order of the ids."""
 
 
 def whiten_by_itself(index: Index, n_pca: int) -> str:
   """Fits on the raw vectors of each image's `n_pca` most probable classes and rewrites all rows in one commit.
 
-  It has the requested dimensions, or all; fewer where there are too few vectors.
+  It has the requested dimensions, or all; fewer where there are too few vectors, or many of copies of few photographs.
 
   Returns:
     What was done, for the summary.
   """
   settings = index.settings
-  moments = Moments.zero(settings.feature_channels)
+  moments, photographs = Moments.zero(settings.feature_channels), []
   for table in index.scan_by_id(["raw_class_vectors"], ROWS):
     vectors = schema.to_array(table["raw_class_vectors"]).reshape(len(table), settings.num_raw, -1)
     moments.add(vectors[:, :n_pca].reshape(-1, settings.feature_channels))
+    if len(photographs) < COMPARED:
+      photographs += [*vectors.sum(1)]
   wanted = settings.whitening.dimensions or settings.feature_channels
-  fitted = moments.fit_supported(wanted)
+  distinct = count_distinct(np.asarray(photographs)) * len(index) / max(1, len(photographs))
+  fitted = moments.fit_supported(wanted, distinct=distinct)
   dimensions = fitted.projection.shape[1]
   origin = dataclasses.replace(settings.whitening, source="self", n_pca=n_pca, pending=False)
   changed = dataclasses.replace(settings, dimensions=dimensions, whitening=origin)
   arrays = {"mean": np.asarray(fitted.mean), "projection": np.asarray(fitted.projection)}
   kept = [name for name in schema.arrow_schema(settings).names if not schema.is_derived(name)]
   index.rewrite(changed, arrays, (repack(changed, fitted, table) for table in index.scan_by_id(kept, ROWS)))
-  fewer = f" instead of {wanted}" if dimensions < wanted else ""
+  fewer = f" instead of {wanted}: about {distinct:.0f} photographs are distinct" if dimensions < wanted else ""
   return f"fitted on {moments.count} class vectors of this index, {dimensions} dimensions{fewer}"

@@ -5,7 +5,14 @@ import pytest
 from jax.test_util import check_grads
 
 from cwf_jax.errors import InputError
-from cwf_jax.ops.whitening import EIGENVALUE_FLOOR, Moments, TooFewVectorsError, apply_whitening, fit_whitening
+from cwf_jax.ops.whitening import (
+  EIGENVALUE_FLOOR,
+  Moments,
+  TooFewVectorsError,
+  apply_whitening,
+  count_distinct,
+  fit_whitening,
+)
 from tests.oracle import encoding, whitening
 from tests.oracle.deviation import assert_close
 
@@ -183,3 +190,17 @@ def test_vectors_of_other_channels_are_refused(shape):
       call()
     message = f"apply_whitening: vectors [... k] has the shape {shape}, and the whitening's k is 6"
     assert str(caught.value) == message
+
+
+def test_copies_count_once():
+  random, originals = np.random.default_rng(3), draw(40, 64)
+  noisy = np.repeat(originals, 9, axis=0) + 1e-3 * random.normal(size=(360, 64)).astype(np.float32)
+  noisy /= np.linalg.norm(noisy, axis=1, keepdims=True)
+  assert count_distinct(originals) == pytest.approx(40, abs=1)
+  assert count_distinct(noisy) == pytest.approx(40, abs=2)
+  assert count_distinct(np.concatenate([noisy, np.zeros((5, 64), np.float32)])) == pytest.approx(40, abs=2)
+  moments = Moments.zero(64)
+  moments.add(noisy)
+  assert moments.fit_supported().projection.shape == (64, 64)
+  assert moments.fit_supported(distinct=count_distinct(noisy)).projection.shape[1] == pytest.approx(39, abs=2)
+  assert count_distinct(np.tile(originals[:1], (20, 1))) == 1 and count_distinct(np.zeros((3, 64))) == 0
