@@ -14,6 +14,9 @@ from cwf_jax.version import __version__
 MODES = {
   "index": "encode the photographs of a folder into an index, or bring one up to date",
   "search": "rank the images of an index for a photograph, or for a box in one",
+  "info": "show what an index holds, what it was made with, and which of its files are gone",
+  "delete": "take images out of an index, by id or because their files are gone",
+  "export": "write the descriptors of an index to a file for other programs",
   "explain": "tell which classes are where in a photograph, or what made the score of two",
   "evaluate": "rank a benchmark by all systems of the paper: measured beside published",
   "train": "train a network on class folders, or let a small one learn from a large one",

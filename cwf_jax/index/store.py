@@ -125,6 +125,16 @@ class Index:
     """The number of this version; every commit raises it."""
     return self._data.version
 
+  def count_versions(self) -> int:
+    """How many versions are still on the disk."""
+    with self._reading():
+      return len(self._data.versions())
+
+  def count_bytes(self) -> int:
+    """The bytes of the files that this version's rows lie in."""
+    with self._reading():
+      return sum(file.file_size_bytes or 0 for part in self._data.get_fragments() for file in part.data_files())
+
   @functools.cached_property
   def whitening(self) -> dict[str, np.ndarray] | None:
     """The arrays `mean` [k] and `projection` [k d] that the rows were whitened with, or None."""

@@ -6,8 +6,8 @@
 
 import dataclasses
 import os
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -61,6 +61,51 @@ class Searcher:
     arrays = self.index.whitening
     whitening = None if arrays is None else Whitening(jnp.asarray(arrays["mean"]), jnp.asarray(arrays["projection"]))
     self.encoder = jax.device_put(encoder.replace(whitening=whitening))
+
+  def is_stale(self) -> bool:
+    """Whether the index has a newer version than the one that is searched."""
+    return open_index(self.index.folder).snapshot_folder != self.index.snapshot_folder
+
+  def reload(self) -> bool:
+    """Moves to the newest version of the index; not while another thread searches.
+
+    Returns:
+      Whether there was a newer one.
+
+    Raises:
+      InputError: as when a `Searcher` is made.
+    """
+    newest = open_index(self.index.folder)
+    if newest.snapshot_folder == self.index.snapshot_folder:
+      return False
+    is_same = newest.settings.fingerprint == self.index.settings.fingerprint
+    other = Searcher(newest, self.encoder if is_same else None)
+    self.index, self.encoder = other.index, other.encoder
+    return True
+
+  def warm_up(self, boxes: bool = True, matches: bool = True, progress: Callable[[int, int], Any] | None = None) -> None:
+    """Compiles the programs of all canvases, so that no first query is slow.
+
+    It takes seconds for each program, and less where JAX caches compiled programs (`jax_compilation_cache_dir`).
+
+    Args:
+      boxes: those of queries with a box, too.
+      matches: those of matching places, too.
+      progress: called with (canvases done, canvases in all).
+    """
+    canvases = dict.fromkeys((*self.encoder.settings.protocol.canvases, *self.encoder.settings.protocol.crop_canvases))
+    for done, (height, width) in enumerate(canvases):
+      if progress is not None:
+        progress(done, len(canvases))
+      pixels = np.full((height, width, 3), 128, np.uint8)
+      queries = [self.encode(pixels)]
+      if boxes:
+        queries.append(self.encode(pixels, box=(0, 0, width, height)))
+      for query in queries if matches else ():
+        match_photographs(self.encoder, query, [pixels])
+    self.search(queries[:1])
+    if progress is not None:
+      progress(len(canvases), len(canvases))
 
   def encode(
     self,

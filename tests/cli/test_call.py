@@ -15,12 +15,15 @@ from cwf_jax.version import __version__
 ROOT = Path(__file__).parent.parent.parent
 
 
+ALL = "index, search, info, delete, export, explain, evaluate, train, convert, fetch, demo"
+
+
 @pytest.mark.parametrize(
   ("arguments", "said"),
   [
-    ([], "--mode is missing: one of index, search, explain, evaluate, train, convert, fetch, demo"),
+    ([], f"--mode is missing: one of {ALL}"),
     (["index"], "--mode is missing"),
-    (["--mode=serch"], "--mode is one of index, search, explain, evaluate, train, convert, fetch, demo; found 'serch'"),
+    (["--mode=serch"], f"--mode is one of {ALL}; found 'serch'"),
     (["--mode="], "--mode is one of"),
     (["--mode"], "Missing value for flag --mode"),
     (["--mode=index", "--imagse=x"], "there is no flag --imagse; did you mean --images?"),

@@ -379,6 +379,37 @@ def test_nothing_is_compiled_once_each_kind_of_search_was_run(make_searcher, com
   assert compilations == []
 
 
+def test_no_first_query_compiles_after_a_warm_up(make_searcher, pictures, compilations):
+  searcher, calls = make_searcher("paper"), []
+  searcher.warm_up(progress=lambda *state: calls.append(state))
+  canvases = len(set(searcher.encoder.settings.protocol.canvases))
+  assert calls == [(done, canvases) for done in range(canvases + 1)]
+  compilations.clear()
+  for height, width in ((64, 64), (200, 100), (70, 100), (64, 200)):
+    for box in (None, (8, 8, width - 8, height - 8)):
+      query = searcher.encode(_picture(height, width), box)
+      searcher.match(query, searcher.search([query])[0])
+  assert compilations == []
+
+
+def test_a_searcher_moves_to_the_newest_version_when_it_is_told_to(encoders, pictures, tmp_path):
+  images, folder = shutil.copytree(pictures, tmp_path / "images"), tmp_path / "index"
+  build_index(images, folder, encoders["paper"])
+  searcher = Searcher(folder)
+  query = searcher.encode(images / IDS[4])
+  assert not searcher.is_stale() and not searcher.reload()
+  (images / IDS[4]).rename(images / "moved.png")
+  build_index(images, folder)
+  assert searcher.is_stale() and searcher.search([query])[0][0].id == IDS[4]
+  assert searcher.reload() and not searcher.is_stale()
+  assert searcher.search([query])[0][0].id == "moved.png"
+  shutil.rmtree(folder)
+  build_index(images, folder, encoders["reference"])  # made anew by another encoder
+  assert searcher.is_stale() and searcher.reload()
+  assert searcher.encoder.settings.protocol.name == "reference"
+  assert searcher.search([searcher.encode(images / "moved.png")])[0][0].id == "moved.png"
+
+
 def test_an_index_without_images_or_of_other_weights_is_refused(encoders, make_searcher, tmp_path, tiny_checkpoint):
   images = tmp_path / "images"
   images.mkdir()

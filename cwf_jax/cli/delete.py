@@ -1,0 +1,56 @@
+"""`--mode=delete`: rows taken out of an index."""
+
+from absl import flags
+
+from cwf_jax.cli.call import CallError
+from cwf_jax.errors import InputError, printable, reason_of
+
+EXAMPLES = """
+  python main.py --mode=delete --index=my.index --ids="drafts/*,2019/blurred.jpg"
+  python main.py --mode=delete --index=my.index --ids=ids.txt
+  python main.py --mode=delete --index=my.index --missing
+
+The photographs stay where they are. --mode=index takes one in again where its file is there;
+--exclude leaves it out. --missing takes out the rows whose files are gone, but for a folder that
+is gone as a whole: --mode=index --images=FOLDER --prefix=PREFIX --remove takes that out.
+"""
+
+WITHOUT = ("weights", "protocol", "image_size", "num_classes", "batch_size")
+"""Flags of all modes that this one has no use for."""
+
+
+def define_flags(values: flags.FlagValues) -> None:
+  """The flags of this mode."""
+  flags.DEFINE_string(
+    "ids", None, "ids or patterns of ids with *, ? and [], separated by commas; or a file (.txt), one a line",
+    flag_values=values,
+  )  # fmt: skip
+  flags.DEFINE_boolean("missing", False, "the rows whose files are gone", flag_values=values)
+
+
+def run(values: flags.FlagValues, console) -> int:
+  """Runs the mode: the last line counts, on standard output."""
+  folder, names = values["index"].value, values["ids"].value
+  if not folder:
+    raise CallError("--mode=delete needs --index=PATH; --mode=delete --help shows examples")
+  if not names and not values["missing"].value:
+    raise CallError("--mode=delete needs --ids=LIST or --missing; --mode=delete --help shows examples")
+  from cwf_jax.index.store import open_index
+  from cwf_jax.index.upkeep import delete_images
+
+  open_index(folder)  # a wrong path makes no folder
+  deleted = delete_images(folder, _read_ids(names) if names else (), values["missing"].value)
+  for image_id in deleted:
+    console.log(f"deleted {printable(image_id)}")
+  print(f"{len(deleted)} deleted; {len(open_index(folder))} in {folder}")
+  return 0
+
+
+def _read_ids(names: str) -> list[str]:
+  if not names.lower().endswith(".txt"):
+    return [name.strip() for name in names.split(",") if name.strip()]
+  try:
+    with open(names, encoding="utf-8-sig") as file:
+      return [line for line in (line.strip(" \t\r\n") for line in file) if line]
+  except (OSError, UnicodeDecodeError) as error:
+    raise InputError(f"the list of ids {printable(names)} cannot be read: {reason_of(error)}") from None

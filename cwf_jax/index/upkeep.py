@@ -1,0 +1,177 @@
+"""What an index holds, which of its files are gone, and rows taken out by name.
+
+info = describe_index(open_index("my.index"))
+print(info.images, info.bytes["rows"], info.folders)
+delete_images("my.index", ["drafts/*"])
+"""
+
+import collections
+import dataclasses
+import fnmatch
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from cwf_jax.errors import InputError, near, printable
+from cwf_jax.index.folder import DATA
+from cwf_jax.index.store import Index, open_index, writing
+
+
+@dataclasses.dataclass(frozen=True)
+class FolderInfo:
+  """One folder of photographs in an index.
+
+  Attributes:
+    root: the folder's absolute path.
+    prefix: of its ids.
+    images: rows.
+    gone: rows whose files are not there any more.
+  """
+
+  root: str
+  prefix: str
+  images: int
+  gone: int
+
+
+@dataclasses.dataclass(frozen=True)
+class IndexInfo:
+  """What an index is and what it holds.
+
+  Attributes:
+    folder: where it lies.
+    images: rows.
+    version: the newest, which is described.
+    versions: that are still on the disk.
+    system: how a descriptor is made: "ofa".
+    weights: the name under which they were loaded.
+    weights_sha256: their hash.
+    fingerprint: of weights, preprocessing, protocol and system.
+    protocol: "paper" or "reference".
+    image_size: the shorter side in pixels.
+    num_classes: summed into a descriptor.
+    dimensions: of a descriptor.
+    whitening: "bundled", "self", "none", or the index that it was taken from.
+    stored_classes: whose vectors are stored for online and fixed search.
+    made_with: the versions and devices that encoded rows, with the number of rows.
+    bytes: by part: "rows", "earlier versions", "snapshots", "whitening".
+    folders: where the photographs lie.
+  """
+
+  folder: str
+  images: int
+  version: int
+  versions: int
+  system: str
+  weights: str
+  weights_sha256: str
+  fingerprint: str
+  protocol: str
+  image_size: int
+  num_classes: int
+  dimensions: int
+  whitening: str
+  stored_classes: str
+  made_with: dict[str, int]
+  bytes: dict[str, int]
+  folders: tuple[FolderInfo, ...]
+
+  def to_json(self) -> dict[str, Any]:
+    """Plain values under the names of the attributes."""
+    return dataclasses.asdict(self)
+
+
+def describe_index(index: Index) -> IndexInfo:
+  """Describes an index; every file of a photograph is looked for, none is opened."""
+  settings = index.settings
+  images, gone, makers = (collections.Counter() for _ in range(3))
+  for batch in index.scan(["root", "prefix", "path", "made_with"]):
+    for row in batch.to_pylist():
+      place = row["root"], row["prefix"]
+      images[place] += 1
+      gone[place] += is_gone(row["path"])
+      makers[row["made_with"]] += 1
+  whole, rows = _count_bytes(index.folder / DATA), index.count_bytes()
+  return IndexInfo(
+    folder=str(index.folder),
+    images=len(index),
+    version=index.version,
+    versions=index.count_versions(),
+    system="ofa",
+    weights=settings.weights,
+    weights_sha256=settings.weights_sha256,
+    fingerprint=settings.fingerprint,
+    protocol=settings.protocol["name"],
+    image_size=settings.protocol["image_size"],
+    num_classes=settings.num_classes,
+    dimensions=settings.dimensions,
+    whitening=settings.whitening.source + (", not fitted yet" if settings.whitening.pending else ""),
+    stored_classes=f"{settings.stored}, {settings.vector_type}" + (", and raw ones" if settings.keep_raw else ""),
+    made_with=dict(makers.most_common()),
+    bytes={
+      "rows": rows,
+      "earlier versions": max(0, whole - rows),
+      "snapshots": _count_bytes(index.folder / "snapshots"),
+      "whitening": sum(path.stat().st_size for path in index.folder.glob("whitening-*")),
+    },
+    folders=tuple(FolderInfo(*place, images[place], gone[place]) for place in sorted(images)),
+  )
+
+
+def is_gone(path: str) -> bool:
+  """Whether there is no such file; one on a disk that cannot be read just now is not gone."""
+  try:
+    os.stat(path)
+  except (FileNotFoundError, NotADirectoryError):
+    return True
+  except OSError:
+    return False
+  return False
+
+
+def delete_images(index: str | os.PathLike, ids: Sequence[str] = (), missing: bool = False) -> tuple[str, ...]:
+  """Takes rows out of an index; the photographs stay where they are, and the next `build_index` would take them in again.
+
+  Args:
+    index: its folder.
+    ids: ids, or patterns of ids with *, ? and [].
+    missing: also the rows whose files are gone; not those of a folder that is gone as a whole, whose disk may be away.
+
+  Returns:
+    The ids that were taken out.
+
+  Raises:
+    InputError: no index, another run writes to it, or an id or pattern that fits no row: then nothing is taken out.
+    OSError: the index cannot be written.
+  """
+  with writing(index):
+    opened = open_index(index)
+    paths = {row["id"]: row for batch in opened.scan(["id", "path", "root"]) for row in batch.to_pylist()}
+    chosen = set()
+    for name in ids:
+      found = {name} if name in paths else set(fnmatch.filter(paths, name))
+      if not found:
+        raise InputError(f"{printable(opened.folder)} holds no image {printable(name)}{near(name, paths)}")
+      chosen |= found
+    if missing:
+      chosen |= set(_find_missing(paths.values()))
+    deleted = tuple(sorted(chosen))
+    opened.delete(deleted)
+    opened.clean()
+    if deleted and len(opened):
+      opened.prepare()
+  return deleted
+
+
+def _find_missing(rows: Iterable[dict[str, str]]) -> Iterable[str]:
+  roots: dict[str, bool] = {}
+  for row in rows:
+    if row["root"] not in roots:
+      roots[row["root"]] = os.path.isdir(row["root"])
+    if roots[row["root"]] and is_gone(row["path"]):
+      yield row["id"]
+
+
+def _count_bytes(folder: Path) -> int:
+  return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
