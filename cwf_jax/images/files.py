@@ -102,4 +102,6 @@ def describe(error: Exception) -> str:
       return "not enough memory to decode it"
   if re.search("truncated|not enough image data|unexpected end|buffer is not large enough", message, re.IGNORECASE):
     return "truncated"
-  return f"damaged ({message[:80] or type(error).__name__})"
+  if re.search("unsupported|not supported|unknown pixel mode|cannot handle|requires the|not installed|do not match", message, re.IGNORECASE):
+    return f"not supported: {re.sub('^unsupported ', '', message, flags=re.IGNORECASE)[:80]}"
+  return f"damaged or truncated ({message[:80] or type(error).__name__})"

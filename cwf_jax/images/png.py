@@ -1,60 +1,135 @@
-"""What Pillow does not tell of a PNG: whether its pixels are all there, and whether EXIF stands behind them."""
+"""PNG by libpng: a chunk that says nothing of the pixels or the orientation is skipped, whatever is wrong with it."""
 
 import io
+import re
 import struct
 import zlib
 from collections.abc import Iterator
 from typing import BinaryIO
 
+import imagecodecs
 import numpy as np
 from PIL import Image
 
+from cwf_jax.images.depth import to_bytes
 from cwf_jax.images.files import RefusalError
+from cwf_jax.images.orientation import find_orientation
+from cwf_jax.protocol import Size
+
+_NEEDED = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+"""The chunks that decide what the pixels are. Their checksums must be right."""
+
+_RAW_PROFILE = b"Raw profile type exif"
+_XMP = b"XML:com.adobe.xmp"
 
 
-def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
-  """The (name, offset, length) of a PNG's chunks, as far as there are any; leaves the file where it was."""
-  start, offset = file.tell(), 8
-  try:
-    while len(header := (file.seek(offset), file.read(8))[1]) == 8:
-      length, name = struct.unpack(">I4s", header)
-      yield name, offset + 8, length
-      offset += 12 + length
-  finally:
-    file.seek(start)
-
-
-def has_late_metadata(file: BinaryIO) -> bool:
-  """Whether EXIF or text stands behind a PNG's first pixels."""
-  names = [name for name, _, _ in _chunks(file)]
-  return b"IDAT" in names and not {b"eXIf", b"tEXt", b"zTXt", b"iTXt"}.isdisjoint(names[names.index(b"IDAT") :])
-
-
-def check_is_whole(image: Image.Image, data: bytes) -> None:
-  """Refuses a PNG whose stream of pixels ends early, properly closed: Pillow leaves the rest black and says nothing.
-
-  The rows are counted only where one of the last two (of the last pass, if interlaced) is all zero, which is rare.
+def read_header(file: BinaryIO) -> tuple[Size, int]:
+  """The (height, width) of the stored pixels, and their orientation; they are not decoded.
 
   Raises:
-    RefusalError: it is truncated.
+    RefusalError: there is no sound header.
   """
-  width, height = image.size
-  last_rows = np.asarray(image.crop((0, height - 2, width, height)))
-  if last_rows.reshape(2, -1).any(axis=1).all():
-    return
-  depth, color_type, _, _, interlaced = data[24:29]
-  bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[color_type]
-  # (left, top, step right, step down) of Adam7's passes.
-  adam7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-  missing = 0
-  for left, top, right, down in adam7 if interlaced else ((0, 0, 1, 1),):
-    columns, rows = -(-(width - left) // right), -(-(height - top) // down)
-    missing += rows * (1 + (columns * bits + 7) // 8)
-  inflater = zlib.decompressobj()
-  for name, offset, length in _chunks(io.BytesIO(data)):
-    compressed = data[offset : offset + length] if name == b"IDAT" else b""
-    while compressed and missing > 0 and not inflater.eof:
-      missing -= len(inflater.decompress(compressed, 2**20))
-      compressed = inflater.unconsumed_tail
-  if missing > len(inflater.flush() if missing > 0 else b""):
+  size = exif = xmp = None
+  for name, content, is_sound in _chunks(file, (b"IHDR", b"eXIf", b"tEXt", b"zTXt", b"iTXt")):
+    if size is None:
+      if name != b"IHDR" or len(content) != 13 or not is_sound:
+        raise RefusalError("damaged (IHDR)" if len(content) >= 13 else "truncated")
+      width, height = struct.unpack(">II", content[:8])
+      size = (height, width)
+    elif is_sound and name == b"eXIf":
+      exif = content
+    elif is_sound and content.startswith((_RAW_PROFILE + b"\0", _XMP + b"\0")):
+      keyword, text = _read_text(name, content)
+      if keyword == _XMP:
+        xmp = text
+      elif exif is None:
+        exif = _read_raw_profile(text)
+  if size is None:
     raise RefusalError("truncated")
+  return size, find_orientation(exif, xmp)
+
+
+def decode_png(data: bytes) -> Image.Image:
+  """The image as L, LA, RGB or RGBA, not turned: the default one of an animation.
+
+  16 bit samples keep the upper 8 of the bits that they hold, which the chunk sBIT may say are fewer.
+
+  Raises:
+    RefusalError: damaged, truncated, or of a kind that only some program reads.
+  """
+  parts, bits = [data[:8]], 16
+  for name, content, is_sound in _chunks(io.BytesIO(data), (*_NEEDED, b"sBIT")):
+    if name in _NEEDED:
+      if not is_sound:
+        raise RefusalError(f"damaged (the checksum of {name.decode()})")
+      parts.append(_chunk(name, content))
+    elif name == b"sBIT" and is_sound and content:
+      colors = content[:-1] if data[25] in (4, 6) else content  # the last one is that of alpha
+      bits = max(8, min(16, max(colors, default=16)))
+    elif name[:1].isupper():
+      raise RefusalError(f"not supported: PNG with the chunk {name.decode()}")
+  try:
+    pixels = imagecodecs.png_decode(b"".join((*parts, _chunk(b"IEND", b""))))
+  except Exception as error:  # its own class, or another where libpng's words are not text
+    is_short = re.search("not enough|too small|truncated", str(error), re.IGNORECASE)
+    raise RefusalError("truncated" if is_short else "damaged (its compressed pixels)") from error
+  if pixels.dtype == np.uint8:
+    return Image.fromarray(pixels)
+  has_alpha = pixels.ndim == 3 and pixels.shape[2] in (2, 4)
+  colors = pixels[..., :-1] if has_alpha else pixels
+  # The standard scales fewer bits up to 16, so that the lowest are empty or repeat the highest. Some programs do not.
+  is_scaled = colors.max() >> bits or (colors & (1 << 16 - bits) - 1).max() <= 1
+  gray = to_bytes(colors, 16 if is_scaled else bits)
+  return Image.fromarray(np.dstack([gray, to_bytes(pixels[..., -1])]) if has_alpha else gray)
+
+
+def _chunks(file: BinaryIO, read: tuple[bytes, ...]) -> Iterator[tuple[bytes, bytes, bool]]:
+  """The (name, content, whether its checksum is right) of the chunks up to IEND; empty for names not in `read`.
+
+  Raises:
+    RefusalError: the file ends inside a chunk that decides what the pixels are, or what follows is no chunk.
+  """
+  offset, end = 8, file.seek(0, io.SEEK_END)
+  while offset + 8 <= end:
+    file.seek(offset)
+    length, name = struct.unpack(">I4s", file.read(8))
+    if not name.isalpha():
+      raise RefusalError("damaged (no name of a chunk)")
+    content, checksum = b"", b""
+    if name in read:
+      content, checksum = file.read(length), file.read(4)
+      if len(checksum) < 4 and name in _NEEDED:
+        raise RefusalError("truncated")
+    yield name, content, checksum == struct.pack(">I", zlib.crc32(name + content))
+    if name == b"IEND":
+      return
+    offset += 12 + length
+
+
+def _chunk(name: bytes, content: bytes) -> bytes:
+  return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+def _read_text(name: bytes, content: bytes) -> tuple[bytes, bytes]:
+  """The keyword and the text of a tEXt, zTXt or iTXt chunk; no text where it is damaged."""
+  keyword, _, text = content.partition(b"\0")
+  is_compressed = name == b"zTXt" or (name == b"iTXt" and text[:1] == b"\1")
+  text = {b"tEXt": text, b"zTXt": text[1:], b"iTXt": text[2:].split(b"\0", 2)[-1]}[name]
+  if not is_compressed:
+    return keyword, text
+  try:
+    return keyword, zlib.decompressobj().decompress(text, _MOST_TEXT)
+  except zlib.error:
+    return keyword, b""
+
+
+_MOST_TEXT = 2**24
+"""The most bytes of an unpacked text that are searched for an orientation."""
+
+
+def _read_raw_profile(text: bytes) -> bytes | None:
+  """EXIF as ImageMagick writes it: an empty line, a name, a length, and hexadecimal digits."""
+  try:
+    return bytes.fromhex("".join(text.decode().split("\n")[3:]))
+  except ValueError:
+    return None
