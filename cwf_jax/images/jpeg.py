@@ -18,6 +18,7 @@ def decode_without_end(data: bytes) -> Image.Image | None:
   """
   if not _has_all_scans(data):
     return None
+  data = data.rstrip(b"\xff")  # half an end marker, or half of what is missing
   # A decoder that lacks bits takes those of the tail; one that lacks whole restart intervals looks for the next marker.
   restarts = re.findall(rb"\xff([\xd0-\xd7])", data[data.rfind(b"\xff\xda") :])
   first = restarts[-1][0] + 1 if restarts else 0xD0

@@ -16,7 +16,7 @@ from cwf_jax.images.files import RefusalError
 from cwf_jax.images.orientation import find_orientation
 from cwf_jax.protocol import Size
 
-_NEEDED = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+_NEEDED = (b"IHDR", b"PLTE", b"tRNS", b"IDAT")
 """The chunks that decide what the pixels are. Their checksums must be right."""
 
 _RAW_PROFILE = b"Raw profile type exif"
@@ -84,7 +84,7 @@ def decode_png(data: bytes) -> Image.Image:
 
 
 def _chunks(file: BinaryIO, read: tuple[bytes, ...]) -> Iterator[tuple[bytes, bytes, bool]]:
-  """The (name, content, whether its checksum is right) of the chunks up to IEND; empty for names not in `read`.
+  """The (name, content, whether its checksum is right) of the chunks before IEND; empty for names not in `read`.
 
   Raises:
     RefusalError: the file ends inside a chunk that decides what the pixels are, or what follows is no chunk.
@@ -93,6 +93,8 @@ def _chunks(file: BinaryIO, read: tuple[bytes, ...]) -> Iterator[tuple[bytes, by
   while offset + 8 <= end:
     file.seek(offset)
     length, name = struct.unpack(">I4s", file.read(8))
+    if name == b"IEND":
+      return
     if not name.isalpha():
       raise RefusalError("damaged (no name of a chunk)")
     content, checksum = b"", b""
@@ -101,8 +103,6 @@ def _chunks(file: BinaryIO, read: tuple[bytes, ...]) -> Iterator[tuple[bytes, by
       if len(checksum) < 4 and name in _NEEDED:
         raise RefusalError("truncated")
     yield name, content, checksum == struct.pack(">I", zlib.crc32(name + content))
-    if name == b"IEND":
-      return
     offset += 12 + length
 
 

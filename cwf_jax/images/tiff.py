@@ -48,6 +48,8 @@ def decode_deep(data: bytes) -> Image.Image:
   import tifffile  # it takes 0.2 s
 
   tags = read_tags(io.BytesIO(data))
+  if len(set(tags.get(TiffImagePlugin.SAMPLEFORMAT, (1,)))) > 1:
+    raise RefusalError("not supported: TIFF of samples of several types")
   with tifffile.TiffFile(io.BytesIO(data)) as tiff:
     page = tiff.pages.first
     segments = list(zip(page.dataoffsets, page.databytecounts, strict=False))
