@@ -10,8 +10,8 @@ notice is accepted: a JPEG of full length whose bytes were altered inside, or wh
 decodes with gray or shifted blocks, as it does everywhere else.
 
 Everything here is pure and may be called from many threads at once; the libraries let the others run while they decode.
-PNG is read by libpng, TIFF of more than 8 bits by tifffile, HEIC by pillow-heif, and the rest by the one plugin of
-Pillow's that the first bytes name; plugins that start other programs (EPS) or that were not promised are never asked.
+PNG of 16 bits is read by libpng, TIFF of more than 8 by tifffile, HEIC by pillow-heif, and the rest by the one plugin
+of Pillow's that the first bytes name; plugins that start other programs (EPS) or that were not promised are never asked.
 The libraries' warnings are kept from the caller; on a damaged compressed TIFF libtiff still writes a line of its own to
 standard error.
 """
@@ -123,11 +123,11 @@ def decode_image(source: Source, *, path: str | os.PathLike | None = None) -> UI
   name = _name(source, path)
   data = source if isinstance(source, bytes) else read_file(source)
   with _refusals(name):
-    image = _open(io.BytesIO(data))
-    pixels = _to_upright_rgb(image.decode(data), image.orientation)
-    if pixels.shape[:2] != image.size:  # seen in HEIC
-      (height, width), found = image.size, pixels.shape
-      raise RefusalError(f"damaged (the header says {width}x{height}, there are {found[1]}x{found[0]} pixels)")
+    opened = _open(io.BytesIO(data))
+    pixels = _to_upright_rgb(opened.decode(data), opened.orientation)
+    if pixels.shape[:2] != opened.size:  # in a damaged HEIC
+      (height, width), (rows, columns) = opened.size, pixels.shape[:2]
+      raise RefusalError(f"damaged (the header says {width}x{height}, there are {columns}x{rows} pixels)")
     return pixels
 
 
@@ -260,7 +260,7 @@ def _read_orientation(image: Image.Image) -> int:
   except Exception:  # as in `find_orientation`
     return 1
   orientation = find_orientation(exif, image.info.get("xmp") or image.info.get("XML:com.adobe.xmp"))
-  if ExifTags.Base.Orientation in exif or orientation != 1:
+  if image.format == "TIFF" and (ExifTags.Base.Orientation in exif or orientation != 1):
     exif[ExifTags.Base.Orientation] = orientation
   return orientation
 

@@ -39,7 +39,7 @@ def find_orientation(exif: Mapping | bytes | None, xmp: bytes | str | None = Non
     return 1
   if isinstance(orientation, bytes):  # of the type BYTE
     orientation = int.from_bytes(orientation, "little")
-  if orientation is None and xmp:
+  if orientation is None and isinstance(xmp, bytes | str):
     match = _IN_XMP.search(xmp.encode() if isinstance(xmp, str) else xmp)
     orientation = match and int(match[1])
   return int(orientation) if orientation in _UPRIGHT else 1

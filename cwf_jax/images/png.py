@@ -1,7 +1,6 @@
-"""PNG by libpng: a chunk that says nothing of the pixels or the orientation is skipped, whatever is wrong with it."""
+"""PNG: a chunk that says nothing of the pixels or the orientation is skipped, whatever is wrong with it."""
 
 import io
-import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -9,7 +8,7 @@ from typing import BinaryIO
 
 import imagecodecs
 import numpy as np
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from cwf_jax.images.depth import to_bytes
 from cwf_jax.images.files import RefusalError
@@ -18,6 +17,10 @@ from cwf_jax.protocol import Size
 
 _NEEDED = (b"IHDR", b"PLTE", b"tRNS", b"IDAT")
 """The chunks that decide what the pixels are. Their checksums must be right."""
+
+_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+"""By color type."""
 
 _RAW_PROFILE = b"Raw profile type exif"
 _XMP = b"XML:com.adobe.xmp"
@@ -34,7 +37,9 @@ def read_header(file: BinaryIO) -> tuple[Size, int]:
     if size is None:
       if name != b"IHDR" or len(content) != 13 or not is_sound:
         raise RefusalError("damaged (IHDR)" if len(content) >= 13 else "truncated")
-      width, height = struct.unpack(">II", content[:8])
+      width, height, depth, color_type, compression, filtering, interlaced = struct.unpack(">IIBBBBB", content)
+      if depth not in _DEPTHS.get(color_type, ()) or compression or filtering or interlaced > 1:
+        raise RefusalError("damaged (IHDR)")
       size = (height, width)
     elif is_sound and name == b"eXIf":
       exif = content
@@ -50,37 +55,71 @@ def read_header(file: BinaryIO) -> tuple[Size, int]:
 
 
 def decode_png(data: bytes) -> Image.Image:
-  """The image as L, LA, RGB or RGBA, not turned: the default one of an animation.
+  """Decodes the image, the default one of an animation, to 8 bits; it is not turned.
 
   16 bit samples keep the upper 8 of the bits that they hold, which the chunk sBIT may say are fewer.
 
   Raises:
-    RefusalError: damaged, truncated, or of a kind that only some program reads.
+    RefusalError: damaged, truncated, or of a kind that only some programs read.
   """
+  depth, color_type = data[24:26]
   parts, bits = [data[:8]], 16
   for name, content, is_sound in _chunks(io.BytesIO(data), (*_NEEDED, b"sBIT")):
     if name in _NEEDED:
       if not is_sound:
         raise RefusalError(f"damaged (the checksum of {name.decode()})")
+      if name == b"tRNS" and color_type == 0 and depth in (2, 4) and len(content) == 2:
+        content = bytes((0, (content[1] & 2**depth - 1) * 255 // (2**depth - 1)))  # Pillow compares it with 8 bits
       parts.append(_chunk(name, content))
     elif name == b"sBIT" and is_sound and content:
-      colors = content[:-1] if data[25] in (4, 6) else content  # the last one is that of alpha
-      bits = max(8, min(16, max(colors, default=16)))
+      bits = max(8, min(16, max(content[:-1] if color_type in (4, 6) else content, default=16)))  # not those of alpha
     elif name[:1].isupper():
       raise RefusalError(f"not supported: PNG with the chunk {name.decode()}")
+  data = b"".join((*parts, _chunk(b"IEND", b"")))
+  if depth == 16:
+    _check_is_whole(data)
+    return _decode_16_bits(data, bits)
+  image = PngImagePlugin.PngImageFile(io.BytesIO(data))
+  image.load()
+  # Where the pixels end early in good order, Pillow leaves the rest black. That is rare, so the rows need no counting.
+  width, height = image.size
+  last_rows = np.asarray(image.crop((0, height - 2, width, height)))  # the last one of the last pass, if interlaced
+  if not last_rows.reshape(2, -1).any(axis=1).all():
+    _check_is_whole(data)
+  return image
+
+
+def _decode_16_bits(data: bytes, bits: int) -> Image.Image:
+  """By libpng: Pillow keeps the upper 8 bits of colors, whichever are used, and compares those with a transparent one."""
   try:
-    pixels = imagecodecs.png_decode(b"".join((*parts, _chunk(b"IEND", b""))))
+    pixels = imagecodecs.png_decode(data)
   except Exception as error:  # its own class, or another where libpng's words are not text
-    is_short = re.search("not enough|too small|truncated", str(error), re.IGNORECASE)
-    raise RefusalError("truncated" if is_short else "damaged (its compressed pixels)") from error
-  if pixels.dtype == np.uint8:
-    return Image.fromarray(pixels)
+    raise RefusalError("damaged (libpng cannot decode it)") from error
   has_alpha = pixels.ndim == 3 and pixels.shape[2] in (2, 4)
   colors = pixels[..., :-1] if has_alpha else pixels
   # The standard scales fewer bits up to 16, so that the lowest are empty or repeat the highest. Some programs do not.
   is_scaled = colors.max() >> bits or (colors & (1 << 16 - bits) - 1).max() <= 1
   gray = to_bytes(colors, 16 if is_scaled else bits)
   return Image.fromarray(np.dstack([gray, to_bytes(pixels[..., -1])]) if has_alpha else gray)
+
+
+def _check_is_whole(data: bytes) -> None:
+  """Refuses a PNG whose stream of pixels is damaged or ends early, by the number of its bytes."""
+  (width, height), (depth, color_type, _, _, interlaced) = struct.unpack(">II", data[16:24]), data[24:29]
+  bits = depth * _CHANNELS[color_type]
+  # (left, top, step right, step down) of Adam7's passes.
+  adam7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+  missing = 0
+  for left, top, right, down in adam7 if interlaced else ((0, 0, 1, 1),):
+    columns, rows = -(-(width - left) // right), -(-(height - top) // down)
+    missing += rows * (1 + (columns * bits + 7) // 8)
+  inflater = zlib.decompressobj()
+  for name, compressed, _ in _chunks(io.BytesIO(data), (b"IDAT",)):
+    while name == b"IDAT" and compressed and missing > 0 and not inflater.eof:
+      missing -= len(inflater.decompress(compressed, 2**20))
+      compressed = inflater.unconsumed_tail
+  if missing > len(inflater.flush() if missing > 0 else b""):
+    raise RefusalError("truncated")
 
 
 def _chunks(file: BinaryIO, read: tuple[bytes, ...]) -> Iterator[tuple[bytes, bytes, bool]]:
