@@ -215,7 +215,7 @@ def _open(file: BinaryIO) -> _Opened:
         return image.to_pillow()
 
     case "TIFF" if tiff.is_deep(tags := tiff.read_tags(file)):
-      height, width = tags[TiffImagePlugin.IMAGELENGTH], tags[TiffImagePlugin.IMAGEWIDTH]
+      height, width = tiff.read_size(tags)
       orientation = find_orientation(tags, tags.get(TiffImagePlugin.XMP))
       decode = tiff.decode_deep
     case _:

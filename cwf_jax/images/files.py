@@ -102,7 +102,7 @@ def describe(error: Exception) -> str:
       return "not enough memory to decode it"
   if _TRUNCATED.search(message):
     return "truncated"
-  if _UNSUPPORTED.search(message):
+  if _UNSUPPORTED.search(message) and not isinstance(error, TypeError):
     return f"not supported: {re.sub('^unsupported ', '', message, flags=re.IGNORECASE)[:80]}"
   return f"damaged or truncated ({message[:80] or type(error).__name__})"
 

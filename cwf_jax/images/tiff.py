@@ -10,6 +10,7 @@ from PIL import Image, ImageMode, TiffImagePlugin
 
 from cwf_jax.images.depth import to_bytes
 from cwf_jax.images.files import RefusalError
+from cwf_jax.protocol import Size
 
 _COLORS = {0: "L", 1: "L", 2: "RGB", 5: "CMYK"}
 """The photometric interpretations that are read, as Pillow's modes."""
@@ -36,6 +37,14 @@ def is_deep(tags: TiffImagePlugin.ImageFileDirectory_v2) -> bool:
   return max(bits) > 8 or set(formats) != {1}
 
 
+def read_size(tags: TiffImagePlugin.ImageFileDirectory_v2) -> Size:
+  """The stored (height, width)."""
+  size = tags.get(TiffImagePlugin.IMAGELENGTH), tags.get(TiffImagePlugin.IMAGEWIDTH)
+  if not all(isinstance(side, int) for side in size):
+    raise RefusalError("damaged or truncated (no height or width)")
+  return size
+
+
 def decode_deep(data: bytes) -> Image.Image:
   """Decodes the first page; `depth.to_bytes` says how its samples come to 8 bits.
 
@@ -60,8 +69,9 @@ def decode_deep(data: bytes) -> Image.Image:
       raise RefusalError("not supported: TIFF that leaves out some pixels")  # tifffile would make them black
     planes, depth, height, width, interleaved = page.shaped
     photometric, bits = tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION), page.bitspersample
-    is_plain = page.dtype is not None and page.dtype.kind in "uif" and isinstance(bits, int) and depth == 1
-    if photometric not in _COLORS or not is_plain:
+    if not isinstance(bits, int):
+      raise RefusalError("not supported: TIFF of samples of several sizes")
+    if photometric not in _COLORS or depth != 1 or page.dtype is None or page.dtype.kind not in "uif":
       raise RefusalError(f"not supported: TIFF of {bits} bits, {page.dtype}, photometric interpretation {photometric}")
     samples = page.asarray(squeeze=False, maxworkers=1).reshape(planes, height, width, interleaved)
   samples = np.moveaxis(samples[..., 0], 0, -1) if planes > 1 else samples[0]

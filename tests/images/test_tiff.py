@@ -127,7 +127,7 @@ def test_truncated_and_missing_strips_are_refused(planar):
     (encode_tiff(RGB16, 8), "photometric interpretation 8"),
     (encode_tiff(np.dstack([RGB16, RGB16[..., :2]]), 2), "RGB in 5 samples"),
     (encode_tiff(RGB16[..., :2], 1), "L in 2 samples"),
-    (encode_tiff(RGB16, 2, more_tags={258: [16, 12, 16]}), "bits"),
+    (encode_tiff(RGB16, 2, more_tags={258: [16, 12, 16]}), "several sizes"),
     (encode_tiff(RGB16, 2, more_tags={339: [1, 2, 1]}), "several types"),
     (encode_tiff(RGB16, 2, more_tags={259: [65535]}), "65535"),
     (encode_tiff(np.dstack([RGB, RGB[..., :2]]), 2), "unknown pixel mode"),
