@@ -33,17 +33,17 @@ def read_header(file: BinaryIO) -> tuple[Size, int]:
     RefusalError: there is no sound header.
   """
   size = exif = xmp = None
-  for name, content, is_sound in _chunks(file, (b"IHDR", b"eXIf", b"tEXt", b"zTXt", b"iTXt")):
+  for name, content, checksum in _chunks(file, (b"IHDR", b"eXIf", b"tEXt", b"zTXt", b"iTXt")):
     if size is None:
-      if name != b"IHDR" or len(content) != 13 or not is_sound:
+      if name != b"IHDR" or len(content) != 13 or not checksum:
         raise RefusalError("damaged (IHDR)" if len(content) >= 13 else "truncated")
       width, height, depth, color_type, compression, filtering, interlaced = struct.unpack(">IIBBBBB", content)
       if depth not in _DEPTHS.get(color_type, ()) or compression or filtering or interlaced > 1:
         raise RefusalError("damaged (IHDR)")
       size = (height, width)
-    elif is_sound and name == b"eXIf":
+    elif checksum and name == b"eXIf":
       exif = content
-    elif is_sound and content.startswith((_RAW_PROFILE + b"\0", _XMP + b"\0")):
+    elif checksum and content.startswith((_RAW_PROFILE + b"\0", _XMP + b"\0")):
       keyword, text = _read_text(name, content)
       if keyword == _XMP:
         xmp = text
@@ -64,18 +64,19 @@ def decode_png(data: bytes) -> Image.Image:
   """
   depth, color_type = data[24:26]
   parts, bits = [data[:8]], 16
-  for name, content, is_sound in _chunks(io.BytesIO(data), (*_NEEDED, b"sBIT")):
+  for name, content, checksum in _chunks(io.BytesIO(data), (*_NEEDED, b"sBIT")):
     if name in _NEEDED:
-      if not is_sound:
+      if not checksum:
         raise RefusalError(f"damaged (the checksum of {name.decode()})")
       if name == b"tRNS" and color_type == 0 and depth in (2, 4) and len(content) == 2:
         content = bytes((0, (content[1] & 2**depth - 1) * 255 // (2**depth - 1)))  # Pillow compares it with 8 bits
-      parts.append(_chunk(name, content))
-    elif name == b"sBIT" and is_sound and content:
+        checksum = _compute_checksum(name, content)
+      parts += (struct.pack(">I4s", len(content), name), content, checksum)
+    elif name == b"sBIT" and checksum and content:
       bits = max(8, min(16, max(content[:-1] if color_type in (4, 6) else content, default=16)))  # not those of alpha
     elif name[:1].isupper():
       raise RefusalError(f"not supported: PNG with the chunk {name.decode()}")
-  data = b"".join((*parts, _chunk(b"IEND", b"")))
+  data = b"".join((*parts, bytes(4), b"IEND", _compute_checksum(b"IEND", b"")))
   if depth == 16:
     _check_is_whole(data)
     return _decode_16_bits(data, bits)
@@ -123,7 +124,9 @@ def _check_is_whole(data: bytes) -> None:
 
 
 def _chunks(file: BinaryIO, read: tuple[bytes, ...]) -> Iterator[tuple[bytes, bytes, bool]]:
-  """The (name, content, whether its checksum is right) of the chunks before IEND; empty for names not in `read`.
+  """The (name, content, checksum) of the chunks before IEND. The checksum is empty where it is wrong.
+
+  Both are empty for names that are not in `read`.
 
   Raises:
     RefusalError: the file ends inside a chunk that decides what the pixels are, or what follows is no chunk.
@@ -141,12 +144,12 @@ def _chunks(file: BinaryIO, read: tuple[bytes, ...]) -> Iterator[tuple[bytes, by
       content, checksum = file.read(length), file.read(4)
       if len(checksum) < 4 and name in _NEEDED:
         raise RefusalError("truncated")
-    yield name, content, checksum == struct.pack(">I", zlib.crc32(name + content))
+    yield name, content, checksum if checksum == _compute_checksum(name, content) else b""
     offset += 12 + length
 
 
-def _chunk(name: bytes, content: bytes) -> bytes:
-  return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+def _compute_checksum(name: bytes, content: bytes) -> bytes:
+  return struct.pack(">I", zlib.crc32(content, zlib.crc32(name)))
 
 
 def _read_text(name: bytes, content: bytes) -> tuple[bytes, bytes]:
