@@ -4,23 +4,24 @@
     >>> image.shape, image.dtype                                      # doctest: +SKIP
     ((3024, 4032, 3), dtype('uint8'))
 
-A file that is truncated is refused, in every format: never half a picture, never a black one. A PNG's checksums are
-compared too. What no decoder can notice is accepted: a JPEG of full length whose bytes were altered inside, or whose
-end was replaced by an end marker, decodes with gray or shifted blocks, as it does everywhere else.
+A file that is truncated is refused, in every format: never half a picture, never a black one. A JPEG or PNG that lacks
+no more than its end marker is read. The checksums of a PNG are compared where they are of pixels. What no decoder can
+notice is accepted: a JPEG of full length whose bytes were altered inside, or whose end was replaced by an end marker,
+decodes with gray or shifted blocks, as it does everywhere else.
 
-Everything here is pure and may be called from many threads at once; Pillow lets the others run while it decodes. Files
-are parsed by the one plugin of Pillow's that their first bytes name; plugins that start other programs (EPS) or that
-were not promised are never asked. Pillow's warnings are kept from the caller; on a damaged compressed TIFF the library
-libtiff still writes a line of its own to standard error.
+Everything here is pure and may be called from many threads at once; the libraries let the others run while they decode.
+PNG of 16 bits is read by libpng, TIFF of more than 8 by tifffile, HEIC by pillow-heif, and the rest by the one plugin
+of Pillow's that the first bytes name; plugins that start other programs (EPS) or that were not promised are never asked.
+The libraries' warnings are kept from the caller; on a damaged compressed TIFF libtiff still writes a line of its own to
+standard error.
 """
 
 import contextlib
 import io
 import math
 import os
-import threading
-from collections.abc import Iterator
-from typing import BinaryIO
+from collections.abc import Callable, Iterator
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -34,12 +35,12 @@ from PIL import (
   Image,
   JpegImagePlugin,  # noqa: F401
   MpoImagePlugin,  # noqa: F401
-  PngImagePlugin,  # noqa: F401
-  TiffImagePlugin,  # noqa: F401
+  TiffImagePlugin,
   WebPImagePlugin,  # noqa: F401
 )
 
-from cwf_jax.images import png
+from cwf_jax.images import heif, jpeg, png, tiff
+from cwf_jax.images.depth import to_bytes
 from cwf_jax.images.files import (
   MAX_BYTES,
   MAX_PIXELS,
@@ -50,6 +51,7 @@ from cwf_jax.images.files import (
   read_file,
   too_many_pixels,
 )
+from cwf_jax.images.orientation import FIRST_SIDEWAYS, find_orientation, turn_upright
 from cwf_jax.images.quiet import quiet
 from cwf_jax.protocol import CELL, Box, BoxError, Size
 
@@ -81,20 +83,6 @@ MIN_SIDE = CELL
 Source = str | os.PathLike | bytes
 """A path, or the contents of a file."""
 
-_UPRIGHT = {
-  2: Image.Transpose.FLIP_LEFT_RIGHT,
-  3: Image.Transpose.ROTATE_180,
-  4: Image.Transpose.FLIP_TOP_BOTTOM,
-  5: Image.Transpose.TRANSPOSE,
-  6: Image.Transpose.ROTATE_270,
-  7: Image.Transpose.TRANSVERSE,
-  8: Image.Transpose.ROTATE_90,
-}
-"""What makes an image of each EXIF orientation upright."""
-
-_SIDEWAYS = tuple(_UPRIGHT[orientation] for orientation in (5, 6, 7, 8))
-"""Those that swap height and width."""
-
 
 def read_size(source: Source, *, path: str | os.PathLike | None = None) -> Size:
   """The (height, width) of the upright image, from the file's header; the pixels are not decoded.
@@ -108,16 +96,18 @@ def read_size(source: Source, *, path: str | os.PathLike | None = None) -> Size:
   """
   name = _name(source, path)
   opened = io.BytesIO(source) if isinstance(source, bytes) else open_file(source)
-  with opened as file, _open_image(file, name) as (_, _, size):
-    return size
+  with opened as file, _refusals(name):
+    return _open(file).size
 
 
 def decode_image(source: Source, *, path: str | os.PathLike | None = None) -> UInt8[np.ndarray, "h w 3"]:
   """Decodes JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF or HEIC into upright RGB pixels.
 
-  The first frame or page of several. Transparency is laid over white. 16 bit values keep their upper 8 bits; 32 bit
-  integers and floats are scaled by the range they fill (`_gray_to_bytes`). The orientation is the one in EXIF, or in
-  XMP where EXIF has none; a damaged EXIF block counts as none. Color profiles are not applied.
+  The first frame or page of several. Transparency is laid over white; a BMP that is transparent everywhere counts as
+  opaque. Samples of more than 8 bits keep the upper 8 of the bits that the file states; 32 bit integers and floats are
+  scaled by the range that they fill (`depth.to_bytes`). The orientation is the one in EXIF, or in XMP where EXIF has
+  none; a damaged EXIF block counts as none. HEIC and AVIF are turned by the container's properties instead; EXIF and XMP
+  count in a HEIC that has none. Color profiles are not applied.
 
   Args:
     source: a path, or the contents of a file.
@@ -127,22 +117,17 @@ def decode_image(source: Source, *, path: str | os.PathLike | None = None) -> UI
     Pixels, not writeable.
 
   Raises:
-    UnreadableImageError: not an image, damaged, truncated, over `MAX_PIXELS`, under `MIN_SIDE`, or of a kind that needs
-      an extra that is not installed.
+    UnreadableImageError: not an image, damaged, truncated, not supported, over `MAX_PIXELS`, under `MIN_SIDE`, or of a
+      kind that needs an extra that is not installed.
   """
   name = _name(source, path)
   data = source if isinstance(source, bytes) else read_file(source)
-  with _open_image(io.BytesIO(data), name) as (image, turn, size):
-    if image.format == "PNG":
-      with Image.open(io.BytesIO(data), formats=("PNG",)) as twin:
-        twin.verify()  # the checksums; an image that was verified cannot be decoded any more
-    image.load()
-    if image.format == "PNG":
-      png.check_is_whole(image, data)
-    pixels = _to_upright_rgb(image, turn)
-    if pixels.shape[:2] != size:  # seen in HEIC
-      height, width = pixels.shape[:2]
-      raise RefusalError(f"damaged (the header says {size[1]}x{size[0]}, there are {width}x{height} pixels)")
+  with _refusals(name):
+    opened = _open(io.BytesIO(data))
+    pixels = _to_upright_rgb(opened.decode(data), opened.orientation)
+    if pixels.shape[:2] != opened.size:  # in a damaged HEIC
+      (height, width), (rows, columns) = opened.size, pixels.shape[:2]
+      raise RefusalError(f"damaged (the header says {width}x{height}, there are {columns}x{rows} pixels)")
     return pixels
 
 
@@ -155,15 +140,16 @@ def convert_image(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
     Pixels, not writeable.
 
   Raises:
-    UnreadableImageError: it cannot be decoded, is over `MAX_PIXELS`, or under `MIN_SIDE`.
+    UnreadableImageError: it cannot be decoded, is over `MAX_PIXELS`, under `MIN_SIDE`, or is a TIFF of more than 8
+      bits that Pillow may have misread.
   """
-  with quiet:
-    try:
-      _check_dimensions(image.height, image.width)
-      image.load()  # a TIFF turns itself here, and removes its orientation
-      return _to_upright_rgb(image, _read_turn(image))
-    except Exception as error:  # as in `_open_image`
-      raise UnreadableImageError("<PIL image>", describe(error)) from error
+  with _refusals("<PIL image>"):
+    _check_dimensions(image.height, image.width)
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and tiff.is_deep(image.tag_v2):
+      raise RefusalError("Pillow misreads some TIFFs of more than 8 bits: give the path or the bytes of the file")
+    orientation = _read_orientation(image)
+    image.load()  # a TIFF turns itself here
+    return _to_upright_rgb(image, 1 if image.format == "TIFF" else orientation)
 
 
 def resize_image(image: UInt8[np.ndarray, "h w 3"], height: int, width: int) -> UInt8[np.ndarray, "H W 3"]:
@@ -189,9 +175,6 @@ def crop_image(image: UInt8[np.ndarray, "h w 3"], box: Box) -> UInt8[np.ndarray,
   raise BoxError(f"the box {shown} holds no pixel of the image of {width}x{height} pixels (width x height)")
 
 
-_heif_lock = threading.Lock()
-
-
 def _name(source: Source, path: str | os.PathLike | None) -> str:
   if path is None and isinstance(source, bytes):
     return "<bytes>"
@@ -199,23 +182,87 @@ def _name(source: Source, path: str | os.PathLike | None) -> str:
 
 
 @contextlib.contextmanager
-def _open_image(file: BinaryIO, name: str) -> Iterator[tuple[Image.Image, Image.Transpose | None, Size]]:
-  """Opens an image by its header; whatever goes wrong then or in the `with` block becomes an `UnreadableImageError`.
-
-  Yields:
-    The image, not yet decoded; what makes it upright once it is; the (height, width) that it has then.
-  """
+def _refusals(name: str) -> Iterator[None]:
+  """Whatever goes wrong in the `with` block becomes an `UnreadableImageError` of the file `name`."""
   with quiet:
     try:
-      kind = _find_kind(file.read(256))
-      if kind == "HEIF":
-        _register_heif()
-      with _open_as(kind, file) as image:
-        turn, size = _find_turn(image, file)
-        _check_dimensions(*size)
-        yield image, turn, size
+      yield
     except Exception as error:  # on damaged files Pillow's plugins raise struct.error, KeyError, MemoryError and more
       raise UnreadableImageError(name, describe(error)) from error
+
+
+class _Opened(NamedTuple):
+  """A file whose header was read: the upright (height, width), and from its contents the pixels and their orientation."""
+
+  size: Size
+  orientation: int
+  decode: Callable[[bytes], Image.Image]
+
+
+def _open(file: BinaryIO) -> _Opened:
+  kind = _find_kind(file.read(256))
+  file.seek(0)
+  match kind:
+    case "PNG":
+      (height, width), orientation = png.read_header(file)
+      decode = png.decode_png
+    case "HEIF":
+      data = file.read()
+      image = heif.open_heif(data)
+      (width, height), orientation = image.size, heif.find_heif_orientation(data, image.info)
+
+      def decode(_: bytes) -> Image.Image:
+        return image.to_pillow()
+
+    case "TIFF" if tiff.is_deep(tags := tiff.read_tags(file)):
+      height, width = tiff.read_size(tags)
+      orientation = find_orientation(tags, tags.get(TiffImagePlugin.XMP))
+      decode = tiff.decode_deep
+    case _:
+      return _open_with_pillow(kind, file)
+  if orientation >= FIRST_SIDEWAYS:
+    height, width = width, height
+  _check_dimensions(height, width)
+  return _Opened((height, width), orientation, decode)
+
+
+def _open_with_pillow(kind: str, file: BinaryIO) -> _Opened:
+  file.seek(0)
+  image = Image.OPEN[kind][0](file, "")  # `Image.open` would not say what is wrong
+  orientation = _read_orientation(image)
+  width, height = image.size
+  is_swapped = kind == "TIFF" and image.tag_v2.get(ExifTags.Base.Orientation) in range(FIRST_SIDEWAYS, 9)
+  if orientation >= FIRST_SIDEWAYS and not is_swapped:
+    height, width = width, height
+  _check_dimensions(height, width)
+
+  def decode(data: bytes) -> Image.Image:
+    try:
+      image.load()
+    except OSError:
+      if kind != "JPEG":
+        raise
+      if jpeg.is_unsupported(data):
+        raise RefusalError("not supported: JPEG of the lossless or hierarchical kind") from None
+      whole = jpeg.decode_without_end(data)
+      if whole is None:
+        raise
+      return whole
+    return image
+
+  return _Opened((height, width), 1 if kind == "TIFF" else orientation, decode)
+
+
+def _read_orientation(image: Image.Image) -> int:
+  """The orientation of an image that Pillow has opened. Pillow itself turns a TIFF, by what this sets."""
+  try:
+    exif = image.getexif()
+  except Exception:  # as in `find_orientation`
+    return 1
+  orientation = find_orientation(exif, image.info.get("xmp") or image.info.get("XML:com.adobe.xmp"))
+  if image.format == "TIFF" and (ExifTags.Base.Orientation in exif or orientation != 1):
+    exif[ExifTags.Base.Orientation] = orientation
+  return orientation
 
 
 def _find_kind(head: bytes) -> str:
@@ -244,26 +291,6 @@ def _find_kind(head: bytes) -> str:
   raise RefusalError("not an image")
 
 
-def _register_heif() -> None:
-  if "HEIF" in Image.OPEN:
-    return
-  with _heif_lock:
-    try:
-      import pillow_heif
-    except ImportError as error:
-      raise RefusalError("HEIC needs the extra heif: pip install 'cwf_jax[heif]'") from error
-    pillow_heif.register_heif_opener()
-
-
-def _open_as(kind: str, file: BinaryIO) -> Image.Image:
-  try:
-    return Image.open(file, formats=(kind,))
-  except OSError as error:
-    if isinstance(error, Image.UnidentifiedImageError) or str(error) == "could not create decoder object":
-      raise RefusalError(f"damaged, truncated or unsupported {kind}") from error
-    raise
-
-
 def _check_dimensions(height: int, width: int) -> None:
   if min(height, width) < MIN_SIDE:
     raise RefusalError(f"{width}x{height} pixels, the least is {MIN_SIDE}x{MIN_SIDE}")
@@ -271,70 +298,21 @@ def _check_dimensions(height: int, width: int) -> None:
     raise RefusalError(too_many_pixels(height * width))
 
 
-def _find_turn(image: Image.Image, file: BinaryIO) -> tuple[Image.Transpose | None, Size]:
-  """What makes the decoded image upright, and its (height, width) then."""
-  # Pillow would decode a PNG to look for EXIF behind its pixels, where it hardly ever is.
-  turn = _read_turn(image, from_header=image.format == "PNG" and not png.has_late_metadata(file))
-  is_sideways = turn in _SIDEWAYS
-  if image.format == "TIFF":
-    # Pillow turns it itself, and has swapped its sides already where the orientation is in a tag and not in XMP.
-    turn = None
-    is_sideways = is_sideways and ExifTags.Base.Orientation not in image.tag_v2
-  width, height = image.size
-  return turn, (width, height) if is_sideways else (height, width)
-
-
-def _read_turn(image: Image.Image, from_header: bool = False) -> Image.Transpose | None:
-  """What makes the image upright by its EXIF or XMP orientation; None where it is upright or says nothing."""
-  try:
-    exif = Image.Image.getexif(image) if from_header else image.getexif()
-    return _UPRIGHT.get(exif.get(ExifTags.Base.Orientation))
-  except Exception:  # a damaged block raises as many kinds as a damaged image; it says nothing about the pixels
-    return None
-
-
-def _to_upright_rgb(image: Image.Image, turn: Image.Transpose | None) -> UInt8[np.ndarray, "h w 3"]:
-  rgb = _to_rgb(image)
-  return np.asarray(rgb if turn is None else rgb.transpose(turn))
+def _to_upright_rgb(image: Image.Image, orientation: int) -> UInt8[np.ndarray, "h w 3"]:
+  return np.asarray(turn_upright(_to_rgb(image), orientation))
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
   if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-    gray = _gray_to_bytes(np.asarray(image), image.info.get("transparency"))
+    values, transparent = np.asarray(image), image.info.get("transparency")
+    gray = to_bytes(values)
+    if isinstance(transparent, int):
+      gray[values == transparent] = 255
     return Image.fromarray(gray).convert("RGB")
   if image.has_transparency_data:
+    if image.format == "BMP" and image.getextrema()[3] == (0, 0):
+      return image.convert("RGB")  # Many programs leave the fourth byte empty; none paints an invisible picture.
     image = image.convert("LA") if image.mode == "La" else image  # Pillow converts premultiplied gray to nothing else
     white = Image.new("RGBA", image.size, "white")
     return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
   return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _gray_to_bytes(values: np.ndarray, transparent: object = None) -> UInt8[np.ndarray, "h w"]:
-  """Brings gray values of more than 8 bits to 8.
-
-  16 bit values keep their upper 8 bits. 32 bit integers and floats carry no range of their own; it is taken from the
-  values: floats within [0, 1] span the gray scale, values within [0, 255] are kept, values within [0, 65535] are 16 bit
-  ones, and any others are stretched from their least to their greatest.
-
-  Args:
-    values: uint16, int32 or float32.
-    transparent: the one value that means white, if it is an integer.
-  """
-  if not np.isfinite(values).all():
-    raise RefusalError("pixels that are not finite numbers")
-  low, high = values.min(), values.max()
-  if values.dtype.kind == "u":
-    gray = values >> 8
-  elif low >= 0 and high <= 1 and values.dtype.kind == "f":
-    gray = np.round(values * 255)
-  elif low >= 0 and high <= 255:
-    gray = np.round(values)
-  elif low >= 0 and high <= 65535:
-    gray = values.astype(np.uint16) >> 8
-  else:
-    span = float(high) - float(low)
-    gray = np.round((values.astype(np.float64) - float(low)) * (255 / span)) if span else np.zeros_like(values)
-  gray = gray.astype(np.uint8)
-  if isinstance(transparent, int):
-    gray[values == transparent] = 255
-  return gray

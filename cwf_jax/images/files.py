@@ -100,6 +100,15 @@ def describe(error: Exception) -> str:
       return too_many_pixels(int(pixels[1])) if pixels else "too many pixels"
     case MemoryError():
       return "not enough memory to decode it"
-  if re.search("truncated|not enough image data|unexpected end|buffer is not large enough", message, re.IGNORECASE):
+  if _TRUNCATED.search(message):
     return "truncated"
-  return f"damaged ({message[:80] or type(error).__name__})"
+  if _UNSUPPORTED.search(message) and not isinstance(error, TypeError):
+    return f"not supported: {re.sub('^unsupported ', '', message, flags=re.IGNORECASE)[:80]}"
+  return f"damaged or truncated ({message[:80] or type(error).__name__})"
+
+
+_TRUNCATED = re.compile("truncated|not enough image data|unexpected end|buffer is not large enough", re.IGNORECASE)
+_UNSUPPORTED = re.compile(
+  "unsupported|not supported|unknown pixel mode|cannot handle|requires the|not installed|not a known", re.IGNORECASE
+)
+"""How the libraries put it."""

@@ -36,5 +36,6 @@ class Quiet(threading.local):
 quiet = Quiet()
 _IGNORE = ("ignore", quiet, Warning, None, 0)
 warnings.filters.insert(0, _IGNORE)
-# The one module of Pillow's that logs more than debugging, in these formats.
-logging.getLogger("PIL.TiffImagePlugin").addFilter(quiet)
+# The loggers that log more than debugging, in these formats.
+for name in ("PIL.TiffImagePlugin", "tifffile"):
+  logging.getLogger(name).addFilter(quiet)

@@ -27,17 +27,34 @@ def encode(image, kind, **settings):
   return file.getvalue()
 
 
-def encode_tiff(values, photometric=1):
-  """A TIFF of one strip by hand, for sample types that Pillow reads but does not write."""
-  height, width = values.shape
-  bits = values.dtype.itemsize * 8
-  order = "<" if values.dtype.newbyteorder("=") == values.dtype else ">"
-  sample_format = {"u": 1, "i": 2, "f": 3}[values.dtype.kind]
-  tags = {256: width, 257: height, 258: bits, 259: 1, 262: photometric, 273: 200, 277: 1, 278: height}
-  tags |= {279: values.nbytes, 339: sample_format}
-  entries = b"".join(struct.pack(order + "HHII", tag, 4, 1, value) for tag, value in sorted(tags.items()))
-  header = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", 8)
-  return (header + struct.pack(order + "H", len(tags)) + entries + bytes(4)).ljust(200, b"\0") + values.tobytes()
+def encode_tiff(values, photometric=1, planar=1, bits=None, deflate=False, order=None, more_tags=None):
+  """A TIFF by hand, of one strip or of one for each plane, for sample types that Pillow does not write.
+
+  The byte order is that of `values` [h w] or [h w s], or `order` where they are of bytes. Unsigned integers are packed
+  into `bits`, row by row.
+  """
+  order = order or ("<" if values.dtype.newbyteorder("=") == values.dtype else ">")
+  height, width = values.shape[:2]
+  samples = values.reshape(height, width, -1)
+  count, full = samples.shape[2], values.dtype.itemsize * 8
+  strips = []
+  for plane in np.split(samples, count, axis=2) if planar == 2 else [samples]:
+    strip = plane.tobytes()
+    if bits:
+      each = np.unpackbits(plane.astype(f">u{full // 8}").reshape(height, -1, 1).view(np.uint8), axis=2)[..., full - bits :]
+      strip = np.packbits(each.reshape(height, -1), axis=1).tobytes()
+    strips.append(zlib.compress(strip) if deflate else strip)
+  tags = {256: [width], 257: [height], 258: [bits or full] * count, 259: [8 if deflate else 1], 262: [photometric]}
+  tags |= {277: [count], 278: [height], 284: [planar], 339: [{"u": 1, "i": 2, "f": 3}[values.dtype.kind]] * count}
+  tags |= {279: [len(strip) for strip in strips], 273: np.cumsum([1000, *map(len, strips[:-1])]).tolist(), **(more_tags or {})}
+  entries, rest = b"", b""
+  for tag, numbers in sorted(tags.items()):
+    packed = struct.pack(f"{order}{len(numbers)}I", *numbers)
+    if len(numbers) > 1:
+      rest, packed = rest + packed, struct.pack(order + "I", 400 + len(rest))
+    entries += struct.pack(order + "HHI", tag, 4, len(numbers)) + packed
+  header = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "IH", 8, len(tags))
+  return ((header + entries + bytes(4)).ljust(400, b"\0") + rest).ljust(1000, b"\0") + b"".join(strips)
 
 
 def encode_heic(image, **settings):

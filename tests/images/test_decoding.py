@@ -1,5 +1,6 @@
 """Formats and modes against NumPy."""
 
+import io
 import struct
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from cwf_jax.images.decoding import UnreadableImageError, decode_image, read_file, read_size
+from cwf_jax.images.decoding import UnreadableImageError, convert_image, decode_image, read_file, read_size
 from tests.images.samples import (
   HEIGHT,
   WIDTH,
@@ -130,6 +131,35 @@ def test_gray_alpha_lies_over_white():
   alpha = np.tile(np.arange(0, WIDTH * 4, 4, dtype=np.uint8), (HEIGHT, 1))
   found = decode_image(encode(np.dstack([gray, alpha]), "PNG"))
   assert np.abs(found - lay_over_white(np.repeat(gray[..., None], 3, 2), alpha)).max() <= 1
+
+
+def encode_bmp(bgra, header, masks, compression=3):
+  """A BMP of 32 bits by hand, with a header of 40 to 124 bytes."""
+  height, width = bgra.shape[:2]
+  data = np.ascontiguousarray(bgra[::-1]).tobytes()
+  information = struct.pack("<IiiHHIIiiII", header, width, height, 1, 32, compression, len(data), 2835, 2835, 0, 0)
+  packed = struct.pack(f"<{len(masks)}I", *masks)
+  information += packed if header == 40 else packed.ljust(header - 40, b"\0")
+  return b"BM" + struct.pack("<IHHI", 14 + len(information) + len(data), 0, 0, 14 + len(information)) + information + data
+
+
+@pytest.mark.parametrize("header", [56, 108, 124])
+@pytest.mark.parametrize("masks", [(0xFF0000, 0xFF00, 0xFF, 0xFF000000), (0xFF000000, 0xFF0000, 0xFF00, 0xFF)])
+def test_alpha_of_bmp(masks, header):
+  """Nobody paints an invisible picture: where all is transparent, the program left the fourth byte empty."""
+  rgb = make_photograph()
+  for value in (0, 1, 128, 255):
+    alpha = np.full((HEIGHT, WIDTH), value, np.uint8)
+    pixels = np.dstack([rgb[..., ::-1], alpha] if masks[3] > masks[0] else [alpha, rgb[..., ::-1]])
+    expected = lay_over_white(rgb, alpha) if value else rgb
+    assert np.abs(decode_image(encode_bmp(pixels, header, masks)) - expected).max() <= 1
+    assert np.abs(convert_image(Image.open(io.BytesIO(encode_bmp(pixels, header, masks)))) - expected).max() <= 1
+
+
+@pytest.mark.parametrize(("masks", "compression"), [((0x3FF00000, 0xFFC00, 0x3FF), 3), ((0xFF0000, 0xFF00, 0xFF), 6)])
+def test_bmp_that_is_only_unsupported_is_not_called_damaged(masks, compression):
+  data = encode_bmp(np.zeros((HEIGHT, WIDTH, 4), np.uint8), 108, masks, compression)
+  assert reason_of(data).startswith("not supported: BMP ")
 
 
 @pytest.mark.parametrize("transparency", [None, 3, bytes([0, 128, 255, 64])])

@@ -1,9 +1,12 @@
 """Upright pixels, wherever a format keeps its orientation."""
 
+import io
+import struct
 import zlib
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import PngImagePlugin
 
 from cwf_jax.images.decoding import decode_image, read_size
@@ -13,6 +16,7 @@ from tests.images.samples import (
   encode,
   encode_heic,
   encode_png,
+  encode_tiff,
   exif_of,
   make_photograph,
   mean_difference,
@@ -54,23 +58,78 @@ def test_orientation(kind, orientation):
   assert mean_difference(found, upright) <= 3
 
 
+XMP = (
+  '<x:xmpmeta><rdf:Description tiff:Orientation="{}"/></x:xmpmeta>',
+  "<x:xmpmeta><rdf:Description tiff:Orientation = '{}'/></x:xmpmeta>",
+  "<x:xmpmeta><tiff:Orientation>{}</tiff:Orientation></x:xmpmeta>",
+)
+
+
 @pytest.mark.parametrize("orientation", [3, 6])
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
-def test_orientation_in_xmp(kind, orientation):
+@pytest.mark.parametrize("xmp", XMP)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "PNG zTXt", "WEBP", "TIFF", "TIFF of 16 bits"])
+def test_orientation_in_xmp(kind, xmp, orientation):
   upright = make_photograph()
   stored = lay_down(upright, orientation)
-  xmp = f'<x:xmpmeta><rdf:Description tiff:Orientation="{orientation}"/></x:xmpmeta>'
-  if kind == "PNG":
+  xmp = xmp.format(orientation)
+  if kind.startswith("PNG"):
     information = PngImagePlugin.PngInfo()
-    information.add_itxt("XML:com.adobe.xmp", xmp)
-    settings = {"pnginfo": information}
+    information.add_itxt("XML:com.adobe.xmp", xmp, zip=kind == "PNG zTXt")
+    data = encode(stored, "PNG", pnginfo=information)
   elif kind == "TIFF":
-    settings = {"tiffinfo": {700: xmp.encode()}}
+    data = encode(stored, "TIFF", tiffinfo={700: xmp.encode()})
+  elif kind == "TIFF of 16 bits":
+    file = io.BytesIO()
+    tifffile.imwrite(file, stored.astype(np.uint16) << 8, extratags=[(700, 1, len(xmp), xmp.encode(), True)])
+    data = file.getvalue()
   else:
-    settings = {"xmp": xmp.encode(), "quality": 98}
-  data = encode(stored, kind, **settings)
+    data = encode(stored, kind, xmp=xmp.encode(), quality=98)
   assert read_size(data) == (HEIGHT, WIDTH)
   assert mean_difference(decode_image(data), upright) <= 3
+
+
+def exif_of_type(code, order, orientation=6):
+  """An EXIF block whose orientation is of the type BYTE (1), SHORT (3), LONG (4), SBYTE (6), SSHORT (8) or SLONG (9)."""
+  value = orientation.to_bytes({1: 1, 6: 1, 3: 2, 8: 2}.get(code, 4), {"<": "little", ">": "big"}[order])
+  head = b"II*\0" if order == "<" else b"MM\0*"
+  return head + struct.pack(order + "IHHHI", 8, 1, 274, code, 1) + value.ljust(4, b"\0") + bytes(4)
+
+
+@pytest.mark.parametrize("code", [1, 3, 4, 6, 8, 9])
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "TIFF of 16 bits", "HEIF"])
+def test_orientation_of_any_integer_type(kind, order, code):
+  upright = make_photograph()
+  stored = lay_down(upright, 6)
+  block = exif_of_type(code, order)
+  if kind.startswith("TIFF"):
+    samples = stored if kind == "TIFF" else (stored.astype(np.uint16) << 8).astype(order + "u2")
+    data = encode_tiff(samples, 2, order=order, more_tags={274: [6]})
+    entry = struct.pack(order + "HHII", 274, 4, 1, 6)
+    assert data.count(entry) == 1
+    data = data.replace(entry, block[10:22])
+  elif kind == "HEIF":
+    data = encode_heic(stored, quality=98, exif=exif_of_type(code, order, 1))
+    assert data.count(exif_of_type(code, order, 1)) == 1
+    data = data.replace(exif_of_type(code, order, 1), block)
+  else:
+    settings = {"JPEG": {"quality": 98}, "WEBP": {"lossless": True}}.get(kind, {})
+    data = encode(stored, kind, exif=b"Exif\0\0" + block, **settings)
+  assert read_size(data) == (HEIGHT, WIDTH)
+  assert mean_difference(decode_image(data), upright) <= 3
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_the_container_of_a_heic_counts_before_its_exif(orientation):
+  """libheif turns by irot and imir, which its own encoder writes; EXIF that says otherwise is left over."""
+  upright = make_photograph()
+  data = encode_heic(lay_down(upright, orientation), exif=exif_of(orientation), quality=98)
+  for stale in (exif_of(1), exif_of(6)):
+    marks = [exif_of(number)[6:] for number in range(1, 9)]
+    (mark,) = [mark for mark in marks if mark in data]
+    changed = data.replace(mark, stale[6:])
+    assert read_size(changed) == (HEIGHT, WIDTH)
+    assert mean_difference(decode_image(changed), upright) <= 3
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
