@@ -15,7 +15,7 @@ from cwf_jax.writing import holding
 
 EXAMPLES = """
   python main.py --mode=evaluate --dataset=toy_oxford --output=results
-  python main.py --mode=evaluate --dataset=oxford5k --data_dir=sets --weights=vgg16_cam --output=r
+  python main.py --mode=evaluate --dataset=oxford5k --data_dir=sets --output=results
   python main.py --mode=evaluate --dataset=paris6k --data_dir=sets --set=ties=by_row --output=r
   python main.py --mode=evaluate --dataset=folder --images=shop --groundtruth=shop.json --output=r
 
