@@ -5,6 +5,7 @@
 """
 
 import dataclasses
+import numbers
 import os
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -61,6 +62,9 @@ class Searcher:
     arrays = self.index.whitening
     whitening = None if arrays is None else Whitening(jnp.asarray(arrays["mean"]), jnp.asarray(arrays["projection"]))
     self.encoder = jax.device_put(encoder.replace(whitening=whitening))
+
+  def __repr__(self) -> str:
+    return f"Searcher(\n  {self.index!r},\n  {self.encoder!r},\n)"
 
   def encode(
     self,
@@ -237,11 +241,13 @@ def check_arguments(
   """Refuses values that a search cannot have, before anything is computed.
 
   Raises:
-    InputError: one is out of range.
+    InputError: one is out of range, or a number of things is not a whole one.
   """
   if aggregation not in AGGREGATIONS:
     raise InputError(f"an aggregation is one of {', '.join(AGGREGATIONS)}; found {aggregation!r}")
   for name, value, least in (("top", top, 1), ("expand", expand, 0), ("shares", shares, 0), ("min_places", min_places, 0)):
+    if value is not None and not isinstance(value, numbers.Integral):
+      raise InputError(f"--{name} is a whole number; found {value!r}")
     if value is not None and value < least:
       raise InputError(f"--{name} is at least {least}; found {value}")
   if min_score is not None and not -1 <= min_score <= 1:
