@@ -1,10 +1,11 @@
-# make demo: a small benchmark evaluated, indexed and searched. make test: the tests. make docs: the pages of the library in
-# docs/api. Each makes .venv first if it is not there.
+# make demo: a small benchmark evaluated, indexed and searched. make test: the tests. make test-lowest: the tests with the
+# lowest versions that setup.cfg allows. make docs: the pages of the library in docs/api. Each makes its environment first.
 # EXTRAS=peers,heif installs further extras of setup.cfg, PYTHON=python3.12 chooses the interpreter, JOBS=8 runs more
 # tests at a time.
 
 PYTHON ?= python3
 VENV ?= .venv
+LOWEST ?= .venv-lowest
 EXTRAS ?=
 JOBS ?= 2
 RUN = $(VENV)/bin/python
@@ -12,7 +13,7 @@ comma := ,
 TESTS = $(VENV)/installed-test$(addprefix -,$(subst $(comma),-,$(EXTRAS)))
 API = docs/api
 
-.PHONY: demo test test-long lint docs pages clean
+.PHONY: demo test test-long test-lowest lint docs pages clean
 
 demo: $(VENV)/installed-demo
 	$(RUN) main.py --mode=demo --output=demo-output
@@ -23,6 +24,17 @@ test: $(TESTS)
 
 test-long: $(TESTS)
 	$(RUN) -m pytest -n $(JOBS) --dist loadfile
+
+# The lowest versions that setup.cfg allows, in an environment of their own; TESTS_LOWEST=tests/images runs a part.
+test-lowest: $(LOWEST)/installed
+	$(LOWEST)/bin/python -m pytest -m "not long" -n $(JOBS) --dist loadfile $(TESTS_LOWEST)
+
+$(LOWEST)/installed: setup.cfg tests/lowest.py
+	rm -rf $(LOWEST)
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python tests/lowest.py test,heif > $(LOWEST)/pins.txt
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $(LOWEST)/pins.txt --editable ".[test,heif]"
+	touch $@
 
 lint: $(VENV)/installed-test
 	$(RUN) -m ruff check .
@@ -44,4 +56,4 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 clean:
-	rm -rf $(VENV) build dist demo-output $(API) *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(LOWEST) build dist demo-output $(API) *.egg-info .pytest_cache .ruff_cache

@@ -110,7 +110,7 @@ class EncoderSettings:
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Encoder:
   """Network, whitening and settings as one pytree; every method is pure and can be jitted.
 
@@ -133,6 +133,20 @@ class Encoder:
   whitening: whitening.Whitening | None
   settings: EncoderSettings = dataclasses.field(metadata={"static": True})
   cell_whitening: whitening.Whitening | None = None
+
+  def __repr__(self) -> str:
+    settings, whitening = self.settings, self.whitening
+    parts = {
+      "weights": repr(settings.weights),
+      "sha256": settings.weights_sha256[:12],
+      "image_size": settings.protocol.image_size,
+      "classes": len(settings.classes),
+      "summed": settings.protocol.num_classes,
+      "dimensions": self.network.config.feature_channels if whitening is None else np.shape(whitening.projection)[-1],
+      "whitened": whitening is not None,
+      "dtype": settings.dtype,
+    }
+    return f"Encoder({type(self.network).__name__}, {', '.join(f'{name}={value}' for name, value in parts.items())})"
 
   def __call__(self, images: Images, sizes: Sizes) -> Encoding:
     """Encodes images by their own most probable classes.

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cwf_jax import protocol as protocols
-from cwf_jax.conversion import packaged
+from cwf_jax.conversion import manifest, packaged
 from cwf_jax.encoder import Encoder, EncoderSettings
 from cwf_jax.errors import InputError
 from cwf_jax.models import checkpoint, registry
@@ -57,10 +57,16 @@ def load_weights(name: str | os.PathLike[str] = "default", seed: int = 0) -> Loa
     return checkpoint.load_checkpoint(path)
   random = (f"random:{network}" for network in registry.network_names())
   known = dict.fromkeys(("default", *packaged.PACKAGES, *checkpoint.list_named(), *random))
-  raise InputError(
-    f"no weights {text!r}: no such folder, and no such name among {', '.join(known)}; "
-    "published weights have a name once they were fetched (--mode=fetch --help)"
-  )
+  raise InputError(f"no weights {text!r}: no such folder, and no such name among {', '.join(known)}{_hint(text)}")
+
+
+def _hint(name: str) -> str:
+  """What can be done about weights that are not here: fetched, or replaced by those of a checkpoint's folder."""
+  if name in manifest.read_manifest():
+    return f"; --mode=fetch --weights={name} gets them"
+  if name in registry.network_names():
+    return f"; {name} comes without trained weights: name the folder of a checkpoint of it, or random:{name}"
+  return ""
 
 
 def load_encoder(

@@ -1,4 +1,6 @@
+import copy
 import dataclasses
+import pickle
 
 import hypothesis
 import hypothesis.strategies as st
@@ -270,18 +272,38 @@ def test_is_a_pytree(tiny_encoder):
   for encoder in (tiny_encoder, own):
     leaves, structure = jax.tree.flatten(encoder)
     assert all(isinstance(leaf, jax.Array) for leaf in leaves)
-    copy = jax.tree.unflatten(structure, leaves)
-    assert copy.settings is encoder.settings and jax.tree.structure(copy) == structure
+    again = jax.tree.unflatten(structure, leaves)
+    assert again.settings is encoder.settings and jax.tree.structure(again) == structure
     images, sizes = draw(2, 96, 96)
-    for ours, theirs in zip(call(copy, images, sizes), call(encoder, images, sizes), strict=True):
+    for ours, theirs in zip(call(again, images, sizes), call(encoder, images, sizes), strict=True):
       np.testing.assert_array_equal(ours, theirs)
   assert len(jax.tree.leaves(own)) == len(jax.tree.leaves(tiny_encoder)) + 2
 
 
+@pytest.mark.parametrize("name", ["random:vgg16_cam_quarter", "random:mobilenet_v2", "random:efficientnet_lite0"])
+def test_a_copy_and_a_pickle_give_equal_results_by_the_same_program(name):
+  """The networks' activations are ReLU, ReLU6 and both with linear layers."""
+  encoder = load_encoder(name, image_size=64, num_classes=4)
+  images, sizes = draw(1, 64, 96)
+  expected, programs = call(encoder, images, sizes), call._cache_size()
+  for again in (pickle.loads(pickle.dumps(encoder)), copy.deepcopy(encoder)):
+    assert again.settings == encoder.settings and jax.tree.structure(again) == jax.tree.structure(encoder)
+    for ours, theirs in zip(call(again, images, sizes), expected, strict=True):
+      np.testing.assert_array_equal(ours, theirs)
+  assert call._cache_size() == programs
+
+
+def test_an_encoder_says_what_it_is_in_a_line(tiny_encoder):
+  settings = tiny_encoder.settings
+  start = f"Encoder(VGG16CAM, weights={settings.weights!r}, sha256={settings.weights_sha256[:12]}, image_size=64, classes=10, "
+  assert repr(tiny_encoder) == f"{start}summed=4, dimensions=32, whitened=False, dtype=float32)"
+  assert "dimensions=8, whitened=True" in repr(tiny_encoder.replace(whitening=fit_own(tiny_encoder)))
+
+
 def test_settings_are_values(tiny_encoder):
   settings = tiny_encoder.settings
-  copy = dataclasses.replace(settings)
-  assert copy == settings and hash(copy) == hash(settings)
+  again = dataclasses.replace(settings)
+  assert again == settings and hash(again) == hash(settings)
   for change in ({"dtype": "bfloat16"}, {"protocol": Protocol.paper(64, 5)}, {"tap": "conv5_3"}, {"fingerprint": "x"}):
     assert dataclasses.replace(settings, **change) != settings
   with pytest.raises(dataclasses.FrozenInstanceError):
@@ -347,6 +369,8 @@ def test_reference_reverses_the_means(tiny_checkpoint, tiny_encoder):
 def test_load_encoder_errors(tmp_path, tiny_checkpoint):
   with pytest.raises(InputError, match="no weights 'nowhere'"):
     load_encoder("nowhere")
+  with pytest.raises(InputError, match=r"vgg16_cam comes without trained weights: .*, or random:vgg16_cam$"):
+    load_encoder("vgg16_cam")
   with pytest.raises(InputError, match="no network is named 'vgg'"):
     load_encoder("random:vgg")
   with pytest.raises(InputError, match="is not a checkpoint"):

@@ -62,7 +62,7 @@ def run(values: flags.FlagValues, console) -> int:
   shared = [f"--{flag}={values[flag].value}" for flag in _SHARED if values[flag].value is not None]
   asked = ("--mode=evaluate", "--dataset=toy_oxford", f"--systems={_SYSTEMS}", f"--output={output}")
   evaluation = parse_call(["main.py", *asked, *shared]).values
-  lines = evaluate.evaluate(evaluation, console)
+  lines, _ = evaluate.evaluate(evaluation, console)
   print("\n".join(lines), flush=True)
   benchmark = open_benchmark("toy_oxford", find_data(evaluation).folder)
   _index(values, console, encoder, benchmark.listing.root, index)

@@ -5,17 +5,17 @@ from pathlib import Path
 
 from absl import flags
 
-from cwf_jax.cli.call import CallError
+from cwf_jax.cli.call import CallError, FailedError
 from cwf_jax.cli.evaluation_call import check_call, check_classes, check_sizes
 from cwf_jax.cli.evaluation_data import check_set, find_data, make_data, open_set
 from cwf_jax.cli.evaluation_pools import choose_distractors, choose_whitening
-from cwf_jax.cli.evaluation_report import describe_call, describe_head, format_lines, write_report
+from cwf_jax.cli.evaluation_report import describe_call, describe_head, explain_failure, format_lines, write_report
 from cwf_jax.errors import printable
 from cwf_jax.writing import holding
 
 EXAMPLES = """
   python main.py --mode=evaluate --dataset=toy_oxford --output=results
-  python main.py --mode=evaluate --dataset=oxford5k --data_dir=sets --weights=vgg16_cam --output=r
+  python main.py --mode=evaluate --dataset=oxford5k --data_dir=sets --output=results
   python main.py --mode=evaluate --dataset=paris6k --data_dir=sets --set=ties=by_row --output=r
   python main.py --mode=evaluate --dataset=folder --images=shop --groundtruth=shop.json --output=r
 
@@ -90,16 +90,24 @@ def define_flags(values: flags.FlagValues) -> None:
 
 
 def run(values: flags.FlagValues, console) -> int:
-  """Runs the mode: a line a row on standard output, the report in the output folder."""
-  print("\n".join(evaluate(values, console)), flush=True)
+  """Runs the mode: a line a row on standard output, the report in the output folder.
+
+  Raises:
+    FailedError: no row could be run.
+  """
+  lines, failure = evaluate(values, console)
+  print("\n".join(lines), flush=True)
+  if failure:
+    raise FailedError(failure)
   return 0
 
 
-def evaluate(values: flags.FlagValues, console) -> list[str]:
+def evaluate(values: flags.FlagValues, console) -> tuple[list[str], str]:
   """Evaluates what the flags of this mode ask for, and writes the report.
 
   Returns:
-    The lines of standard output: a title, a line for each row, comparisons if there are any, and the path of the report.
+    The lines of standard output: a title, a line for each row, comparisons if there are any, and the path of the report. And
+    why no row was run; empty where one was.
   """
   started, called = time.monotonic(), describe_call()
   names, settings = check_call(values)
@@ -131,7 +139,8 @@ def evaluate(values: flags.FlagValues, console) -> list[str]:
     seconds |= {"differences": time.monotonic() - started_comparing, "all": time.monotonic() - started}
     report = report._replace(comparisons=(*comparisons, *to_other), seconds=seconds)
     write_report(report, output)
-    return [*format_lines(report, to_other), f"report: {printable(output / 'report.md')}"]
+    lines = [*format_lines(report, to_other), f"report: {printable(output / 'report.md')}"]
+    return lines, explain_failure(measured)
 
 
 def _load(values: flags.FlagValues, settings, names: tuple[str, ...]):

@@ -77,15 +77,20 @@ def _list_wrong_folder(name: str, given: str | None) -> list[str]:
 
 def _choose_systems(asked: str) -> tuple[tuple[str, ...], list[str]]:
   """The names, and what is wrong with them."""
+  from cwf_jax.evaluation.published import TABLES
   from cwf_jax.evaluation.systems import SYSTEMS
 
   given = [name.strip() for name in asked.split(",")]
   names = tuple(SYSTEMS) if asked == "all" else tuple(dict.fromkeys(name for name in given if name))
-  unknown = [name for name in names if name not in SYSTEMS]
+  later = {line.system for table in TABLES for line in table.lines if line.later}
+  problems = [f"--systems={name}: the report has this row, but this version cannot run it" for name in names if name in later]
+  unknown = [name for name in names if name not in SYSTEMS and name not in later]
   if unknown:
     alike = "".join(near(name, SYSTEMS) for name in unknown)
-    return names, [f"--systems knows no {', '.join(map(printable, unknown))}; there are {', '.join(SYSTEMS)}{alike}"]
-  return names, [] if names else [f"--systems names none; there are {', '.join(SYSTEMS)}"]
+    problems.append(f"--systems knows no {', '.join(map(printable, unknown))}; there are {', '.join(SYSTEMS)}{alike}")
+  if not names:
+    problems.append(f"--systems names none; there are {', '.join(SYSTEMS)}")
+  return names, problems
 
 
 def _choose_settings(values: flags.FlagValues):

@@ -93,7 +93,8 @@ def format_lines(report, comparisons) -> list[str]:
     width = max((len(printable(row.name)) for row in rows), default=0)
     lines += [f"  {printable(row.name):<{width}}  {_format_row(row, one.main_metrics)}" for row in rows]
   for one in comparisons:
-    lines.append(f"{one.title}: difference in {one.metric}, 95 % interval")
+    found = f"difference in {one.metric}, 95 % interval" if one.differences else "nothing to compare, no row was run in both"
+    lines.append(f"{one.title}: {found}")
     width = max((len(printable(found.name)) for found in one.differences), default=0)
     form = form_of(one.metric)
     for found in one.differences:
@@ -101,6 +102,13 @@ def format_lines(report, comparisons) -> list[str]:
       lines.append(f"  {printable(found.name):<{width}}  {difference:+{form}}  {low:+{form}} to {high:+{form}}")
     lines += [f"  {printable(note)}" for note in one.notes]
   return lines
+
+
+def explain_failure(measured) -> str:
+  """Why none of the rows that were asked for was run, each reason once; empty where one was run."""
+  rows = [row for one in measured for row in one.rows if row.name not in one.kept]
+  reasons = dict.fromkeys(printable(row.reason) for row in rows if not row.was_run)
+  return "" if any(row.was_run for row in rows) else f"no row was run: {'; '.join(reasons)}"
 
 
 def _format_row(row, metrics) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cwf_jax.conversion import files, reading, tables
+from cwf_jax.conversion import files, layouts, reading, tables
 from cwf_jax.conversion.files import ConversionError
 from cwf_jax.errors import printable
 from cwf_jax.models import parameters, registry
@@ -60,7 +60,7 @@ def convert(
     origin: what else to note about the source in the checkpoint: its address, its license.
 
   Raises:
-    ConversionError: the source is something else, damaged, or not this network: everything that is wrong with it.
+    ConversionError: the source is something else, damaged, or not this network; with the first few things that are wrong.
     InputError: the folder exists, or there is no such network.
   """
   registry.find_network(network_name)
@@ -104,7 +104,7 @@ def read_network(
   arrays = {} if found.problems else _apply(known[found.layout], found.weights)
   problems = [f"{path} is not finite in float32" for path, array in arrays.items() if not np.isfinite(array).all()]
   if found.problems or problems:
-    told = "; ".join(found.problems + problems)
+    told = layouts.list_briefly(found.problems + problems, "; ")
     raise ConversionError(f"{printable(source)} cannot become {network_name} ({found.layout}): {told}")
   return found.layout, arrays, tuple(found.notes)
 

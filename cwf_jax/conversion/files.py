@@ -25,6 +25,9 @@ MOST_OBJECTS = 20_000
 LARGEST_CHUNK, LARGEST_ATTRIBUTE = 2**26, 2**22
 """Bytes of a data set that HDF5 reads at a time, and of an attribute."""
 
+FROM_PYTHON = "other weights come in from Python: build the network and write it with cwf_jax.models.checkpoint.save_checkpoint"
+"""What can be done with a file that is not read."""
+
 _OWN = "checkpoint.json"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32", 32000: "lzf"}
@@ -38,6 +41,7 @@ _FIRST_BYTES = (
   (0, b"{", "JSON"),
   (4, b"TFL3", "a model of TensorFlow Lite"),
   (8, b"{", "safetensors"),
+  (0, b"MATLAB 5.0", "a MATLAB file"),
   (257, b"ustar", "a tar archive; unpack it first"),
 )
 """Where the first bytes of what is no HDF5 tell what it is."""
@@ -102,7 +106,7 @@ def _name_content(path: Path) -> str:
     return "a device or a pipe; copy it into a file first"
   with path.open("rb") as file:
     start = file.read(512)
-  return "" if start.startswith(_HDF5) else f"{_name_bytes(path, start)}. Weights are converted from HDF5, as Keras writes it"
+  return "" if start.startswith(_HDF5) else f"{_name_bytes(path, start)}. HDF5 is read, as Keras writes it; {FROM_PYTHON}"
 
 
 def _name_bytes(path: Path, start: bytes) -> str:
@@ -110,12 +114,22 @@ def _name_bytes(path: Path, start: bytes) -> str:
     return "empty"
   if start.startswith(b"PK"):
     return _name_archive(path)
+  if _is_caffe(start):
+    return "a Caffe model"
   for place, magic, name in _FIRST_BYTES:
     if start[place:].startswith(magic):
       return name
   if _HDF5.startswith(start[: len(_HDF5)]):
     return f"cut off after {len(start)} bytes"
   return f"of an unknown kind (its first bytes are {start[:8].hex(' ')})"
+
+
+def _is_caffe(start: bytes) -> bool:
+  """Whether a file begins as Caffe's NetParameter: field 1 with the network's name, then a field of layers (2 or 100)."""
+  if not start.startswith(b"\n"):
+    return False
+  end = 2 + start[1] if len(start) > 1 else 0
+  return start[2:end].isascii() and start[end:].startswith((b"\x12", b"\xa2\x06"))
 
 
 def _name_archive(path: Path) -> str:
@@ -126,9 +140,9 @@ def _name_archive(path: Path) -> str:
   except (OSError, ValueError, RuntimeError, zipfile.BadZipFile):
     return "a damaged zip archive"
   if "model.weights.h5" in names:
-    return "an archive of Keras (.keras); unpack model.weights.h5 from it and convert that"
+    return "a model of Keras 3 (.keras), an archive; unpack model.weights.h5 from it and convert that"
   if any(name.endswith("data.pkl") for name in names):
-    return "an archive of PyTorch with a pickle in it, which can run a program when it is read, so it is not"
+    return "a PyTorch model: an archive with a pickle in it, which can run a program when it is read, so it is not"
   if names and all(name.endswith(".npy") for name in names):
     return "an archive of NumPy (.npz)"
   return "a zip archive"

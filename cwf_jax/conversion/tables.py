@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
-from cwf_jax.conversion.files import ConversionError
+from cwf_jax.conversion.files import FROM_PYTHON, ConversionError
 from cwf_jax.conversion.rules import Convolution, Dense, Normalization, Rule
 
 KERAS_H5, KERAS3 = LAYOUTS = ("keras-h5", "keras3")
@@ -60,7 +60,7 @@ def find_tables(network_name: str) -> Mapping[str, Table]:
     ConversionError: no foreign files are known for it.
   """
   if network_name not in _NETWORKS:
-    raise ConversionError(f"no conversion is known for the network {network_name!r}; there are: {', '.join(_NETWORKS)}")
+    raise ConversionError(f"no file of {network_name} is read, only those of {', '.join(_NETWORKS)}; {FROM_PYTHON}")
   network = _NETWORKS[network_name]()
   return {KERAS_H5: _keras_h5(network), KERAS3: _keras3(network)}
 

@@ -12,6 +12,8 @@ import dataclasses
 import json
 import math
 import os
+import unicodedata
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,11 +81,17 @@ def read_folder_groundtruth(file: str | os.PathLike) -> FolderGroundTruth:
     problems.append("the database is empty")
   if "queries" in content and not queries:
     problems.append("there is no query")
-  known = set(database)
+  counts = collections.Counter(map(compose, database))
+  known = {compose(name): name for name in database if counts[compose(name)] == 1} | {name: name for name in database}
   read = tuple(_read_query(name, value, known, problems) for name, value in queries.items())
   if problems:
     raise GroundTruthError(f"the ground truth {printable(path)} cannot be used: {join_problems(problems)}")
   return FolderGroundTruth(database, read)
+
+
+def compose(name: str) -> str:
+  """A name in Unicode's composed form (NFC), in which an accented letter is one character."""
+  return unicodedata.normalize("NFC", name)
 
 
 def _read_json(path: Path, problems: list[str]) -> dict[str, Any]:
@@ -110,8 +118,14 @@ def _read_json(path: Path, problems: list[str]) -> dict[str, Any]:
   return content
 
 
-def _read_query(name: str, value: Any, database: set[str], problems: list[str]) -> FolderQuery:
-  """The query as far as it could be read."""
+def _read_query(name: str, value: Any, database: Mapping[str, str], problems: list[str]) -> FolderQuery:
+  """The query as far as it could be read.
+
+  Args:
+    name, value: of the query in the file.
+    database: the name in the database by its spellings.
+    problems: takes what is wrong.
+  """
   where = f"query '{printable(name)[:200]}'"
   if not isinstance(value, dict):
     problems.append(f"{where} is an object with the key relevant; found {_kind(value)}")
@@ -119,7 +133,8 @@ def _read_query(name: str, value: Any, database: set[str], problems: list[str]) 
   _check_keys(value, where, ("relevant",), ("junk", "box"), problems)
   lists = {}
   for key in ("relevant", "junk"):
-    lists[key] = _read_names(value.get(key, []), f"{where}: {key}", problems)
+    names = _read_names(value.get(key, []), f"{where}: {key}", problems)
+    lists[key] = tuple(dict.fromkeys(database.get(listed) or database.get(compose(listed), listed) for listed in names))
     unknown = [listed for listed in lists[key] if listed not in database]
     if unknown:
       problems.append(f"{where}: {count_of(unknown, 'image', 'images')} of {key} not in the database: {list_names(unknown)}")

@@ -9,7 +9,7 @@ import collections
 import contextlib
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from jaxtyping import Int
 
 from cwf_jax.datasets import holidays, ukbench
 from cwf_jax.datasets.catalogue import KnownSet, compare_names, digest_names, find_known, find_revisited
-from cwf_jax.datasets.folder_groundtruth import read_folder_groundtruth
+from cwf_jax.datasets.folder_groundtruth import compose, read_folder_groundtruth
 from cwf_jax.datasets.groundtruth import read_groundtruth
 from cwf_jax.datasets.problems import Problem, count_of
 from cwf_jax.datasets.revisited import read_revisited
@@ -174,22 +174,15 @@ def _match(
 ) -> Mapping[str, int]:
   """The row of each name of a ground truth: an id, with or without its ending; if none is, a file's name in any folder.
 
+  A name that no file has is compared in Unicode's composed form: file systems write accents in different ways.
+
   Raises:
     FolderError: names that no image has, or that several have; images that are not those of a known set; or `more` is wrong.
   """
-  whole = {image_id: row for row, image_id in enumerate(listing.ids)}
-  without: dict[str, list[int]] = {}
-  # A published archive may hold folders that its ground truth does not name.
-  alone: dict[str, list[int]] = {}
-  alone_without: dict[str, list[int]] = {}
-  for row, image_id in enumerate(listing.ids):
-    file = os.path.basename(image_id)
-    for rows, name in ((without, os.path.splitext(image_id)[0]), (alone, file), (alone_without, os.path.splitext(file)[0])):
-      rows.setdefault(name, []).append(row)
-  found = {
-    name: [whole[name]] if name in whole else without.get(name) or alone.get(name) or alone_without.get(name, [])
-    for name in named
-  }
+  composed = [compose(image_id) for image_id in listing.ids]
+  found = _find_rows(named, listing.ids)
+  rows_of_composed = _find_rows({compose(name) for name, rows in found.items() if not rows}, composed)
+  found = {name: rows or rows_of_composed[compose(name)] for name, rows in found.items()}
   if known is not None and listed is None:
     listed = _read_list(Path(folder), known)
   problems = [*([] if known is None else compare_names(known, listing.ids, named, listed)), *more]
@@ -208,6 +201,19 @@ def _match(
     used = sorted({listing.ids[row] for rows in found.values() for row in rows})
     raise FolderError(os.fspath(folder), problems, listing, used)
   return {name: rows[0] for name, rows in found.items()}
+
+
+def _find_rows(names: Iterable[str], ids: Sequence[str]) -> dict[str, list[int]]:
+  """The rows of the ids that each name stands for; none, or several, where it does not name one image."""
+  # A published archive may hold folders that its ground truth does not name.
+  whole, without, alone, alone_without = (collections.defaultdict[str, list[int]](list) for _ in range(4))
+  for row, image_id in enumerate(ids):
+    file = os.path.basename(image_id)
+    whole[image_id].append(row)
+    without[os.path.splitext(image_id)[0]].append(row)
+    alone[file].append(row)
+    alone_without[os.path.splitext(file)[0]].append(row)
+  return {name: whole.get(name) or without.get(name) or alone.get(name) or alone_without.get(name, []) for name in names}
 
 
 def _list_database(

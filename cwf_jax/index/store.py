@@ -111,6 +111,11 @@ class Index:
       lance.write_dataset(schema.arrow_schema(settings).empty_table(), os.path.abspath(folder / DATA), mode="create")
     return cls(folder)
 
+  def __repr__(self) -> str:
+    weights, dimensions = self.settings.weights, self.settings.dimensions
+    shown = f"Index({str(self.folder)!r}, version={self.version}, images={len(self)}, weights={weights!r}"
+    return f"{shown}, dimensions={dimensions}, whitening={self.settings.whitening.source!r})"
+
   def __len__(self) -> int:
     with self._reading():
       return self._data.count_rows()

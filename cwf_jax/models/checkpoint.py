@@ -294,7 +294,8 @@ def _read_json(path: pathlib.Path) -> dict[str, Any]:
       start = file.read(4)
     kind = next((kind for magic, kind in MAGIC.items() if start.startswith(magic)), "other")
     raise CheckpointError(
-      f"{path} is a file ({kind}), and a checkpoint is a folder with {JSON_NAME} in it: convert foreign weights first"
+      f"{path} is a file ({kind}), and a checkpoint is a folder with {JSON_NAME} in it; --mode=convert says whether it can "
+      "become one"
     )
   if not path.is_dir():
     raise CheckpointError(f"there is no checkpoint {path}: no such folder")

@@ -122,18 +122,18 @@ class InvertedResidualNetwork(nnx.Module):
 
   def __init__(self, config: InvertedResidualConfig, *, rngs: nnx.Rngs):
     self.config = config
-    self.conv1 = layers.MaskedConv(3, config.conv1_channels, rngs=rngs, stride=2, activation=jax.nn.relu6)
+    self.conv1 = layers.MaskedConv(3, config.conv1_channels, rngs=rngs, stride=2, activation=layers.relu6)
     for number, block in enumerate(config.blocks):
       if block.inside != block.channels:
-        expand = layers.PointwiseConv(block.channels, block.inside, rngs=rngs, activation=jax.nn.relu6)
+        expand = layers.PointwiseConv(block.channels, block.inside, rngs=rngs, activation=layers.relu6)
         setattr(self, f"block{number}_expand", expand)
       depthwise = layers.DepthwiseConv(
-        block.inside, block.inside, rngs=rngs, stride=block.stride, size=block.kernel, activation=jax.nn.relu6
+        block.inside, block.inside, rngs=rngs, stride=block.stride, size=block.kernel, activation=layers.relu6
       )
       setattr(self, f"block{number}_depthwise", depthwise)
       project = layers.PointwiseConv(block.inside, block.out, rngs=rngs, activation=layers.identity)
       setattr(self, f"block{number}_project", project)
-    self.cam = layers.PointwiseConv(config.widths[-1], config.cam_channels, rngs=rngs, activation=jax.nn.relu6)
+    self.cam = layers.PointwiseConv(config.widths[-1], config.cam_channels, rngs=rngs, activation=layers.relu6)
     self.classifier = layers.CenteredClassifier(config.cam_channels, config.num_classes, rngs=rngs)
 
   @property

@@ -23,9 +23,22 @@ Activation = Callable[[Array], Array]
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
+# Activations are functions of this module, so that a layer that refers to one can be pickled: JAX's own cannot be.
+
+
 def identity(maps: Array) -> Array:
   """The activation of a linear layer."""
   return maps
+
+
+def relu(maps: Array) -> Array:
+  """The activation max(x, 0)."""
+  return jax.nn.relu(maps)
+
+
+def relu6(maps: Array) -> Array:
+  """The activation min(max(x, 0), 6)."""
+  return jax.nn.relu6(maps)
 
 
 def valid_mask(sizes: Int[Array, "b 2"], shape: tuple[int, int]) -> Bool[Array, "b i j"]:
@@ -75,7 +88,7 @@ class MaskedConv(nnx.Module):
   """
 
   def __init__(
-    self, channels_in: int, channels_out: int, *, rngs: nnx.Rngs, stride: int = 1, activation: Activation = jax.nn.relu
+    self, channels_in: int, channels_out: int, *, rngs: nnx.Rngs, stride: int = 1, activation: Activation = relu
   ):
     """With He's initial values; `stride` 2 pads below and at the right only, as "same" does for even sizes."""
     self.stride = stride
@@ -123,7 +136,7 @@ class DepthwiseConv(MaskedConv):
     rngs: nnx.Rngs,
     stride: int = 1,
     size: int = 3,
-    activation: Activation = jax.nn.relu,
+    activation: Activation = relu,
   ):
     """As `MaskedConv`, with kernels of `size` x `size`, an odd number."""
     self.size = size

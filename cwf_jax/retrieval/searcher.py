@@ -5,6 +5,7 @@
 """
 
 import dataclasses
+import numbers
 import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -106,6 +107,9 @@ class Searcher:
     self.search(queries[:1])
     if progress is not None:
       progress(len(canvases), len(canvases))
+
+  def __repr__(self) -> str:
+    return f"Searcher(\n  {self.index!r},\n  {self.encoder!r},\n)"
 
   def encode(
     self,
@@ -282,11 +286,13 @@ def check_arguments(
   """Refuses values that a search cannot have, before anything is computed.
 
   Raises:
-    InputError: one is out of range.
+    InputError: one is out of range, or a number of things is not a whole one.
   """
   if aggregation not in AGGREGATIONS:
     raise InputError(f"an aggregation is one of {', '.join(AGGREGATIONS)}; found {aggregation!r}")
   for name, value, least in (("top", top, 1), ("expand", expand, 0), ("shares", shares, 0), ("min_places", min_places, 0)):
+    if value is not None and not isinstance(value, numbers.Integral):
+      raise InputError(f"--{name} is a whole number; found {value!r}")
     if value is not None and value < least:
       raise InputError(f"--{name} is at least {least}; found {value}")
   if min_score is not None and not -1 <= min_score <= 1:

@@ -41,7 +41,7 @@ def test_the_script_is_the_mode(source, tmp_path, environment):
     (["--source=x"], "--mode=convert needs --output=FOLDER"),
     (["--source=/absent.h5", "--output=x"], "there is no file /absent.h5"),
     (["--source=/absent.h5", "--output=x", "--network=mobilenet"], "did you mean 'mobilenet_v2'"),
-    (["--source=/absent.h5", "--output=x", "--network=vgg16_cam"], "no conversion is known for the network 'vgg16_cam'"),
+    (["--source=/absent.h5", "--output=x", "--network=vgg16_cam"], "no file of vgg16_cam is read, only those of mobilenet_v2"),
     (["--source=x", "--output=x", "--layout=torch"], "--layout takes one of auto, keras-h5, keras3; found 'torch'"),
   ],
 )

@@ -67,6 +67,25 @@ def test_what_cannot_be_whitened_says_why(shop, tiny_checkpoint, tmp_path, cli):
   assert found.code == 2 and "is neither a folder nor a list" in found.err
 
 
+def test_an_evaluation_without_a_row_fails(shop, tiny_checkpoint, tmp_path, cli):
+  found = cli(*_shop_flags(shop, tiny_checkpoint, tmp_path), "--systems=rmac,ofa")
+  assert found.code == 1 and found.out.splitlines()[0] == "folder: no row was run"
+  assert found.err.splitlines()[-1] == "cwf_jax: no row was run: the checkpoint has no whitening: whiten by other images"
+  assert "not run: the checkpoint has no whitening" in (tmp_path / "report.md").read_text()
+
+
+def test_runs_without_a_row_in_common_have_no_difference(shop, tiny_checkpoint, tmp_path, cli):
+  there, here = tmp_path / "there", tmp_path / "here"
+  cli(*_shop_flags(shop, tiny_checkpoint, there), "--systems=mac", "--whitening=none")
+  flags = (*_shop_flags(shop, tiny_checkpoint, here), "--whitening=none", f"--against={there}")
+  lines = cli(*flags, "--systems=rmac").out.splitlines()
+  assert lines[2:-1] == [
+    f"folder, less the rows of {there}: nothing to compare, no row was run in both",
+    "  only here: rmac@tiny",
+    "  only there: mac@tiny",
+  ]
+
+
 @pytest.mark.parametrize(
   ("arguments", "said"),
   [
@@ -77,8 +96,9 @@ def test_what_cannot_be_whitened_says_why(shop, tiny_checkpoint, tmp_path, cli):
     (["--dataset=toy_oxfrod", "--output=OUT"], "no data set is named toy_oxfrod; did you mean toy_oxford? ("),
     (["--dataset=folder", "--output=OUT"], "--dataset=folder needs --images and --groundtruth"),
     (["--dataset=toy_oxford", "--output=OUT", "--images=."], "--images and --groundtruth are for --dataset=folder"),
-    (["--dataset=toy_oxford", "--output=OUT", "--systems=raw,vlad"], "--systems knows no vlad; there are raw,"),
+    (["--dataset=toy_oxford", "--output=OUT", "--systems=raw,atlas"], "--systems knows no atlas; there are raw,"),
     (["--dataset=toy_oxford", "--output=OUT", "--systems=raw,macc,"], "fixed; did you mean mac?"),
+    (["--dataset=toy_oxford", "--output=OUT", "--systems=crow+qe10"], "--systems=crow+qe10: the report has this row, but this"),
     (["--dataset=toy_oxford", "--output=OUT", "--systems=,"], "--systems names none; there are raw,"),
     (["--dataset=toy_oxford", "--output=OUT", "--whitening=/absent"], "--whitening=/absent is neither other, bundled, none, a"),
     (["--dataset=toy_oxford", "--output=OUT", "--against=OUT"], "--against is the --output folder itself"),

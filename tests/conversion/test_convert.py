@@ -76,7 +76,7 @@ def test_another_network_is_refused_and_nothing_is_written(tmp_path):
 def test_the_names_of_networks_and_layouts_are_checked_first(tmp_path):
   with pytest.raises(InputError, match="did you mean 'mobilenet_v2'"):
     convert(tmp_path, "mobilenet_v3", tmp_path / "out")
-  with pytest.raises(ConversionError, match="no conversion is known for the network 'vgg16_cam'"):
+  with pytest.raises(ConversionError, match="no file of vgg16_cam is read, only those of mobilenet_v2; other weights"):
     convert(tmp_path, "vgg16_cam", tmp_path / "out")
   with pytest.raises(ConversionError, match="no layout is named 'onnx'"):
     convert(tmp_path, "mobilenet_v2", tmp_path / "out", layout="onnx")

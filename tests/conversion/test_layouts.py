@@ -1,5 +1,7 @@
 """Finding weights in files of both layouts: by name, by order, and everything that is wrong at once."""
 
+import json
+
 import h5py
 import numpy as np
 import pytest
@@ -7,7 +9,17 @@ import pytest
 from cwf_jax.conversion import layouts, reading
 from cwf_jax.conversion.files import ConversionError
 from cwf_jax.conversion.tables import KERAS3, KERAS_H5, LAYOUTS
-from tests.conversion.foreign import KERNELS, NAMES, NORM, WRITERS, draw_weights, small_tables, write_keras3, write_keras_h5
+from tests.conversion.foreign import (
+  EPSILON,
+  KERNELS,
+  NAMES,
+  NORM,
+  WRITERS,
+  draw_weights,
+  small_tables,
+  write_keras3,
+  write_keras_h5,
+)
 
 TABLES = small_tables()
 
@@ -151,6 +163,60 @@ def _damage(weights):
   return weights
 
 
+def _write_model(path, weights, config, **attributes):
+  """As Keras 2 saves a whole model: the layers below model_weights, the configuration at the top."""
+  write_keras_h5(path, weights, root="model_weights")
+  with h5py.File(path, "a") as file:
+    file.attrs["model_config"] = config if isinstance(config, str) else json.dumps(config)
+    file.attrs["training_config"] = json.dumps({"optimizer_config": {"config": {"name": "Top", "epsilon": 1e-7}}})
+    for name, value in attributes.items():
+      file.attrs[name] = value
+  return path
+
+
+def _describe_norms(epsilons, names=NAMES):
+  """A model's configuration with these epsilons of its layers; they are in a model inside a model."""
+  layers = [{"class_name": "BatchNormalization", "config": {"name": name, "epsilon": epsilon}}
+            for name, epsilon in zip(names, epsilons, strict=False)]  # fmt: skip
+  inner = {"class_name": "Model", "config": {"name": "inner", "layers": layers}}
+  optimizer = {"class_name": "Adam", "config": {"name": "adam", "epsilon": 1e-7}}
+  return {"class_name": "Model", "config": {"layers": [inner]}, "compile_config": {"optimizer": optimizer}, "backend": "jax"}
+
+
+@pytest.mark.parametrize("place", ["file", "group", "model_config"])
+@pytest.mark.parametrize("backend", ["theano", b"Theano"])
+def test_kernels_of_theano_are_refused(tmp_path, place, backend):
+  config = {"backend": str(backend, "ascii") if isinstance(backend, bytes) else backend} if place == "model_config" else {}
+  path = _write_model(tmp_path / "x.h5", draw_weights(), config, **({"backend": backend} if place == "file" else {}))
+  if place == "group":
+    with h5py.File(path, "a") as file:
+      file["model_weights"].attrs["backend"] = backend
+  (problem,) = _read(path).problems
+  assert problem.startswith("it was saved by Keras on Theano, whose kernels are turned by 180 degrees")
+
+
+def test_another_backend_and_the_same_epsilon_change_nothing(tmp_path):
+  weights = draw_weights()
+  config = _describe_norms([EPSILON, float(np.float32(EPSILON))] * 4)
+  _assert_same(_read(_write_model(tmp_path / "x.h5", weights, config, backend="tensorflow")), weights, tmp_path)
+
+
+@pytest.mark.parametrize("names", [NAMES, [f"old{name}" for name in NAMES], [f"layer_{n}" for n in range(9)]])
+def test_another_epsilon_is_refused_with_its_layer(tmp_path, names):
+  """Whether layers are matched by their names, by published ones or by their order."""
+  config = _describe_norms([None, EPSILON, None, 1e-5, None, EPSILON, None, "large"], names)
+  (problem,) = _read(_write_model(tmp_path / "x.h5", _renamed(draw_weights(), names), config)).problems
+  assert problem == (
+    f"its model_config states another epsilon of {names[3]} (1e-05), {names[7]} ('large'); only batch norms with 0.01 are read"
+  )
+
+
+@pytest.mark.parametrize("config", ["", "{", "[]", "[" * 100_000])
+def test_a_configuration_that_cannot_be_read_is_refused(tmp_path, config):
+  (problem,) = _read(_write_model(tmp_path / "x.h5", draw_weights(), config)).problems
+  assert problem == "its model_config cannot be read, so the epsilon of its batch norms is not known"
+
+
 def test_everything_that_is_wrong_is_told_at_once(tmp_path):
   found = _read(write_keras_h5(tmp_path / "x.h5", _damage(draw_weights())))
   assert found.problems == [
@@ -178,12 +244,12 @@ def test_everything_that_is_wrong_is_told_at_once_in_keras3(tmp_path):
   ]
 
 
-def test_a_missing_and_an_extra_layer_are_told_with_all_their_weights(tmp_path):
+def test_a_missing_and_an_extra_layer_are_told_with_a_few_of_their_weights(tmp_path):
   weights = draw_weights()
   del weights["Two_bn"], weights["Two"]
   weights["Three"] = {"kernel": np.ones((2, 2), np.float32)}
   found = _read(write_keras_h5(tmp_path / "x.h5", weights))
-  missing = ", ".join(["Two/kernel (1, 1, 4, 4)", *(f"Two_bn/{kind} (4,)" for kind in NORM)])
+  missing = "Two/kernel (1, 1, 4, 4), Two_bn/gamma (4,), Two_bn/beta (4,) and 2 more"
   assert found.problems == [f"missing: {missing}", "extra: Three/Three/kernel:0 (2, 2)"]
 
 
@@ -208,10 +274,27 @@ def test_two_layers_of_one_name_are_not_both_taken(tmp_path):
   assert problem.startswith("extra: ") and set(problem[7:].split(", Top")) == {"Top/Top/bias:0 (5,)", "/Top/kernel:0 (4, 5)"}
 
 
-def test_another_network_is_told_in_one_sentence(tmp_path):
-  weights = {f"res{number}": {"kernel": np.ones((2, 2), np.float32)} for number in range(5)}
-  with pytest.raises(ConversionError, match=r"is of another network: it has 5 layers .*\(res0, res1, res2 and 2 more\)"):
+@pytest.mark.parametrize("agreeing", [0, 2])
+def test_another_network_is_told_in_one_sentence(tmp_path, agreeing):
+  """Though some names agree, or all of them do and the shapes do not."""
+  weights = {f"res{number}": {"kernel": np.ones((2, 2), np.float32)} for number in range(300)}
+  weights |= dict(list(draw_weights().items())[:agreeing])
+  with pytest.raises(ConversionError) as caught:
     _read(write_keras_h5(tmp_path / "x.h5", weights))
+  assert str(caught.value) == (
+    f"{tmp_path / 'x.h5'} is of another network: it has {300 + agreeing} layers with weights (res0, res1, res2 and "
+    f"{297 + agreeing} more), expected 9 (Stem, Stem_bn, Deep and 6 more), and {agreeing or 'none'} of these agree in name "
+    "and shape"
+  )
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_another_width_is_another_network(tmp_path, layout):
+  weights = {name: {kind: np.ones([2 * side for side in array.shape], np.float32) for kind, array in arrays.items()}
+             for name, arrays in draw_weights().items()}  # fmt: skip
+  said = r"it has 9 layers .* none of these agree in name and shape; .* is \(6, 6, 6, 8\), expected \(3, 3, 3, 4\)"
+  with pytest.raises(ConversionError, match=said):
+    _read(WRITERS[layout](tmp_path / "x.h5", weights))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -95,7 +95,7 @@ def test_the_real_files_hold_these_weights_and_no_other(layout, shapes):
 
 
 def test_what_is_not_there_is_named():
-  with pytest.raises(ConversionError, match="for the network 'vgg16_cam'; there are: mobilenet_v2"):
+  with pytest.raises(ConversionError, match="no file of vgg16_cam is read, only those of mobilenet_v2"):
     tables.find_tables("vgg16_cam")
   with pytest.raises(ConversionError, match="no layout is named 'torch'; there are: auto, keras-h5, keras3"):
     tables.check_layout("torch")

@@ -179,6 +179,30 @@ class TestFolder:
     benchmark = open_folder(tmp_path / "images", tmp_path / "gt.json")
     assert benchmark.images == ("a.jpg", "q.jpg") and benchmark.database == ("a.jpg",)
 
+  def test_names_match_in_any_form_of_unicode(self, tmp_path):
+    """Files, the database and the answers each write their accents in another way."""
+    _touch(tmp_path / "images", ["caf\u00e9/\u00fc.jpg", "caf\u00e9/o\u0308.jpg", "a.jpg"])
+    truth = {
+      "database": ["cafe\u0301/u\u0308.jpg", "\u00f6", "a.jpg"],
+      "queries": {"cafe\u0301/\u00fc.jpg": {"relevant": ["o\u0308", "caf\u00e9/u\u0308.jpg"]}},
+    }
+    (tmp_path / "gt.json").write_text(json.dumps(truth))
+    benchmark = open_folder(tmp_path / "images", tmp_path / "gt.json")
+    assert benchmark.database == ("caf\u00e9/\u00fc.jpg", "caf\u00e9/o\u0308.jpg", "a.jpg")
+    assert benchmark.queries[0].image == "caf\u00e9/\u00fc.jpg" and benchmark.metrics[0].positive.tolist() == [[1, 0]]
+
+  def test_a_name_in_the_form_of_two_files_is_that_of_several(self, tmp_path):
+    files = ["\u1ed9.jpg", "o\u0323\u0302.jpg"]
+    _touch(tmp_path / "images", files)
+    truth = {"database": files, "queries": {files[0]: {"relevant": [files[1]]}}}
+    (tmp_path / "gt.json").write_text(json.dumps(truth))
+    assert set(open_folder(tmp_path / "images", tmp_path / "gt.json").database) == set(files)
+    truth["database"] = ["\u1ecd\u0302.jpg"]  # a third form of both
+    truth["queries"] = {files[0]: {"relevant": []}}
+    (tmp_path / "gt.json").write_text(json.dumps(truth))
+    with pytest.raises(FolderError, match="1 image that its ground truth names is that of several files"):
+      open_folder(tmp_path / "images", tmp_path / "gt.json")
+
   def test_names_of_one_image_are_refused(self, tmp_path):
     _touch(tmp_path / "images", ["a.png", "b.png", "c/d.png"])
     truth = {"database": ["a", "b.png", "a.png", "c/d", "c/d.png"], "queries": {"b": {"relevant": ["a", "a.png"]}}}

@@ -451,6 +451,7 @@ def test_weights_that_changed_or_went_are_named_with_the_index(tiny_checkpoint, 
   [
     ({"aggregation": "nearest"}, "offline, online, fixed; found 'nearest'"),
     ({"top": 0}, "--top is at least 1; found 0"),
+    ({"top": 2.0}, "--top is a whole number; found 2.0"),
     ({"expand": -1}, "--expand is at least 0"),
     ({"shares": -1}, "--shares is at least 0"),
   ],
@@ -459,6 +460,18 @@ def test_wrong_arguments_are_refused(make_searcher, arguments, said):
   searcher = make_searcher()
   with pytest.raises(InputError, match=said):
     searcher.search([searcher.encode(_picture(64, 64))], **arguments)
+
+
+def test_a_searcher_says_what_it_is_in_a_few_lines(make_searcher):
+  searcher = make_searcher()
+  index = searcher.index
+  first, second, third, last = repr(searcher).splitlines()
+  assert (first, third, last) == ("Searcher(", f"  {searcher.encoder!r},", ")")
+  settings = index.settings
+  assert second == (
+    f"  Index({str(index.folder)!r}, version={index.version}, images={len(index)}, weights={settings.weights!r}, "
+    f"dimensions={settings.dimensions}, whitening={settings.whitening.source!r}),"
+  )
 
 
 def test_the_function_takes_a_folder_a_file_and_a_list(make_searcher, pictures):
