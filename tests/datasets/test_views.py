@@ -69,14 +69,14 @@ def _shoelace(points):
   return abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
 
 
-def _inside(points, size):
-  """The pixels whose middle is in a convex polygon, [h w]."""
+def _distances(points, size):
+  """How far the middle of each pixel is inside a convex polygon's nearest edge, [h w]; negative outside."""
   y, x = np.mgrid[: size[1], : size[0]] + 0.5
-  crosses = [
-    (end[0] - start[0]) * (y - start[1]) - (end[1] - start[1]) * (x - start[0])
+  distances = [
+    ((end[0] - start[0]) * (y - start[1]) - (end[1] - start[1]) * (x - start[0])) / np.hypot(*(end - start))
     for start, end in zip(points, np.roll(points, -1, axis=0), strict=True)
   ]
-  return np.all(np.asarray(crosses) > 0, axis=0)
+  return np.min(distances, axis=0)
 
 
 shifts = st.tuples(*[st.floats(-0.2, 0.2)] * 2)
@@ -133,8 +133,11 @@ def test_the_mask_is_the_projected_box(camera):
   mask = np.asarray(seen.mask) > 127
   assert mask.shape == camera.size[::-1]
   assert math.isclose(seen.area, _shoelace(corners), rel_tol=1e-6)
-  # Half gray is the box's edge; what is resampled on 8 bits may fall to the other side in a pixel on the edge.
-  assert np.count_nonzero(mask ^ _inside(corners, camera.size)) <= 2 + 0.05 * perimeter
+  # Half gray is the box's edge; what is resampled on 8 bits may fall to the other side in a pixel on the edge. An edge may
+  # run along the middles of a whole row.
+  distances = _distances(corners, camera.size)
+  wrong = mask ^ (distances > 0)
+  assert np.count_nonzero(wrong & (np.abs(distances) > 0.02)) <= 2 + 0.05 * perimeter
 
 
 @hypothesis.settings(max_examples=40)

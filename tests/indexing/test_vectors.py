@@ -152,7 +152,7 @@ def test_a_whitening_of_one_image_is_said_to_be_impossible(copied, photographs, 
   assert summary.whitening == told
   index = open_index(tmp_path / "i")
   assert index.settings.dimensions == 3 and not index.settings.whitening.pending
-  assert index.settings.stored.count * 2 == to_array(index.take(np.arange(8), ["class_vectors"])["class_vectors"]).shape[1]
+  assert index.settings.stored.count * 3 == to_array(index.take(np.arange(8), ["class_vectors"])["class_vectors"]).shape[1]
 
 
 @pytest.mark.parametrize("stored", ["0", "3", "all", "2,5"])

@@ -14,6 +14,7 @@ NOT_HERE = {
   "augment_database": "a row is an answer to the others; held below",
   "check_axes": "takes no array",
   "enlarge_mask": "of truth values, which cannot be NaN",
+  "count_distinct": "of all vectors together, on the host",
   "fit_whitening": "of all vectors together; values that are not finite are refused",
   "label_components": "of truth values, which cannot be NaN",
   "mask_boxes": "of whole numbers, which cannot be NaN",
