@@ -1,8 +1,9 @@
-"""The one error that means: what was handed over is wrong, and the message says how to mend it. And names in a message."""
+"""The one error that means: what was handed over is wrong, and the message says how to mend it. And names: of files, and in a message."""
 
 import difflib
 import os
 import re
+import unicodedata
 from collections.abc import Iterable
 
 
@@ -16,6 +17,11 @@ class InputError(ValueError):
 def printable(name: str | os.PathLike) -> str:
   """A name on one line of a terminal, whatever characters it holds: those that cannot be printed are escaped."""
   return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in os.fspath(name))
+
+
+def compose(name: str) -> str:
+  """A name in Unicode's composed form (NFC), in which an accented letter is one character."""
+  return unicodedata.normalize("NFC", name)
 
 
 def near(name: str, known: Iterable[str], form: str = "{}") -> str:

@@ -27,6 +27,10 @@ MODES = {
 """What each mode does; its module in this package has the same name."""
 
 
+ENCODER_FLAGS = ("weights", "protocol", "image_size", "num_classes", "batch_size")
+"""Flags of all modes that those without an encoder leave out, in their `WITHOUT`."""
+
+
 class CallError(InputError):
   """A wrong flag or value: the message names the flag and what it takes."""
 

@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from cwf_jax.cli.call import CallError
+from cwf_jax.cli.call import ENCODER_FLAGS, CallError
 from cwf_jax.errors import InputError, printable, reason_of
 
 EXAMPLES = """
@@ -15,8 +15,7 @@ The photographs stay where they are. --mode=index takes one in again where its f
 is gone as a whole: --mode=index --images=FOLDER --prefix=PREFIX --remove takes that out.
 """
 
-WITHOUT = ("weights", "protocol", "image_size", "num_classes", "batch_size")
-"""Flags of all modes that this one has no use for."""
+WITHOUT = ENCODER_FLAGS
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -38,7 +37,6 @@ def run(values: flags.FlagValues, console) -> int:
   from cwf_jax.index.store import open_index
   from cwf_jax.index.upkeep import delete_images
 
-  open_index(folder)  # a wrong path makes no folder
   deleted = delete_images(folder, _read_ids(names) if names else (), values["missing"].value)
   for image_id in deleted:
     console.log(f"deleted {printable(image_id)}")

@@ -121,7 +121,7 @@ def choose_distractors(values: flags.FlagValues, data_dir: Path | None):
   folder = data_dir / known.distractors / "images"
   if not folder.is_dir():
     return None, f"{known.distractors} is not in {data_dir}", known.with_distractors
-  listing = list_images(folder)
+  listing = list_images(folder, include_hidden=True)
   problems = compare_names(KNOWN[known.distractors], listing.ids, ())
   if problems:
     return None, "; ".join(map(str, problems)), known.with_distractors

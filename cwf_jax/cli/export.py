@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from cwf_jax.cli.call import CallError
+from cwf_jax.cli.call import ENCODER_FLAGS, CallError
 
 EXAMPLES = """
   python main.py --mode=export --index=my.index --output=my.npz
@@ -13,8 +13,7 @@ image: id, path, descriptor. Descriptors are float32 and of unit length, so that
 is their score; rows are in the order of the ids.
 """
 
-WITHOUT = ("weights", "protocol", "image_size", "num_classes", "batch_size")
-"""Flags of all modes that this one has no use for."""
+WITHOUT = ENCODER_FLAGS
 
 
 def define_flags(values: flags.FlagValues) -> None:

@@ -55,7 +55,7 @@ def define_flags(values: flags.FlagValues) -> None:
     flag_values=values,
   )  # fmt: skip
   flags.DEFINE_boolean(
-    "keep_raw", None, "keep the vectors before whitening too, so that the index can be whitened anew", flag_values=values
+    "keep_raw", None, "store the class vectors before whitening, too", flag_values=values
   )
 
 
@@ -96,9 +96,9 @@ def run(values: flags.FlagValues, console) -> int:
   )
   if summary.kept:
     raise FailedError(
-      f"{_count(len(summary.kept), 'image')} of the index {'has' if len(summary.kept) == 1 else 'have'} no file any more, such "
-      f"as {printable(summary.kept[0])}: more than half of them, or a whole folder. They are kept, since a disk may be "
-      "missing; --remove removes them"
+      f"{_count(len(summary.kept), 'image')} of the index {'is' if len(summary.kept) == 1 else 'are'} not among these files, "
+      f"such as {printable(summary.kept[0])}: more than half of them, or a whole folder. A disk may be missing, so they are "
+      "kept; --remove removes them"
     )
   if not summary.rows and not summary.removed:
     raise FailedError(f"none of the {_count(len(summary.skipped), 'file')} could be read")

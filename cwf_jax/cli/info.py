@@ -1,10 +1,11 @@
 """`--mode=info`: what an index is and what it holds."""
 
+import dataclasses
 import json
 
 from absl import flags
 
-from cwf_jax.cli.call import CallError
+from cwf_jax.cli.call import ENCODER_FLAGS, CallError
 from cwf_jax.errors import printable
 
 EXAMPLES = """
@@ -15,8 +16,7 @@ Shows the images by folder, how many of their files are gone, the network and th
 the index was made with, and its size by part.
 """
 
-WITHOUT = ("weights", "protocol", "image_size", "num_classes", "batch_size")
-"""Flags of all modes that this one has no use for."""
+WITHOUT = ENCODER_FLAGS
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -32,7 +32,7 @@ def run(values: flags.FlagValues, console) -> int:
   from cwf_jax.index.upkeep import describe_index
 
   info = describe_index(open_index(values["index"].value))
-  print(json.dumps(info.to_json(), ensure_ascii=False) if values["format"].value == "json" else _format(info))
+  print(json.dumps(dataclasses.asdict(info), ensure_ascii=False) if values["format"].value == "json" else _format(info))
   return 0
 
 

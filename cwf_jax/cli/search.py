@@ -133,6 +133,8 @@ def run(values: flags.FlagValues, console) -> int:
     console.say(f"figure: {printable(figure)}")
   for line in queries.skipped:
     console.say(f"skipped {printable(line)}")
+  for remark in queries.remarks:
+    console.say(remark)
   if not num_searched:
     raise FailedError(f"none of the queries in {values['query'].value} could be read")
   return 0
@@ -154,21 +156,22 @@ def _draw(values: flags.FlagValues, searcher, results: list, box, path: str) -> 
 
 @dataclasses.dataclass(frozen=True)
 class _Queries:
-  """What is searched for: (name, path) of each, whether they are of a folder or list, and what was left out and why."""
+  """What is searched for: (name, path) of each, whether they are of a folder or list, what was skipped and what left out."""
 
   files: list[tuple[str, str]]
   many: bool
   skipped: list[str]
+  remarks: tuple[str, ...]
 
 
 def _list_queries(source: str) -> _Queries:
   from cwf_jax.images.listing import is_list, list_images
 
   if not is_list(source):
-    return _Queries([(source, source)], False, [])
+    return _Queries([(source, source)], False, [], ())
   listing = list_images(source)
   skipped = [f"{name}: {reason}" for name, reason in listing.skipped]
-  return _Queries([(name, listing.path(name)) for name in listing.ids], True, skipped)
+  return _Queries([(name, listing.path(name)) for name in listing.ids], True, skipped, listing.remarks)
 
 
 def _read(queries: _Queries, progress) -> Iterator[tuple[str, object]]:

@@ -12,7 +12,6 @@ import dataclasses
 import json
 import math
 import os
-import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -87,11 +86,6 @@ def read_folder_groundtruth(file: str | os.PathLike) -> FolderGroundTruth:
   if problems:
     raise GroundTruthError(f"the ground truth {printable(path)} cannot be used: {join_problems(problems)}")
   return FolderGroundTruth(database, read)
-
-
-def compose(name: str) -> str:
-  """A name in Unicode's composed form (NFC), in which an accented letter is one character."""
-  return unicodedata.normalize("NFC", name)
 
 
 def _read_json(path: Path, problems: list[str]) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def open_images(source: str | os.PathLike) -> ImageSource:
   """
   path = Path(source)
   if path.suffix.lower() != ".tar" or path.is_dir():
-    found: ImageSource = list_images(path)
+    found: ImageSource = list_images(path, include_hidden=True)
     skipped = found.skipped
   else:
     try:

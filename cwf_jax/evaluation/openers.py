@@ -17,11 +17,11 @@ from jaxtyping import Int
 
 from cwf_jax.datasets import holidays, ukbench
 from cwf_jax.datasets.catalogue import KnownSet, compare_names, digest_names, find_known, find_revisited
-from cwf_jax.datasets.folder_groundtruth import compose, read_folder_groundtruth
+from cwf_jax.datasets.folder_groundtruth import read_folder_groundtruth
 from cwf_jax.datasets.groundtruth import read_groundtruth
 from cwf_jax.datasets.problems import Problem, count_of
 from cwf_jax.datasets.revisited import read_revisited
-from cwf_jax.errors import InputError, printable, reason_of
+from cwf_jax.errors import InputError, compose, printable, reason_of
 from cwf_jax.evaluation.average_precision import average_precisions, precisions_at
 from cwf_jax.evaluation.benchmark import Benchmark, Metric, Query
 from cwf_jax.evaluation.ns_score import ns_scores_of_places
@@ -57,7 +57,7 @@ def open_oxford(folder: str | os.PathLike, known: KnownSet | None = None) -> Ben
     InputError: see `open_benchmark`.
   """
   truth = read_groundtruth(Path(folder) / "groundtruth")
-  listing = list_images(Path(folder) / "images")
+  listing = list_images(Path(folder) / "images", include_hidden=True)
   named = {name for query in truth for name in (query.image, *query.positives, *query.junk)}
   place = _match(named, listing, known, folder)
   positive, junk = (_rows([[place[n] for n in names] for names in lists]) for lists in (
@@ -78,7 +78,7 @@ def open_revisited(folder: str | os.PathLike, known: KnownSet | None = None) -> 
   if len(files) != 1:
     raise InputError(f"the ground truth of {printable(folder)} is one file gnd_*.pkl in {printable(path)}; found {len(files)}")
   truth = read_revisited(files[0])
-  listing = list_images(Path(folder) / "images")
+  listing = list_images(Path(folder) / "images", include_hidden=True)
   named = {*truth.database, *(query.image for query in truth.queries)}
   found = _match(named, listing, known, folder, named)
   row = {name: number for number, name in enumerate(truth.database)}
@@ -103,7 +103,7 @@ def open_holidays(folder: str | os.PathLike, known: KnownSet | None = None) -> B
   Raises:
     InputError: see `open_benchmark`.
   """
-  listing = list_images(Path(folder) / "images")
+  listing = list_images(Path(folder) / "images", include_hidden=True)
   _match(set(), listing, known, folder, more=holidays.find_problems(listing.ids))
   names = [os.path.basename(image_id) for image_id in listing.ids]
   groups, first = holidays.holidays_groups(names), np.flatnonzero(holidays.find_queries(names))
@@ -121,7 +121,7 @@ def open_ukbench(folder: str | os.PathLike, known: KnownSet | None = None) -> Be
   Raises:
     InputError: see `open_benchmark`.
   """
-  listing = list_images(Path(folder) / "images")
+  listing = list_images(Path(folder) / "images", include_hidden=True)
   # Not compared with the known set: whole objects of it will do.
   _match(set(), listing, None, folder, more=ukbench.find_problems(listing.ids))
   objects = ukbench.ukbench_groups([os.path.basename(image_id) for image_id in listing.ids])
@@ -139,7 +139,7 @@ def open_folder(images: str | os.PathLike, groundtruth: str | os.PathLike, name:
     InputError: either cannot be read, or the ground truth names images that are not there.
   """
   truth = read_folder_groundtruth(groundtruth)
-  listing = list_images(images)
+  listing = list_images(images, include_hidden=True)
   found = _match({*truth.database, *(query.image for query in truth.queries)}, listing, None, images)
   row = {name: number for number, name in enumerate(truth.database)}
   positive = _rows([[row[name] for name in query.relevant] for query in truth.queries])

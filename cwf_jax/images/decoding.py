@@ -5,13 +5,14 @@
     ((3024, 4032, 3), dtype('uint8'))
 
 A file that is truncated is refused, in every format: never half a picture, never a black one. A JPEG or PNG that lacks
-no more than its end marker is read. The checksums of a PNG are compared where they are of pixels. What no decoder can
+no more than its end marker is read. Checksums of a PNG are checked for the chunks that hold its pixels. What no decoder can
 notice is accepted: a JPEG of full length whose bytes were altered inside, or whose end was replaced by an end marker,
 decodes with gray or shifted blocks, as it does everywhere else.
 
 Everything here is pure and may be called from many threads at once; the libraries let the others run while they decode.
 PNG of 16 bits is read by libpng, TIFF of more than 8 by tifffile, HEIC by pillow-heif, and the rest by the one plugin
-of Pillow's that the first bytes name; plugins that start other programs (EPS) or that were not promised are never asked.
+of Pillow's that the first bytes name. Other plugins are never called: some start other programs (EPS), and the others
+are not supported.
 The libraries' warnings are kept from the caller; on a damaged compressed TIFF libtiff still writes a line of its own to
 standard error.
 """

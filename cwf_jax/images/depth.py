@@ -10,8 +10,8 @@ def to_bytes(values: Num[np.ndarray, "*shape"], bits: int | None = None) -> UInt
   """Brings samples of more than 8 bits to 8.
 
   Unsigned integers of fewer than 32 bits keep the upper 8. Other types carry no range of their own; it is taken from the
-  values: floats within [0, 1] span the gray scale, values within [0, 255] are kept, values within [0, 65535]
-  are 16 bit ones, and any others are stretched from their least to their greatest.
+  values: floats within [-1, 2] span the gray scale from 0 to 1 (resampling may leave it a little), values within [0, 255]
+  are kept, values within [0, 65535] are 16 bit ones, and any others are stretched from their least to their greatest.
 
   Args:
     values: integers or floats.
@@ -26,8 +26,8 @@ def to_bytes(values: Num[np.ndarray, "*shape"], bits: int | None = None) -> UInt
   if not np.isfinite(values).all():
     raise RefusalError("pixels that are not finite numbers")
   low, high = values.min(), values.max()
-  if low >= 0 and high <= 1 and kind == "f":
-    scaled = np.round(values * 255)
+  if low >= -1 and high <= 2 and kind == "f":
+    scaled = np.round(np.clip(values, 0, 1) * 255)
   elif low >= 0 and high <= 255:
     scaled = np.round(values)
   elif low >= 0 and high <= 65535:

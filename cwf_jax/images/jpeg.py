@@ -14,7 +14,8 @@ def decode_without_end(data: bytes) -> Image.Image | None:
   """The decoded image of a JPEG that holds all its pixels but no end marker; None where pixels are missing.
 
   libjpeg makes up what is missing, and does not say so. It takes nothing from behind a whole scan, though. So all
-  coefficients have to be in the file to their last bit, and the same pixels have to come out whatever follows it.
+  coefficients have to be in the file to their last bit, and the same pixels have to come out whatever follows it: the file
+  is decoded with 33 ends, for every start of five bits, which takes half a second for 12 megapixels.
   """
   if not _has_all_scans(data):
     return None

@@ -9,11 +9,10 @@ import dataclasses
 import fnmatch
 import os
 import stat
-import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from cwf_jax.errors import InputError, printable, reason_of
+from cwf_jax.errors import InputError, compose, printable, reason_of
 from cwf_jax.images.decoding import EXTENSIONS
 
 LIST_EXTENSIONS = frozenset((".txt", ".lst", ".list"))
@@ -21,11 +20,11 @@ LIST_EXTENSIONS = frozenset((".txt", ".lst", ".list"))
 
 HIDDEN = (
   *(".*", "@eaDir", "@Recycle", "@Recently-Snapshot", "#recycle", "#snapshot", "$RECYCLE.BIN", "System Volume Information"),
-  *("__MACOSX", "lost+found", "Thumbs.db", "desktop.ini"),
+  *("__MACOSX", "lost+found"),
 )
 """Names of files and folders that hold thumbnails, bins or a system's own notes: copies of photographs that nobody chose."""
 
-_HIDDEN = "hidden, thumbnails or bins (--include_hidden takes them in)"
+_HIDDEN = "hidden, thumbnails or bins"
 _EXCLUDED = "matching --exclude"
 _LINKED = "links to folders that are listed already"
 
@@ -45,7 +44,7 @@ class Listing:
     root: the absolute folder that the ids are relative to.
     ids: sorted, each once.
     skipped: (name, reason) of what was named or found and has no id.
-    unread_folders: ids' beginnings under which nothing could be listed: what an index holds there is not gone.
+    unread_folders: prefixes of ids below folders that could not be read; rows of an index there are not treated as gone.
     remarks: one line for each kind of thing that was left out, with its number.
   """
 
@@ -65,7 +64,7 @@ def list_images(source: str | os.PathLike, exclude: Sequence[str] = (), include_
 
   Args:
     source: the folder, or the list.
-    exclude: patterns with *, ? and [] of files and folders to leave out: a pattern matches a name, or a whole id.
+    exclude: patterns with *, ? and [] of files and folders to leave out: a pattern matches a name, or a path from the root.
     include_hidden: takes in what `HIDDEN` names; a list's files are taken whatever their names.
 
   Raises:
@@ -81,7 +80,7 @@ def list_images(source: str | os.PathLike, exclude: Sequence[str] = (), include_
     raise InputError(f"{printable(path)[:200]} cannot be read: {reason_of(error)}") from None
   if stat.S_ISDIR(mode):
     listing = _Walk(_absolute(path), exclude, include_hidden).listing()
-    wanted = f"no file in it ends in {', '.join(sorted(EXTENSIONS))}"
+    wanted = f"no file to take ends in {', '.join(sorted(EXTENSIONS))}"
   elif path.suffix.lower() in LIST_EXTENSIONS:
     listing = _read_list(path, exclude)
     wanted = "it names no file"
@@ -113,7 +112,7 @@ class _Walk:
 
   def listing(self) -> Listing:
     while self._folders or self._links:
-      if not self._folders:  # the first in the order of the names, so that a listing depends on nothing else
+      if not self._folders:  # in the order of their names, so that the result does not depend on the disk's order
         self._links.sort(reverse=True)
         self._folders.append(self._links.pop())
       self._visit(self._folders.pop())
@@ -136,9 +135,9 @@ class _Walk:
     if folder != self._root and any(entry.name == _INDEX for entry in found):
       return
     for entry in found:
-      self._sort_in(entry)
+      self._add(entry)
 
-  def _sort_in(self, entry: os.DirEntry) -> None:
+  def _add(self, entry: os.DirEntry) -> None:
     image_id = _id_of(entry.path, self._root)
     try:
       is_folder = entry.is_dir()
@@ -150,12 +149,12 @@ class _Walk:
     end = "/" if is_folder else ""
     if not self._include_hidden and _matches(entry.name, HIDDEN):
       self._left_out[_HIDDEN].append(image_id + end)
-    elif _matches(entry.name, self._exclude) or _matches(image_id, self._exclude):
+    elif _is_excluded(image_id, self._exclude):
       self._left_out[_EXCLUDED].append(image_id + end)
     elif is_folder:
       (self._links if entry.is_symlink() else self._folders).append(entry.path)
     elif (ending := os.path.splitext(entry.name)[1].lower()) in EXTENSIONS:
-      _sort_out(image_id, self._ids, self._skipped)
+      _add_id(image_id, self._ids, self._skipped)
     else:
       self._other_kinds[ending or "no ending"] += 1
 
@@ -177,6 +176,13 @@ def _remark(kind: str, names: list[str], count: int) -> str:
   return f"left out as {kind}: {', '.join(shown)} ({count} in all)"
 
 
+def _is_excluded(image_id: str, patterns: Sequence[str]) -> bool:
+  """Whether a pattern matches the path, one of the folders that it lies in, or the name of either."""
+  parts = image_id.split("/")
+  paths = ("/".join(parts[:length]) for length in range(1, len(parts) + 1))
+  return bool(patterns) and any(_matches(name, patterns) for name in (*parts, *paths))
+
+
 def _matches(name: str, patterns: Iterable[str]) -> bool:
   return any(fnmatch.fnmatchcase(name, pattern.rstrip("/")) for pattern in patterns)
 
@@ -195,10 +201,10 @@ def _read_list(path: Path, exclude: Sequence[str]) -> Listing:
     if not line or line.startswith("#"):
       continue
     image_id = _id_of(find_any_form(os.path.join(root, line)), root)
-    if _matches(os.path.basename(image_id), exclude) or _matches(image_id, exclude):
+    if _is_excluded(image_id, exclude):
       excluded.append(image_id)
     else:
-      _sort_out(image_id, ids, skipped)
+      _add_id(image_id, ids, skipped)
   remarks = (_remark(_EXCLUDED, excluded, len(excluded)),) if excluded else ()
   return Listing(root, tuple(sorted(set(ids))), tuple(sorted(set(skipped))), remarks=remarks)
 
@@ -216,14 +222,10 @@ def find_any_form(path: str) -> str:
     return path
   folder = find_any_form(folder)
   try:
-    alike = [other for other in os.listdir(folder) if _composed(other) == _composed(name)]
+    alike = [other for other in os.listdir(folder) if compose(other) == compose(name)]
   except (OSError, ValueError):
     return path
   return os.path.join(folder, alike[0]) if len(alike) == 1 else path
-
-
-def _composed(name: str) -> str:
-  return unicodedata.normalize("NFC", name)
 
 
 def _absolute(folder: Path) -> str:
@@ -239,7 +241,7 @@ def _id_of(path: str, root: str) -> str:
   return Path(os.path.relpath(path, root)).as_posix()
 
 
-def _sort_out(image_id: str, ids: list[str], skipped: list[tuple[str, str]]) -> None:
+def _add_id(image_id: str, ids: list[str], skipped: list[tuple[str, str]]) -> None:
   try:
     image_id.encode()
   except UnicodeEncodeError:

@@ -24,7 +24,7 @@ _IN_XMP = re.compile(rb"tiff:Orientation\s*(?:=\s*[\"']|>)\s*([1-8])")
 
 
 def find_orientation(exif: Mapping | bytes | None, xmp: bytes | str | None = None) -> int:
-  """The orientation, 1 to 8. It is 1 (upright) where none is stated, where it does not exist, or where EXIF is damaged.
+  """The orientation, 1 to 8; 1 (upright) if none is stated, if it is not in 1 to 8, or if EXIF is damaged.
 
   Args:
     exif: an EXIF block or its tags. Its orientation may be of any integer type, and counts before the one in `xmp`.

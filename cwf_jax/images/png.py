@@ -35,7 +35,9 @@ def read_header(file: BinaryIO) -> tuple[Size, int]:
   size = exif = xmp = None
   for name, content, checksum in _chunks(file, (b"IHDR", b"eXIf", b"tEXt", b"zTXt", b"iTXt")):
     if size is None:
-      if name != b"IHDR" or len(content) != 13 or not checksum:
+      if name != b"IHDR":
+        raise RefusalError(f"not supported: PNG that begins with the chunk {name.decode()}")
+      if len(content) != 13 or not checksum:
         raise RefusalError("damaged (IHDR)" if len(content) >= 13 else "truncated")
       width, height, depth, color_type, compression, filtering, interlaced = struct.unpack(">IIBBBBB", content)
       if depth not in _DEPTHS.get(color_type, ()) or compression or filtering or interlaced > 1:

@@ -10,7 +10,7 @@ import uuid
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,7 @@ from cwf_jax.errors import InputError, printable
 from cwf_jax.index.store import Index
 
 FORMATS = ("npz", "parquet")
+"""What `export_index` writes."""
 
 _ROWS = 65_536
 """Rows that are written at a time."""
@@ -88,6 +89,6 @@ def _write_npz(index: Index, path: Path, progress: Callable[[int, int], Any]) ->
         progress(min(start + _ROWS, len(rows)), len(rows))
 
 
-def _member(archive: zipfile.ZipFile, name: str):
+def _member(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
   """Opens an array of the archive for writing; its date is fixed, so that equal rows make equal files."""
   return archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True)

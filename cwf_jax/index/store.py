@@ -52,7 +52,7 @@ _ROWS_MOVED = 1024
 
 
 class StoredFile(NamedTuple):
-  """What the index knows of an image's file, to tell new, changed, unchanged and removed ones apart."""
+  """What the index knows of an image's file, to distinguish new, changed, unchanged and removed files."""
 
   bytes: int
   mtime_ns: int
@@ -259,7 +259,7 @@ class Index:
     self._reopen()
 
   def clean(self) -> None:
-    """Frees what killed runs left, what only versions use that others replaced over an hour ago, and old snapshots."""
+    """Deletes files that killed runs left, versions that were replaced over an hour ago, and old snapshots."""
     with writing_to(self.folder):
       now, versions = datetime.datetime.now(), self._data.versions()
       old = [one["version"] for one, next_one in itertools.pairwise(versions) if now - next_one["timestamp"] > _GRACE]

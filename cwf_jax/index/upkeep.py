@@ -1,8 +1,8 @@
 """What an index holds, which of its files are gone, and rows taken out by name.
 
-info = describe_index(open_index("my.index"))
-print(info.images, info.bytes["rows"], info.folders)
-delete_images("my.index", ["drafts/*"])
+    info = describe_index(open_index("my.index"))
+    print(info.images, info.bytes["rows"], info.folders)
+    delete_images("my.index", ["drafts/*"])
 """
 
 import collections
@@ -11,10 +11,9 @@ import fnmatch
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
-from cwf_jax.errors import InputError, near, printable
-from cwf_jax.index.folder import DATA
+from cwf_jax.errors import InputError, printable
+from cwf_jax.index.folder import DATA, is_void
 from cwf_jax.index.store import Index, open_index, writing
 
 
@@ -77,10 +76,6 @@ class IndexInfo:
   bytes: dict[str, int]
   folders: tuple[FolderInfo, ...]
 
-  def to_json(self) -> dict[str, Any]:
-    """Plain values under the names of the attributes."""
-    return dataclasses.asdict(self)
-
 
 def describe_index(index: Index) -> IndexInfo:
   """Describes an index; every file of a photograph is looked for, none is opened."""
@@ -136,7 +131,7 @@ def delete_images(index: str | os.PathLike, ids: Sequence[str] = (), missing: bo
   Args:
     index: its folder.
     ids: ids, or patterns of ids with *, ? and [].
-    missing: also the rows whose files are gone; not those of a folder that is gone as a whole, whose disk may be away.
+    missing: also rows whose files are gone, except those of a folder that is empty or gone as a whole: its disk may be away.
 
   Returns:
     The ids that were taken out.
@@ -145,6 +140,7 @@ def delete_images(index: str | os.PathLike, ids: Sequence[str] = (), missing: bo
     InputError: no index, another run writes to it, or an id or pattern that fits no row: then nothing is taken out.
     OSError: the index cannot be written.
   """
+  open_index(index)  # a wrong path is refused before the lock makes a folder of it
   with writing(index):
     opened = open_index(index)
     paths = {row["id"]: row for batch in opened.scan(["id", "path", "root"]) for row in batch.to_pylist()}
@@ -152,7 +148,7 @@ def delete_images(index: str | os.PathLike, ids: Sequence[str] = (), missing: bo
     for name in ids:
       found = {name} if name in paths else set(fnmatch.filter(paths, name))
       if not found:
-        raise InputError(f"{printable(opened.folder)} holds no image {printable(name)}{near(name, paths)}")
+        raise InputError(f"{printable(opened.folder)} holds no image {printable(name)}; nothing was deleted")
       chosen |= found
     if missing:
       chosen |= set(_find_missing(paths.values()))
@@ -168,8 +164,8 @@ def _find_missing(rows: Iterable[dict[str, str]]) -> Iterable[str]:
   roots: dict[str, bool] = {}
   for row in rows:
     if row["root"] not in roots:
-      roots[row["root"]] = os.path.isdir(row["root"])
-    if roots[row["root"]] and is_gone(row["path"]):
+      roots[row["root"]] = is_void(row["root"])
+    if not roots[row["root"]] and is_gone(row["path"]):
       yield row["id"]
 
 

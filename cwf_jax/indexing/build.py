@@ -1,7 +1,7 @@
 """Builds an index, or brings one up to date; whatever stops it, the next run takes up where it was.
 
-summary = build_index("photographs", "photographs.index")
-print(summary.indexed, summary.skipped)
+    summary = build_index("photographs", "photographs.index")
+    print(summary.indexed, summary.skipped)
 """
 
 import contextlib
@@ -97,7 +97,7 @@ def build_index(
     dimensions: of the whitening: "self" is fitted to this number, any other is cut to its first; all if None.
     store_classes: the class vectors stored for online and fixed search: a number (of each image's most probable), "all",
       or classes by name or id, separated by commas; 64 if None.
-    keep_raw: the raw class vectors are stored too, so that the index can be whitened anew.
+    keep_raw: the raw class vectors are stored too.
     prefix: put before the ids of this run, so that one index can hold several folders.
     exclude: patterns with *, ? and [] of files and folders to leave out: a pattern matches a name, or a whole path.
     include_hidden: takes in hidden files and folders, thumbnails and bins (`images.listing.HIDDEN`).
@@ -158,7 +158,7 @@ def build_index(
   return Summary(
     indexed=done,
     unchanged=plan.unchanged,
-    moved=len(set(plan.moved) - set(plan.kept)),
+    moved=len(plan.moved.keys() - set(plan.kept) - {prefix + image_id for image_id in plan.changed}),
     removed=len(plan.removed),
     kept=plan.kept,
     skipped=tuple(_with_note(file) if file.id in changed else file for file in skipped),

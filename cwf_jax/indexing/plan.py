@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from cwf_jax.errors import InputError, printable
 from cwf_jax.images.decoding import UnreadableImageError, read_file
 from cwf_jax.images.listing import Listing
+from cwf_jax.index.folder import is_void
 from cwf_jax.index.store import Index, Moved, StoredFile
 
 
@@ -20,10 +21,10 @@ class Plan:
     new: files that the index does not hold; without the run's prefix, sorted.
     changed: files whose content is not what the index was made from; without the prefix, sorted.
     unchanged: how many files are as they were.
-    moved: where the files of existing rows are now, by the id that the row has had so far. Of a folder that was moved all
-      rows are, those without a file, too.
+    moved: the new location of each row whose file was found elsewhere, by the row's present id. If a whole folder was moved,
+      its other rows are included.
     removed: ids, with the prefix, of rows whose files are gone.
-    kept: ids, with the prefix, of rows whose files are gone too, but so many or a whole folder that a disk may be missing.
+    kept: ids, with the prefix, of rows whose files are gone but which are not removed, because a disk may be missing.
   """
 
   new: tuple[str, ...]
@@ -42,14 +43,14 @@ class Plan:
 def make_plan(listing: Listing, index: Index, prefix: str, remove: bool = False) -> Plan:
   """Compares the files of a folder with the rows of the same folder and prefix.
 
-  A file counts as unchanged if its size and time are, or else its content is. A file that is gone and one that is new are
-  the same, moved, where their contents have the same hash.
+  A file is unchanged if its size and time are the same, or else its content. A file that is gone and a new file with the
+  same hash are one file that was moved.
 
   Args:
     listing: the files.
     index: its rows.
     prefix: of the ids.
-    remove: rows are removed however many of them have lost their files.
+    remove: removes rows even if more than half, or a whole folder, have lost their files.
 
   Raises:
     InputError: the index holds another folder under this prefix that is not this one moved, or one of these ids for a file
@@ -69,17 +70,17 @@ def make_plan(listing: Listing, index: Index, prefix: str, remove: bool = False)
     elif row in known:
       unchanged += 1
     else:
-      moved[row] = _place(listing, image_id, prefix)
+      moved[row] = _locate(listing, image_id, prefix)
   unread = tuple(prefix + folder for folder in listing.unread_folders)
-  listed = {prefix + image_id for image_id in listing.ids}
-  gone = {row: file for row, file in stored.items() if row not in listed and not row.startswith(unread)}
+  rows = {prefix + image_id for image_id in listing.ids}
+  gone = {row: file for row, file in stored.items() if row not in rows and not row.startswith(unread)}
   renamed = _find_renamed(listing, new, gone)
-  moved |= {row: _place(listing, image_id, prefix) for row, image_id in renamed.items()}
-  if elsewhere and 2 * len(moved) < len(elsewhere):
+  moved |= {row: _locate(listing, image_id, prefix) for row, image_id in renamed.items()}
+  if elsewhere and not known and 2 * len(moved) < len(elsewhere):
     raise InputError(_other_folder(index, old_root, listing, prefix))
   gone = sorted(set(gone) - set(renamed))
-  kept = set() if remove else _doubtful(listing, prefix, gone, len(stored))
-  for row in set(elsewhere) - set(moved) - (set(gone) - kept) - {prefix + image_id for image_id in changed}:
+  kept = set() if remove else _find_doubtful(listing, prefix, gone, len(stored))
+  for row in set(elsewhere) - set(moved) - (set(gone) - kept):
     image_id = row.removeprefix(prefix)
     moved[row] = Moved(row, listing.path(image_id), listing.root, elsewhere[row].mtime_ns)
   taken = set(renamed.values())
@@ -98,7 +99,7 @@ def _check_others(listing: Listing, index: Index, prefix: str) -> str | None:
   own, old_root = None, None
   for image_id, root, its_prefix in index.others(listing.root, prefix):
     if its_prefix == prefix:
-      if not _is_void(root) or old_root not in (None, root):
+      if not is_void(root) or old_root not in (None, root):
         raise InputError(_other_folder(index, root, listing, prefix))
       old_root = root
       continue
@@ -109,7 +110,7 @@ def _check_others(listing: Listing, index: Index, prefix: str) -> str | None:
 
 
 def _other_folder(index: Index, root: str, listing: Listing, prefix: str) -> str:
-  moved = "" if not _is_void(root) else f", which is gone, and less than half of them are in {printable(listing.root)}"
+  moved = "" if not is_void(root) else f", which is gone, and less than half of them are in {printable(listing.root)}"
   return (
     f"{index.folder} holds images of {printable(root)} under {f'the prefix {prefix}' if prefix else 'no prefix'}{moved}; "
     f"give those of {printable(listing.root)} a --prefix of their own, such as "
@@ -117,7 +118,7 @@ def _other_folder(index: Index, root: str, listing: Listing, prefix: str) -> str
   )
 
 
-def _place(listing: Listing, image_id: str, prefix: str) -> Moved:
+def _locate(listing: Listing, image_id: str, prefix: str) -> Moved:
   path = listing.path(image_id)
   return Moved(prefix + image_id, path, listing.root, os.stat(path).st_mtime_ns)
 
@@ -125,18 +126,18 @@ def _place(listing: Listing, image_id: str, prefix: str) -> Moved:
 def _find_renamed(listing: Listing, new: list[str], gone: dict[str, StoredFile]) -> dict[str, str]:
   """The new id of each row that is gone and whose content is found again; only files of the same sizes are read."""
   sizes = {file.bytes for file in gone.values()}
-  found = collections.defaultdict(list)
+  paths_by_hash = collections.defaultdict(list)
   for image_id in reversed(new):
     path = listing.path(image_id)
     try:
       if os.stat(path).st_size in sizes:
-        found[_hash(path)].append(image_id)
+        paths_by_hash[_hash(path)].append(image_id)
     except (OSError, UnreadableImageError):
       continue  # it is read once more when it is encoded, and the reason said then
-  return {row: found[gone[row].sha256].pop() for row in sorted(gone) if found.get(gone[row].sha256)}
+  return {row: paths_by_hash[gone[row].sha256].pop() for row in sorted(gone) if paths_by_hash.get(gone[row].sha256)}
 
 
-def _doubtful(listing: Listing, prefix: str, gone: list[str], count: int) -> set[str]:
+def _find_doubtful(listing: Listing, prefix: str, gone: list[str], count: int) -> set[str]:
   """Rows that may have lost their files because a disk or a folder is not there just now.
 
   All of them where they are more than half of the rows; else those below a folder that is empty or gone.
@@ -149,17 +150,7 @@ def _doubtful(listing: Listing, prefix: str, gone: list[str], count: int) -> set
     while folder:
       parents[folder].append(row)
       folder = os.path.dirname(folder)
-  return {row for folder, rows in parents.items() if _is_void(listing.path(folder)) for row in rows}
-
-
-def _is_void(folder: str) -> bool:
-  try:
-    with os.scandir(folder) as entries:
-      return next(entries, None) is None
-  except (FileNotFoundError, NotADirectoryError):
-    return True
-  except OSError:
-    return False
+  return {row for folder, rows in parents.items() if is_void(listing.path(folder)) for row in rows}
 
 
 def _is_unchanged(path: str, stored: StoredFile) -> bool:

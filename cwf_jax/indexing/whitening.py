@@ -29,14 +29,15 @@ def whiten_by_itself(index: Index, n_pca: int) -> str:
     What was done, for the summary.
   """
   settings = index.settings
-  moments, photographs = Moments.zero(settings.feature_channels), []
+  moments, sums = Moments.zero(settings.feature_channels), []
   for table in index.scan_by_id(["raw_class_vectors"], ROWS):
     vectors = schema.to_array(table["raw_class_vectors"]).reshape(len(table), settings.num_raw, -1)
     moments.add(vectors[:, :n_pca].reshape(-1, settings.feature_channels))
-    if len(photographs) < COMPARED:
-      photographs += [*vectors.sum(1)]
+    if len(sums) < COMPARED:
+      sums += [*vectors.sum(1)]
   wanted = settings.whitening.dimensions or settings.feature_channels
-  distinct = count_distinct(np.asarray(photographs)) * len(index) / max(1, len(photographs))
+  photographs = np.asarray(sums).reshape(-1, settings.feature_channels)
+  distinct = count_distinct(photographs) * len(index) / max(1, len(photographs))
   fitted = moments.fit_supported(wanted, distinct=distinct)
   dimensions = fitted.projection.shape[1]
   origin = dataclasses.replace(settings.whitening, source="self", n_pca=n_pca, pending=False)
@@ -44,5 +45,8 @@ def whiten_by_itself(index: Index, n_pca: int) -> str:
   arrays = {"mean": np.asarray(fitted.mean), "projection": np.asarray(fitted.projection)}
   kept = [name for name in schema.arrow_schema(settings).names if not schema.is_derived(name)]
   index.rewrite(changed, arrays, (repack(changed, fitted, table) for table in index.scan_by_id(kept, ROWS)))
-  fewer = f" instead of {wanted}: about {distinct:.0f} photographs are distinct" if dimensions < wanted else ""
+  fewer = ""
+  if dimensions < wanted:
+    by_copies = f"about {distinct:.0f} photographs are distinct"
+    fewer = f" instead of {wanted}: " + (by_copies if dimensions == round(distinct) - 1 else "one for every 3 of the vectors")
   return f"fitted on {moments.count} class vectors of this index, {dimensions} dimensions{fewer}"

@@ -164,7 +164,7 @@ def count_distinct(vectors: Float[np.ndarray, "n k"]) -> float:
     2.0
   """
   vectors = np.asarray(vectors, np.float32)
-  vectors = vectors[np.any(vectors != 0, axis=1)]
+  vectors = vectors[np.any(vectors != 0, axis=-1)]
   if not len(vectors):
     return 0.0
   vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -172,7 +172,7 @@ def count_distinct(vectors: Float[np.ndarray, "n k"]) -> float:
   lengths = np.linalg.norm(centered, axis=1, keepdims=True)
   if lengths.max() ** 2 <= LEAST_VARIANCE:
     return 1.0
-  centered /= np.maximum(lengths, LEAST_VARIANCE)
+  centered /= np.maximum(lengths, np.finfo(np.float32).tiny)
   counts = [(centered[start : start + 1024] @ centered.T >= SAME_COSINE).sum(1) for start in range(0, len(centered), 1024)]
   return float((1 / np.maximum(np.concatenate(counts), 1)).sum())
 

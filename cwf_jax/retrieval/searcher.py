@@ -64,7 +64,11 @@ class Searcher:
     self.encoder = jax.device_put(encoder.replace(whitening=whitening))
 
   def is_stale(self) -> bool:
-    """Whether the index has a newer version than the one that is searched."""
+    """Whether the index has a newer version than the one that is searched.
+
+    Raises:
+      InputError: the index is gone or damaged.
+    """
     return open_index(self.index.folder).snapshot_folder != self.index.snapshot_folder
 
   def reload(self) -> bool:
@@ -90,8 +94,8 @@ class Searcher:
     It takes seconds for each program, and less where JAX caches compiled programs (`jax_compilation_cache_dir`).
 
     Args:
-      boxes: those of queries with a box, too.
-      matches: those of matching places, too.
+      boxes: also the programs for queries with a box.
+      matches: also those that match places.
       progress: called with (canvases done, canvases in all).
     """
     canvases = dict.fromkeys((*self.encoder.settings.protocol.canvases, *self.encoder.settings.protocol.crop_canvases))

@@ -61,7 +61,7 @@ def test_thumbnails_and_bins_are_left_out_and_counted(tmp_path):
   _touch(tmp_path, "t.jpg", "a/t.jpg", *HIDDEN_PLACES)
   listing = list_images(tmp_path)
   assert listing.ids == ("a/t.jpg", "t.jpg") and len(listing.remarks) == 1
-  kind = "hidden, thumbnails or bins (--include_hidden takes them in)"
+  kind = "hidden, thumbnails or bins"
   assert listing.remarks[0] == f"left out as {kind}: #recycle/, $RECYCLE.BIN/, .Trash-1000/, .dtrash/, ... (9 in all)"
   assert set(list_images(tmp_path, include_hidden=True).ids) == {"t.jpg", "a/t.jpg", *HIDDEN_PLACES}
   assert list_images(tmp_path / ".thumbnails").ids == ("t.jpg",)  # asked for by name
@@ -73,8 +73,9 @@ def test_patterns_leave_out_names_and_ids(tmp_path):
   listing = list_images(tmp_path, exclude=["b/raw", "a/x*"])
   assert listing.ids == ("a/raw/y.jpg", "b/x_small.jpg", "c.jpg")
   assert listing.remarks == ("left out as matching --exclude: a/x.jpg, b/raw/ (2 in all)",)
-  (tmp_path / "list.txt").write_text("c.jpg\nb/x_small.jpg\n")
-  assert list_images(tmp_path / "list.txt", exclude=["*_small.*"]).ids == ("c.jpg",)
+  (tmp_path / "list.txt").write_text("c.jpg\nb/x_small.jpg\nb/raw/z.jpg\na/raw/y.jpg\n")
+  assert list_images(tmp_path / "list.txt", exclude=["*_small.*", "raw"]).ids == ("c.jpg",)
+  assert list_images(tmp_path / "list.txt", exclude=["b/raw"]).ids == ("a/raw/y.jpg", "b/x_small.jpg", "c.jpg")
 
 
 def test_files_of_other_kinds_are_counted_in_one_line(tmp_path):
@@ -82,7 +83,7 @@ def test_files_of_other_kinds_are_counted_in_one_line(tmp_path):
   listing = list_images(tmp_path)
   assert listing.ids == ("a.jpg",)
   assert listing.remarks == ("left out as files of other kinds: .dng, no ending, .jp2 (4 in all)",)
-  with pytest.raises(InputError, match=r"no file in it ends in .*; left out as files of other kinds: .jp2"):
+  with pytest.raises(InputError, match=r"no file to take ends in .*; left out as files of other kinds: .jp2"):
     list_images(tmp_path / "d")
 
 
@@ -173,7 +174,7 @@ def test_paths_that_are_neither_a_folder_nor_a_list(tmp_path):
     "missing.txt": "there is no file or folder",
     "a.jpg": "neither a folder nor a list of paths",
     "a.jpg/below": "there is no file or folder",
-    "folder": "there are no images in .*: no file in it ends in",
+    "folder": "there are no images in .*: no file to take ends in",
     "x" * 300: "cannot be read: File name too long",
     "zero\0": "cannot be read",
     "loop": "cannot be read: Too many levels",

@@ -70,8 +70,9 @@ def test_checksums_of_the_pixels_must_be_right(name):
   assert name in reason_of(bytes(data))
 
 
-def test_a_chunk_that_only_some_programs_know():
-  assert reason_of(insert(png_chunk(b"CgBI", b"1234"))) == "not supported: PNG with the chunk CgBI"
+def test_a_png_of_apple_s_own_kind():
+  data = encode(RGB, "PNG")
+  assert reason_of(data[:8] + png_chunk(b"CgBI", b"1234") + data[8:]) == "not supported: PNG that begins with the chunk CgBI"
 
 
 def test_a_missing_end_is_read_and_missing_pixels_are_not():

@@ -51,6 +51,9 @@ def test_floats_from_0_to_1(dtype):
     for planar in (1, 2):
       data = encode_tiff((values / 255).astype(dtype), photometric, planar)
       np.testing.assert_array_equal(decode_image(data), expected)
+  overshot = np.linspace(-0.02, 1.02, GRAY.size).reshape(GRAY.shape)  # what resampling leaves
+  expected = np.round(255 * np.clip(overshot.astype(dtype), 0, 1)).astype(np.uint8)
+  np.testing.assert_array_equal(decode_image(encode_tiff(overshot.astype(dtype))), gray3(expected))
 
 
 @pytest.mark.parametrize("dtype", ["<u4", ">u4", "<i4", ">i2", "<i2", "i1"])

@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cwf_jax.errors import InputError
 from cwf_jax.index.store import open_index
@@ -23,7 +24,7 @@ def _paths(index):
   return {row["id"]: (row["path"], row["root"]) for row in table.to_pylist()}
 
 
-def test_renamed_files_and_folders_are_not_encoded_again(copied, index, tiny_encoder, monkeypatch):
+def test_renamed_files_and_folders_are_not_encoded_again(copied, index, tiny_encoder):
   before = rows_of(index)
   (copied / "a").rename(copied / "z")
   (copied / "z/picture_00.png").rename(copied / "b/renamed.png")
@@ -106,6 +107,23 @@ def test_a_folder_is_taken_out_by_its_prefix(copied, index, tmp_path, tiny_encod
     build_index(other, index, tiny_encoder, prefix="y/", remove=True)
   summary = build_index(other, index, tiny_encoder, prefix="x/", remove=True)
   assert (summary.indexed, summary.removed, summary.rows) == (0, 6, 12)
+
+
+def test_a_folder_that_was_moved_and_edited_goes_on_after_an_interruption(copied, index, tmp_path, tiny_encoder):
+  copied.rename(tmp_path / "away")
+  for number in (0, 1, 2):
+    Image.new("RGB", (64, 64), (number, 0, 0)).save(tmp_path / f"away/a/picture_0{number}.png")
+  (tmp_path / "away/a/picture_03.png").write_bytes(b"broken")
+
+  def stop(*_):
+    raise KeyboardInterrupt
+
+  with pytest.raises(KeyboardInterrupt):
+    build_index(tmp_path / "away", index, tiny_encoder, batch_size=1, progress=stop)
+  assert {root for _, root in _paths(index).values()} == {str(tmp_path / "away")}
+  summary = build_index(tmp_path / "away", index, tiny_encoder)
+  assert (summary.moved, summary.rows, len(summary.skipped)) == (0, 12, 1) and summary.indexed >= 2
+  assert build_index(tmp_path / "away", index, tiny_encoder).unchanged == 11
 
 
 def test_a_move_that_was_interrupted_goes_on(copied, index, tmp_path, tiny_encoder, monkeypatch):
