@@ -1,4 +1,4 @@
-"""The one error that means: what was handed over is wrong, and the message says how to mend it. And names: of files, and in a message."""
+"""The one error that means: what was handed over is wrong, and the message says how to mend it. And names in a message."""
 
 import difflib
 import os
