@@ -1,6 +1,7 @@
 """`--mode=index`: photographs into an index."""
 
 import contextlib
+import errno
 
 from absl import flags
 
@@ -15,9 +16,10 @@ EXAMPLES = """
   python main.py --mode=index --images=more --prefix=more/ --index=my.index --remove
 
 Run it again to bring the index up to date with new, changed, moved and removed files; what was
-moved is not encoded again. You can stop it at any time: run the same command again to go on. A
-file that cannot be read is skipped, with the reason. Where more than half of the files are gone,
-or a whole folder, a disk may be missing: their rows are kept unless you give --remove.
+moved is not encoded again, and what is not listed any more is removed. You can stop it at any time:
+run the same command again to go on. A file that cannot be read is skipped, with the reason. Where
+more than half of the files are gone, or a whole folder, a disk may be missing: their rows are kept
+unless you give --remove.
 """
 
 _SKIPS_SHOWN = 20
@@ -84,9 +86,9 @@ def run(values: flags.FlagValues, console) -> int:
         batch_size=values["batch_size"].value,
         **{name: values[name].value for name in ("whitening", "n_pca", "dimensions", "store_classes", "keep_raw")},
       )
-  except (KeyboardInterrupt, OSError):
+  except (KeyboardInterrupt, OSError) as error:
     with contextlib.suppress(InputError, OSError):  # the error itself is what counts
-      if is_index(folder):
+      if is_index(folder) and getattr(error, "errno", None) not in (errno.EACCES, errno.EPERM, errno.EROFS):
         console.say(f"{_count(len(open_index(folder)), 'image')} in the index {folder}; the same command goes on from there")
     raise
   tell(summary, console)

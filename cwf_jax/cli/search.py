@@ -165,10 +165,10 @@ class _Queries:
 
 
 def _list_queries(source: str) -> _Queries:
-  from cwf_jax.images.listing import is_list, list_images
+  from cwf_jax.images.listing import find_any_form, is_list, list_images
 
   if not is_list(source):
-    return _Queries([(source, source)], False, [], ())
+    return _Queries([(source, find_any_form(source))], False, [], ())
   listing = list_images(source)
   skipped = [f"{name}: {reason}" for name, reason in listing.skipped]
   return _Queries([(name, listing.path(name)) for name in listing.ids], True, skipped, listing.remarks)

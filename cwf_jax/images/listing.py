@@ -27,6 +27,7 @@ HIDDEN = (
 _HIDDEN = "hidden, thumbnails or bins"
 _EXCLUDED = "matching --exclude"
 _LINKED = "links to folders that are listed already"
+_BROKEN = "links that lead nowhere"
 
 _INDEX = "images.lance"
 """What a folder holds that is an index; it may lie among the photographs."""
@@ -64,7 +65,7 @@ def list_images(source: str | os.PathLike, exclude: Sequence[str] = (), include_
 
   Args:
     source: the folder, or the list.
-    exclude: patterns with *, ? and [] of files and folders to leave out: a pattern matches a name, or a path from the root.
+    exclude: patterns with * and ? of files and folders to leave out: a pattern matches a name, or a path from the root.
     include_hidden: takes in what `HIDDEN` names; a list's files are taken whatever their names.
 
   Raises:
@@ -74,6 +75,8 @@ def list_images(source: str | os.PathLike, exclude: Sequence[str] = (), include_
   path = Path(source)
   try:
     mode = os.stat(path).st_mode
+    if stat.S_ISDIR(mode):
+      os.scandir(path).close()
   except (FileNotFoundError, NotADirectoryError):
     raise NoImagesError(f"there is no file or folder {printable(path)}") from None
   except (OSError, ValueError) as error:  # a zero byte is a ValueError
@@ -91,6 +94,17 @@ def list_images(source: str | os.PathLike, exclude: Sequence[str] = (), include_
   return listing
 
 
+def is_void(folder: str | os.PathLike) -> bool:
+  """Whether a folder is gone, or holds nothing but hidden files and such folders, as where its disk is not mounted."""
+  try:
+    with os.scandir(folder) as entries:
+      return all(matches(entry.name, HIDDEN) or (entry.is_dir() and is_void(entry.path)) for entry in entries)
+  except (FileNotFoundError, NotADirectoryError):
+    return True
+  except OSError:
+    return False
+
+
 def is_list(source: str | os.PathLike) -> bool:
   """Whether the path looks like a folder or a list of images, rather than an image."""
   path = Path(source)
@@ -105,7 +119,7 @@ class _Walk:
     self._ids: list[str] = []
     self._skipped: list[tuple[str, str]] = []
     self._unread: list[str] = []
-    self._left_out: dict[str, list[str]] = {_HIDDEN: [], _EXCLUDED: [], _LINKED: []}
+    self._left_out: dict[str, list[str]] = {_HIDDEN: [], _EXCLUDED: [], _LINKED: [], _BROKEN: []}
     self._other_kinds: collections.Counter[str] = collections.Counter()
     self._folders, self._links = [root], []
     self._walked: set[tuple[int, int]] = set()
@@ -147,7 +161,7 @@ class _Walk:
         return
       is_folder = False  # a link to itself
     end = "/" if is_folder else ""
-    if not self._include_hidden and _matches(entry.name, HIDDEN):
+    if not self._include_hidden and matches(entry.name, HIDDEN):
       self._left_out[_HIDDEN].append(image_id + end)
     elif _is_excluded(image_id, self._exclude):
       self._left_out[_EXCLUDED].append(image_id + end)
@@ -155,6 +169,8 @@ class _Walk:
       (self._links if entry.is_symlink() else self._folders).append(entry.path)
     elif (ending := os.path.splitext(entry.name)[1].lower()) in EXTENSIONS:
       _add_id(image_id, self._ids, self._skipped)
+    elif entry.is_symlink() and not os.path.exists(entry.path):
+      self._left_out[_BROKEN].append(image_id)
     else:
       self._other_kinds[ending or "no ending"] += 1
 
@@ -180,11 +196,16 @@ def _is_excluded(image_id: str, patterns: Sequence[str]) -> bool:
   """Whether a pattern matches the path, one of the folders that it lies in, or the name of either."""
   parts = image_id.split("/")
   paths = ("/".join(parts[:length]) for length in range(1, len(parts) + 1))
-  return bool(patterns) and any(_matches(name, patterns) for name in (*parts, *paths))
+  return bool(patterns) and any(matches(name, patterns) for name in (*parts, *paths))
 
 
-def _matches(name: str, patterns: Iterable[str]) -> bool:
-  return any(fnmatch.fnmatchcase(name, pattern.rstrip("/")) for pattern in patterns)
+def matches(name: str, patterns: Iterable[str]) -> bool:
+  """Whether a pattern with * and ? matches a name or a path; letters are compared in either form of Unicode.
+
+  Brackets stand for themselves, as in the names of folders.
+  """
+  escaped = (compose(pattern).removeprefix("./").rstrip("/").replace("[", "[[]") for pattern in patterns)
+  return any(fnmatch.fnmatchcase(compose(name), pattern) for pattern in escaped)
 
 
 def _read_list(path: Path, exclude: Sequence[str]) -> Listing:

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cwf_jax.errors import InputError, printable
+from cwf_jax.errors import InputError, printable, reason_of
 from cwf_jax.index.store import Index
 
 FORMATS = ("npz", "parquet")
@@ -37,24 +37,26 @@ def export_index(
   Args:
     index: an open one.
     output: the file; one that is there is replaced.
-    format: "npz", which `numpy.load` reads, or "parquet"; None: by the file's ending.
+    format: "npz", which `numpy.load` reads, or "parquet"; the file ends in it.
     progress: called with (rows done, rows in all).
 
   Raises:
-    InputError: an unknown format, or no such folder.
+    InputError: the file ends in neither, or in another than the format; a folder is there, or none to write to.
     OSError: the file cannot be written.
   """
   target = Path(output)
-  if format is None:
-    format = target.suffix.lower().removeprefix(".")
-  if format not in FORMATS:
-    raise InputError(f"the format of an export is {' or '.join(FORMATS)}; found {format!r} for {printable(target)}")
-  if not target.parent.is_dir():
-    raise InputError(f"there is no folder {printable(target.parent)} to write {printable(target.name)} to")
+  ending = target.suffix.lower().removeprefix(".")
+  if ending not in FORMATS or format not in (None, ending):
+    wanted = f".{format}" if format in FORMATS else " or ".join(f".{name}" for name in FORMATS)
+    raise InputError(f"the file of an export ends in {wanted}; found {printable(target)}")
+  if target.is_dir() or not target.parent.is_dir():
+    raise InputError(f"{printable(target)} is a folder, or lies in none that is there")
   temporary = target.with_name(f".{uuid.uuid4().hex}.tmp")
   try:
-    (_write_npz if format == "npz" else _write_parquet)(index, temporary, progress or (lambda done, total: None))
+    (_write_npz if ending == "npz" else _write_parquet)(index, temporary, progress or (lambda done, total: None))
     os.replace(temporary, target)
+  except OSError as error:
+    raise OSError(error.errno, f"{printable(target)} cannot be written: {reason_of(error)}") from error
   finally:
     temporary.unlink(missing_ok=True)
 

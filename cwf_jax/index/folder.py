@@ -50,17 +50,6 @@ def check_name(folder: str | os.PathLike) -> Path:
   return Path(folder)
 
 
-def is_void(folder: str | os.PathLike) -> bool:
-  """Whether a folder of photographs is empty or gone, as where its disk is not mounted; not one that cannot be read."""
-  try:
-    with os.scandir(folder) as entries:
-      return next(entries, None) is None
-  except (FileNotFoundError, NotADirectoryError):
-    return True
-  except OSError:
-    return False
-
-
 @contextlib.contextmanager
 def writing(folder: str | os.PathLike) -> Iterator[None]:
   """Holds the right to write to the index; the folder is made if it is not there.
@@ -77,6 +66,8 @@ def writing(folder: str | os.PathLike) -> Iterator[None]:
       stack.enter_context(holding(path, taken))
     except (FileExistsError, NotADirectoryError):
       raise IndexFolderError(f"{path} cannot be a folder: a part of its path is a file") from None
+    except OSError as error:
+      raise OSError(error.errno, f"the index {path} cannot be written: {error.strerror}") from None
     yield
 
 

@@ -25,6 +25,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cwf_jax.errors import InputError, printable
 from cwf_jax.index import arrays, rewriting, schema, snapshot
 from cwf_jax.index.folder import (
   DATA,
@@ -165,7 +166,14 @@ class Index:
         yield from zip(*(batch[name].to_pylist() for name in columns), strict=True)
 
   def scan(self, columns: list[str], rows: int = 1024) -> Iterator[pa.RecordBatch]:
-    """The rows in stored order, in batches of at most `rows`."""
+    """The rows in stored order, in batches of at most `rows`.
+
+    Raises:
+      InputError: there is no such column; see `columns`.
+    """
+    unknown = [name for name in columns if name not in self.columns]
+    if unknown:
+      raise InputError(f"an index has no column {printable(unknown[0])}; there are: {', '.join(self.columns)}")
     with self._reading():
       yield from self._data.to_batches(columns=columns, batch_size=rows)
 

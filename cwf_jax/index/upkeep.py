@@ -1,20 +1,16 @@
-"""What an index holds, which of its files are gone, and rows taken out by name.
+"""What an index is and what it holds.
 
     info = describe_index(open_index("my.index"))
     print(info.images, info.bytes["rows"], info.folders)
-    delete_images("my.index", ["drafts/*"])
 """
 
 import collections
 import dataclasses
-import fnmatch
 import os
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from cwf_jax.errors import InputError, printable
-from cwf_jax.index.folder import DATA, is_void
-from cwf_jax.index.store import Index, open_index, writing
+from cwf_jax.index.folder import DATA
+from cwf_jax.index.store import Index
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,50 +119,6 @@ def is_gone(path: str) -> bool:
   except OSError:
     return False
   return False
-
-
-def delete_images(index: str | os.PathLike, ids: Sequence[str] = (), missing: bool = False) -> tuple[str, ...]:
-  """Takes rows out of an index; the photographs stay where they are, and the next `build_index` would take them in again.
-
-  Args:
-    index: its folder.
-    ids: ids, or patterns of ids with *, ? and [].
-    missing: also rows whose files are gone, except those of a folder that is empty or gone as a whole: its disk may be away.
-
-  Returns:
-    The ids that were taken out.
-
-  Raises:
-    InputError: no index, another run writes to it, or an id or pattern that fits no row: then nothing is taken out.
-    OSError: the index cannot be written.
-  """
-  open_index(index)  # a wrong path is refused before the lock makes a folder of it
-  with writing(index):
-    opened = open_index(index)
-    paths = {row["id"]: row for batch in opened.scan(["id", "path", "root"]) for row in batch.to_pylist()}
-    chosen = set()
-    for name in ids:
-      found = {name} if name in paths else set(fnmatch.filter(paths, name))
-      if not found:
-        raise InputError(f"{printable(opened.folder)} holds no image {printable(name)}; nothing was deleted")
-      chosen |= found
-    if missing:
-      chosen |= set(_find_missing(paths.values()))
-    deleted = tuple(sorted(chosen))
-    opened.delete(deleted)
-    opened.clean()
-    if deleted and len(opened):
-      opened.prepare()
-  return deleted
-
-
-def _find_missing(rows: Iterable[dict[str, str]]) -> Iterable[str]:
-  roots: dict[str, bool] = {}
-  for row in rows:
-    if row["root"] not in roots:
-      roots[row["root"]] = is_void(row["root"])
-    if not roots[row["root"]] and is_gone(row["path"]):
-      yield row["id"]
 
 
 def _count_bytes(folder: Path) -> int:

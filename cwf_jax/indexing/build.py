@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import pyarrow as pa
 
 from cwf_jax.encoder import Encoder, encode
-from cwf_jax.errors import InputError
+from cwf_jax.errors import InputError, printable
 from cwf_jax.images.listing import Listing, NoImagesError, list_images
 from cwf_jax.images.loading import Batch, SkippedImage, fill_batches, load_images
 from cwf_jax.index import schema, store
@@ -99,7 +99,7 @@ def build_index(
       or classes by name or id, separated by commas; 64 if None.
     keep_raw: the raw class vectors are stored too.
     prefix: put before the ids of this run, so that one index can hold several folders.
-    exclude: patterns with *, ? and [] of files and folders to leave out: a pattern matches a name, or a whole path.
+    exclude: patterns with * and ? of files and folders to leave out: a pattern matches a name, or a whole path.
     include_hidden: takes in hidden files and folders, thumbnails and bins (`images.listing.HIDDEN`).
     remove: rows are removed even if more than half of them, or all below one folder, have lost their files; a folder that is
       empty or gone takes all its rows with it.
@@ -162,7 +162,7 @@ def build_index(
     removed=len(plan.removed),
     kept=plan.kept,
     skipped=tuple(_with_note(file) if file.id in changed else file for file in skipped),
-    remarks=listing.remarks,
+    remarks=(*listing.remarks, *_remark_unlisted(listing, prefix, plan.removed)),
     rows=len(opened),
     seconds=seconds,
     whitening=told,
@@ -179,6 +179,13 @@ def _list(images, index, prefix: str, exclude: Sequence[str], include_hidden: bo
     if remove and store.is_index(index) and store.open_index(index).files(root, prefix):
       return Listing(root, ())
     raise
+
+
+def _remark_unlisted(listing: Listing, prefix: str, removed: Sequence[str]) -> Iterator[str]:
+  """A line on rows that were removed although their files are there: they are not listed any more."""
+  there = [name for name in removed if os.path.exists(listing.path(name.removeprefix(prefix)))]
+  if there:
+    yield f"removed though the file is there, since it is not listed any more: {printable(there[0])} ({len(there)} in all)"
 
 
 def default_batch_size(encoder: Encoder) -> int:

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 
 from cwf_jax.errors import InputError, printable
 from cwf_jax.images.decoding import UnreadableImageError, read_file
-from cwf_jax.images.listing import Listing
-from cwf_jax.index.folder import is_void
+from cwf_jax.images.listing import Listing, is_void
 from cwf_jax.index.store import Index, Moved, StoredFile
 
 
@@ -43,7 +42,8 @@ class Plan:
 def make_plan(listing: Listing, index: Index, prefix: str, remove: bool = False) -> Plan:
   """Compares the files of a folder with the rows of the same folder and prefix.
 
-  A file is unchanged if its size and time are the same, or else its content. A file that is gone and a new file with the
+  A file is unchanged if its size and time are the same, or else its content; of a folder that was moved, only its content
+  counts. A file that is gone and a new file with the
   same hash are one file that was moved.
 
   Args:
@@ -65,7 +65,7 @@ def make_plan(listing: Listing, index: Index, prefix: str, remove: bool = False)
     row = prefix + image_id
     if row not in stored:
       new.append(image_id)
-    elif not _is_unchanged(listing.path(image_id), stored[row]):
+    elif not _is_unchanged(listing.path(image_id), stored[row], trust_time=row in known):
       changed.append(image_id)
     elif row in known:
       unchanged += 1
@@ -79,7 +79,9 @@ def make_plan(listing: Listing, index: Index, prefix: str, remove: bool = False)
   if elsewhere and not known and 2 * len(moved) < len(elsewhere):
     raise InputError(_other_folder(index, old_root, listing, prefix))
   gone = sorted(set(gone) - set(renamed))
+  present = {stored[row].sha256 for row in (rows & stored.keys()) - {prefix + image_id for image_id in changed}}
   kept = set() if remove else _find_doubtful(listing, prefix, gone, len(stored))
+  kept -= {row for row in kept if stored[row].sha256 in present}  # a move that was interrupted: the row is there twice
   for row in set(elsewhere) - set(moved) - (set(gone) - kept):
     image_id = row.removeprefix(prefix)
     moved[row] = Moved(row, listing.path(image_id), listing.root, elsewhere[row].mtime_ns)
@@ -153,12 +155,12 @@ def _find_doubtful(listing: Listing, prefix: str, gone: list[str], count: int) -
   return {row for folder, rows in parents.items() if is_void(listing.path(folder)) for row in rows}
 
 
-def _is_unchanged(path: str, stored: StoredFile) -> bool:
+def _is_unchanged(path: str, stored: StoredFile, trust_time: bool) -> bool:
   try:
     found = os.stat(path)
     if found.st_size != stored.bytes:
       return False
-    return found.st_mtime_ns == stored.mtime_ns or _hash(path) == stored.sha256
+    return (trust_time and found.st_mtime_ns == stored.mtime_ns) or _hash(path) == stored.sha256
   except (OSError, UnreadableImageError):
     return False
 

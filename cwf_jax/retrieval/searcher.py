@@ -89,7 +89,7 @@ class Searcher:
     return True
 
   def warm_up(self, boxes: bool = True, matches: bool = True, progress: Callable[[int, int], Any] | None = None) -> None:
-    """Compiles the programs of all canvases, so that no first query is slow.
+    """Compiles the programs of all canvases, so that no first query is slow; of searches, an offline one of ten answers.
 
     It takes seconds for each program, and less where JAX caches compiled programs (`jax_compilation_cache_dir`).
 

@@ -25,8 +25,9 @@ def test_an_index_is_shown(cli, index, photographs):
 
 def test_rows_are_deleted_and_counted(cli, refused, index, tmp_path):
   found = cli("--mode=delete", f"--index={index}", "--ids=a/picture_00.png, b/*")
-  assert found == (0, f"7 deleted; 5 in {index}\n", "")
-  (tmp_path / "ids.txt").write_text("a/picture_01.png\n\n")
+  assert found.out == f"7 deleted; 5 in {index}\n" and "deleted a/picture_00.png\n" in found.err
+  (tmp_path / "ids.txt").write_text("# one\na/picture_01.png\n\n")
+  assert "names no id" in refused("--mode=delete", f"--index={index}", "--ids=,")
   assert cli("--mode=delete", f"--index={index}", f"--ids={tmp_path}/ids.txt").out == f"1 deleted; 4 in {index}\n"
   assert cli("--mode=delete", f"--index={index}", "--missing").out == f"0 deleted; 4 in {index}\n"
   assert "needs --ids=LIST or --missing" in refused("--mode=delete", f"--index={index}")

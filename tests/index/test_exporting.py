@@ -39,15 +39,21 @@ def test_it_depends_on_nothing_but_the_rows(index, tmp_path):
   other = Index.create(tmp_path / "j", SETTINGS, None)
   other.commit(make_table(SETTINGS, ["d", "b"], 2))
   other.commit(make_table(SETTINGS, ["c", "a", "é"], 1))
-  export_index(other, tmp_path / "two", "npz")
-  assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two").read_bytes()
+  export_index(other, tmp_path / "two.npz", "npz")
+  assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
 
 
 def test_what_cannot_be_written_is_refused_and_leaves_nothing(index, tmp_path, monkeypatch):
-  with pytest.raises(InputError, match="npz or parquet; found 'csv'"):
-    export_index(index, tmp_path / "x.csv")
-  with pytest.raises(InputError, match="there is no folder"):
-    export_index(index, tmp_path / "no/x.npz")
+  (tmp_path / "folder.npz").mkdir()
+  for name, format, said in (
+    ("x.csv", None, "ends in .npz or .parquet; found"),
+    ("x.npz", "parquet", "ends in .parquet; found"),
+    ("no/x.npz", None, "lies in none that is there"),
+    ("folder.npz", None, "is a folder"),
+  ):
+    with pytest.raises(InputError, match=said):
+      export_index(index, tmp_path / name, format)
+  (tmp_path / "folder.npz").rmdir()
   (tmp_path / "x.npz").write_bytes(b"before")
   with pytest.raises(KeyboardInterrupt):
     export_index(index, tmp_path / "x.npz", progress=lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))

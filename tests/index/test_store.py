@@ -9,6 +9,7 @@ import lance
 import numpy as np
 import pytest
 
+from cwf_jax.errors import InputError
 from cwf_jax.index import rewriting, schema, store
 from cwf_jax.index.schema import WhiteningOrigin
 from cwf_jax.index.store import Index, IndexFolderError, open_index
@@ -249,3 +250,10 @@ def test_old_versions_go_when_they_were_replaced_long_ago(index, monkeypatch):
     late.files("/photographs", "")
 
 
+
+
+def test_columns_are_listed_and_others_refused(tmp_path):
+  index = Index.create(tmp_path / "i", SETTINGS, None)
+  assert {"id", "path", "descriptor", "class_vectors"} <= set(index.columns)
+  with pytest.raises(InputError, match="no column nosuch; there are: id, path"):
+    next(index.scan(["id", "nosuch"]))

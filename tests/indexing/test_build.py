@@ -142,7 +142,11 @@ def test_a_file_that_a_list_names_is_not_removed_when_it_is_gone(copied, tmp_pat
   assert (summary.removed, summary.rows) == (0, 2)
   assert summary.skipped[0].reason.startswith("no such file; the index keeps")
   listed.write_text("a/picture_01.png\n")
-  assert build_index(listed, tmp_path / "i", tiny_encoder).removed == 1
+  (copied / "a/picture_00.png").touch()
+  summary = build_index(listed, tmp_path / "i", tiny_encoder)
+  assert summary.removed == 1
+  told = "removed though the file is there, since it is not listed any more: a/picture_00.png (1 in all)"
+  assert summary.remarks == (told,)
 
 
 @pytest.mark.parametrize(
