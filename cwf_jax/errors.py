@@ -39,6 +39,13 @@ def reason_of(error: Exception) -> str:
   return getattr(error, "strerror", None) or str(error)
 
 
+def renamed(error: OSError, what: str) -> OSError:
+  """The same error in words that name what the caller knows, in place of a temporary file: "WHAT: no space left on device"."""
+  named = OSError(f"{what}: {reason_of(error)}")
+  named.errno = error.errno
+  return named
+
+
 def brief(error: Exception) -> str:
   """The first line of an error of a library that tells much: of TensorStore's what the operating system said, if it did."""
   text = " ".join(str(error).split("\n\n")[0].split()) or type(error).__name__

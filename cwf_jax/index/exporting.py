@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cwf_jax.errors import InputError, printable, reason_of
+from cwf_jax.errors import InputError, printable, renamed
 from cwf_jax.index.store import Index
 
 FORMATS = ("npz", "parquet")
@@ -49,14 +49,16 @@ def export_index(
   if ending not in FORMATS or format not in (None, ending):
     wanted = f".{format}" if format in FORMATS else " or ".join(f".{name}" for name in FORMATS)
     raise InputError(f"the file of an export ends in {wanted}; found {printable(target)}")
-  if target.is_dir() or not target.parent.is_dir():
-    raise InputError(f"{printable(target)} is a folder, or lies in none that is there")
+  if target.is_dir():
+    raise InputError(f"{printable(target)} is a folder, not a file")
+  if not target.parent.is_dir():
+    raise InputError(f"there is no folder {printable(target.parent)} to write {printable(target.name)} to")
   temporary = target.with_name(f".{uuid.uuid4().hex}.tmp")
   try:
     (_write_npz if ending == "npz" else _write_parquet)(index, temporary, progress or (lambda done, total: None))
     os.replace(temporary, target)
   except OSError as error:
-    raise OSError(error.errno, f"{printable(target)} cannot be written: {reason_of(error)}") from error
+    raise renamed(error, f"{printable(target)} cannot be written") from error
   finally:
     temporary.unlink(missing_ok=True)
 

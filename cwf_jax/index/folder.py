@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from cwf_jax.errors import InputError
+from cwf_jax.errors import InputError, renamed
 from cwf_jax.writing import holding
 
 DATA = "images.lance"
@@ -67,7 +67,7 @@ def writing(folder: str | os.PathLike) -> Iterator[None]:
     except (FileExistsError, NotADirectoryError):
       raise IndexFolderError(f"{path} cannot be a folder: a part of its path is a file") from None
     except OSError as error:
-      raise OSError(error.errno, f"the index {path} cannot be written: {error.strerror}") from None
+      raise renamed(error, f"the index {path} cannot be written") from None
     yield
 
 

@@ -48,8 +48,8 @@ def test_what_cannot_be_written_is_refused_and_leaves_nothing(index, tmp_path, m
   for name, format, said in (
     ("x.csv", None, "ends in .npz or .parquet; found"),
     ("x.npz", "parquet", "ends in .parquet; found"),
-    ("no/x.npz", None, "lies in none that is there"),
-    ("folder.npz", None, "is a folder"),
+    ("no/x.npz", None, "there is no folder"),
+    ("folder.npz", None, "is a folder, not a file"),
   ):
     with pytest.raises(InputError, match=said):
       export_index(index, tmp_path / name, format)
