@@ -14,6 +14,8 @@ from pathlib import Path
 from cwf_jax import Searcher, build_index, compare, draw_answers, draw_comparison, explain, save_figure
 from cwf_jax.reasons import describe_common_classes, describe_places
 
+if sys.argv[1:2] in (["-h"], ["--help"]):
+  sys.exit(__doc__)
 output = Path(sys.argv[2] if len(sys.argv) > 2 else tempfile.mkdtemp(prefix="cwf_jax-example-"))
 output.mkdir(parents=True, exist_ok=True)
 if len(sys.argv) > 1:

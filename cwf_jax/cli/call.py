@@ -60,11 +60,13 @@ class Answer:
 
 
 def parse_call(argv: list[str]) -> Call | Answer:
-  """Reads the arguments, the program's name first.
+  """Reads the arguments, the program's name first; `search ...` is `--mode=search ...`.
 
   Raises:
     CallError: an unknown mode or flag, a value that a flag does not take, or something that is no flag.
   """
+  if len(argv) > 1 and argv[1] in MODES:  # `cwf-jax search ...`
+    argv = [argv[0], f"--mode={argv[1]}", *argv[2:]]
   first = _new_flags()
   flags.DEFINE_string("mode", None, "", flag_values=first)
   _parsed(first, argv, known_only=True)

@@ -22,7 +22,8 @@ ALL = "index, search, info, delete, export, explain, evaluate, train, convert, f
   ("arguments", "said"),
   [
     ([], f"--mode is missing: one of {ALL}"),
-    (["index"], "--mode is missing"),
+    (["index"], "--mode=index needs --images=PATH"),
+    (["images"], "--mode is missing"),
     (["--mode=serch"], f"--mode is one of {ALL}; found 'serch'"),
     (["--mode="], "--mode is one of"),
     (["--mode"], "Missing value for flag --mode"),

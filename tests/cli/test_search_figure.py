@@ -126,6 +126,7 @@ def test_a_query_s_name_of_odd_characters(cli, tiny_index, query, tmp_path):
   assert found.err == f"figure: {tmp_path}/answers \u65e5\\n$.svg\n"
 
 
+@pytest.mark.long
 def test_maps_of_all_shapes_are_computed_by_a_program_a_canvas(search, photographs, tiny_checkpoint, tmp_path, compilations):
   from cwf_jax.images.canvases import fit_image
   from cwf_jax.images.decoding import decode_image

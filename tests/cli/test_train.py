@@ -151,6 +151,7 @@ def _stop_when_it_has(output, step, environment, kind, *arguments):
   return running.returncode, out, err
 
 
+@pytest.mark.long  # the loop's own test of an interruption is short
 def test_a_run_that_is_killed_and_interrupted_ends_with_the_same_weights(
   trained, flowers, tiny_checkpoint, environment, tmp_path
 ):
