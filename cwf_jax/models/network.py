@@ -35,6 +35,12 @@ class Preprocessing:
     """RGB from -1 to 1: MobileNetV2 as Keras publishes it, and the networks that are trained here."""
     return cls("rgb", (127.5, 127.5, 127.5), (1 / 127.5, 1 / 127.5, 1 / 127.5))
 
+  @classmethod
+  def torchvision(cls) -> "Preprocessing":
+    """The networks of torchvision and Keras's DenseNet: RGB less ImageNet's mean, over its standard deviation."""
+    means, deviations = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    return cls("rgb", tuple(255 * mean for mean in means), tuple(1 / (255 * deviation) for deviation in deviations))
+
   def with_means_reversed(self) -> "Preprocessing":
     """The means in the wrong order, as the published code subtracts them (METHOD section 7, row 1)."""
     return dataclasses.replace(self, mean=self.mean[::-1])

@@ -17,6 +17,7 @@ from cwf_jax.errors import InputError, near
 from cwf_jax.models import parameters
 from cwf_jax.models.efficientnet_lite import EfficientNetLite, EfficientNetLiteConfig
 from cwf_jax.models.mobilenet_v2 import MobileNetV2, MobileNetV2Config
+from cwf_jax.models.resnet50 import ResNet50, ResNet50Config
 from cwf_jax.models.vgg16_cam import VGG16CAM, VGG16CAMConfig
 
 
@@ -33,11 +34,16 @@ NETWORKS: Mapping[str, Entry] = types.MappingProxyType(
     "vgg16_cam_quarter": Entry(VGG16CAM, VGG16CAMConfig.narrow(0.25, image_size=320)),
     "vgg16_cam_small": Entry(VGG16CAM, VGG16CAMConfig.small()),
     "mobilenet_v2": Entry(MobileNetV2, MobileNetV2Config()),
+    "resnet50": Entry(ResNet50, ResNet50Config.torchvision()),
     "efficientnet_lite0": Entry(EfficientNetLite, EfficientNetLiteConfig.lite0()),
     "efficientnet_lite1": Entry(EfficientNetLite, EfficientNetLiteConfig.lite1()),
     "efficientnet_lite2": Entry(EfficientNetLite, EfficientNetLiteConfig.lite2()),
   }
 )
+
+
+VARIABLE_SETTINGS = frozenset({"image_size", "num_classes", "preprocessing", "stride_in_1x1"})
+"""The settings in which networks of one name may differ: where their weights come from decides them."""
 
 
 def network_names() -> tuple[str, ...]:
@@ -57,8 +63,9 @@ def find_network(name: str) -> Entry:
 
 
 def name_network(network: nnx.Module) -> str:
-  """The name of a network of such a shape, whatever its sizes of images, classes and preprocessing; else its class's name."""
-  free = {field: getattr(network.config, field) for field in ("image_size", "num_classes", "preprocessing")}
+  """The name of a network of such a shape, whatever its `VARIABLE_SETTINGS`; else its class's name."""
+  fields = {field.name for field in dataclasses.fields(network.config)} & VARIABLE_SETTINGS
+  free = {field: getattr(network.config, field) for field in fields}
   for name, entry in NETWORKS.items():
     if type(network) is entry.network and dataclasses.replace(entry.config, **free) == network.config:
       return name
