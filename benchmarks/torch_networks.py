@@ -1,13 +1,25 @@
 """The peers in PyTorch: networks with the structure of torchvision's, and its names in their state dicts.
 
-torchvision itself is not needed. A call returns a dictionary of maps [b c h w] under our tap names, and "logits".
+torchvision itself is not needed. A call returns a dictionary of maps [b c h w] under our tap names, and "logits"; with
+`taps`, of those maps only, so that the memory of the others is used again.
 """
 
-import itertools
 from collections.abc import Sequence
 
 import torch
 from torch import nn
+
+
+class Maps(dict):
+  """A dictionary that takes in values of the names in `taps` only, or of every name if `taps` is None."""
+
+  def __init__(self, taps: Sequence[str] | None):
+    super().__init__()
+    self.taps = taps
+
+  def __setitem__(self, name: str, values: torch.Tensor) -> None:
+    if self.taps is None or name in self.taps or name == "logits":
+      super().__setitem__(name, values)
 
 
 def _convolve(channels: int, out: int, size: int, stride: int = 1) -> nn.Conv2d:
@@ -48,16 +60,74 @@ class ResNet(nn.Module):
       setattr(self, f"layer{stage}", nn.Sequential(*blocks))
     self.fc = nn.Linear(channels, classes)
 
-  def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+  def forward(self, images: torch.Tensor, taps: Sequence[str] | None = None) -> dict[str, torch.Tensor]:
     """See the module's docstring."""
-    maps = {"conv1": self.bn1(self.conv1(images)).relu_()}
-    current = maps["pool1"] = self.maxpool(maps["conv1"])
-    for stage in itertools.count(1):
-      if not hasattr(self, f"layer{stage}"):
-        break
+    maps = Maps(taps)
+    current = maps["conv1"] = self.bn1(self.conv1(images)).relu_()
+    current = maps["pool1"] = self.maxpool(current)
+    for stage in range(1, 5):
       for position, block in enumerate(getattr(self, f"layer{stage}")):
         name = f"layer{stage}_{position}"
         maps[f"{name}_conv1"], maps[f"{name}_conv2"], current = block(current)
         maps[name] = current
     maps["logits"] = self.fc(current.mean((2, 3)))
+    return maps
+
+
+class DenseLayer(nn.Module):
+  """torchvision's layer of a dense block: it returns the maps after each ReLU, and the channels to add."""
+
+  def __init__(self, channels: int, growth: int):
+    super().__init__()
+    self.norm1, self.conv1 = nn.BatchNorm2d(channels), _convolve(channels, 4 * growth, 1)
+    self.norm2, self.conv2 = nn.BatchNorm2d(4 * growth), _convolve(4 * growth, growth, 3)
+
+  def forward(self, maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """See the class's docstring."""
+    first = self.norm1(maps).relu_()
+    second = self.norm2(self.conv1(first)).relu_()
+    return first, second, self.conv2(second)
+
+
+class DenseNet(nn.Module):
+  """DenseNet-121 by default."""
+
+  def __init__(self, growth: int = 32, depths: Sequence[int] = (6, 12, 24, 16), channels: int = 64, classes: int = 1000):
+    super().__init__()
+    parts = {"conv0": _convolve(3, channels, 7, 2), "norm0": nn.BatchNorm2d(channels), "pool0": nn.MaxPool2d(3, 2, 1)}
+    for block, depth in enumerate(depths, 1):
+      dense = {f"denselayer{1 + layer}": DenseLayer(channels + layer * growth, growth) for layer in range(depth)}
+      parts[f"denseblock{block}"] = nn.ModuleDict(dense)
+      channels += depth * growth
+      if block < len(depths):
+        transition = {"norm": nn.BatchNorm2d(channels), "conv": _convolve(channels, channels // 2, 1)}
+        parts[f"transition{block}"] = nn.ModuleDict(transition)
+        channels //= 2
+    parts[f"norm{len(depths) + 1}"] = nn.BatchNorm2d(channels)
+    self.features = nn.ModuleDict(parts)
+    self.classifier = nn.Linear(channels, classes)
+
+  @classmethod
+  def densenet161(cls) -> "DenseNet":
+    """The largest of the paper's follow-up, as torchvision publishes it."""
+    return cls(48, (6, 12, 36, 24), 96)
+
+  def forward(self, images: torch.Tensor, taps: Sequence[str] | None = None) -> dict[str, torch.Tensor]:
+    """See the module's docstring."""
+    maps = Maps(taps)
+    current = maps["conv1"] = self.features.norm0(self.features.conv0(images)).relu_()
+    current = maps["pool1"] = self.features.pool0(current)
+    for block in range(1, 5):
+      together = [current]
+      for layer, dense in enumerate(self.features[f"denseblock{block}"].values()):
+        name = f"block{block}_{layer}"
+        maps[f"{name}_norm"], maps[f"{name}_conv1"], added = dense(torch.cat(together, 1))
+        together.append(added)
+      current = torch.cat(together, 1)
+      if block < 4:
+        transition = self.features[f"transition{block}"]
+        current = maps[f"transition{block}_norm"] = transition.norm(current).relu_()
+        current = nn.functional.avg_pool2d(transition.conv(current), 2)
+    current = maps["norm5"] = self.features.norm5(current).relu_()
+    maps["logits"] = self.classifier(current.mean((2, 3)))
     return maps

@@ -15,6 +15,7 @@ from flax import nnx
 
 from cwf_jax.errors import InputError, near
 from cwf_jax.models import parameters
+from cwf_jax.models.densenet import DenseNet, DenseNetConfig
 from cwf_jax.models.efficientnet_lite import EfficientNetLite, EfficientNetLiteConfig
 from cwf_jax.models.mobilenet_v2 import MobileNetV2, MobileNetV2Config
 from cwf_jax.models.resnet50 import ResNet50, ResNet50Config
@@ -35,6 +36,8 @@ NETWORKS: Mapping[str, Entry] = types.MappingProxyType(
     "vgg16_cam_small": Entry(VGG16CAM, VGG16CAMConfig.small()),
     "mobilenet_v2": Entry(MobileNetV2, MobileNetV2Config()),
     "resnet50": Entry(ResNet50, ResNet50Config.torchvision()),
+    "densenet121": Entry(DenseNet, DenseNetConfig.densenet121()),
+    "densenet161": Entry(DenseNet, DenseNetConfig.densenet161()),
     "efficientnet_lite0": Entry(EfficientNetLite, EfficientNetLiteConfig.lite0()),
     "efficientnet_lite1": Entry(EfficientNetLite, EfficientNetLiteConfig.lite1()),
     "efficientnet_lite2": Entry(EfficientNetLite, EfficientNetLiteConfig.lite2()),

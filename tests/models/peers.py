@@ -14,8 +14,6 @@ from tests.oracle.deviation import assert_close
 
 # Float32 sums in another order, and float32 roundings of folded kernels, through up to 160 layers.
 TOLERANCE = 1e-4
-LINEAR_GAIN = 0.2
-"""Of a linear layer's weights, their variance times their number: small, so that no class is certain."""
 
 
 class TorchLayers:
@@ -89,8 +87,14 @@ def build(name: str, config: Any, arrays: dict[str, np.ndarray]) -> Any:
   return parameters.with_parameters(network, {path: np.asarray(array, np.float32) for path, array in arrays.items()})
 
 
-def randomize_torch(module: Any, seed: int = 0) -> Any:
-  """Draws all weights and statistics, and stops training."""
+def randomize_torch(module: Any, linear_gain: float, seed: int = 0) -> Any:
+  """Draws all weights and statistics, and stops training.
+
+  Args:
+    module: one of `benchmarks.torch_networks`.
+    linear_gain: variance of a linear layer's weights times their number; it decides how certain the classes are.
+    seed: of the draw.
+  """
   import torch
 
   torch.manual_seed(seed)
@@ -101,7 +105,7 @@ def randomize_torch(module: Any, seed: int = 0) -> Any:
       torch.nn.init.normal_(part.bias, 0.0, 0.2)
       part.running_mean.normal_(0.0, 0.2)
     elif isinstance(part, (torch.nn.Conv2d, torch.nn.Linear)):
-      gain = 2.0 if isinstance(part, torch.nn.Conv2d) else LINEAR_GAIN
+      gain = 2.0 if isinstance(part, torch.nn.Conv2d) else linear_gain
       torch.nn.init.normal_(part.weight, 0.0, math.sqrt(gain / part.weight[0].numel()))
       if part.bias is not None:
         torch.nn.init.normal_(part.bias, 0.0, 0.1)
@@ -114,14 +118,14 @@ def load_keras() -> Any:
   return pytest.importorskip("keras", reason="keras is in the extra `peers`")
 
 
-def randomize_keras(model: Any, seed: int = 0) -> Any:
-  """Draws all weights and statistics."""
+def randomize_keras(model: Any, linear_gain: float, seed: int = 0) -> Any:
+  """Draws all weights and statistics; the arguments are those of `randomize_torch`."""
   generator = np.random.default_rng(seed)
   for layer in model.layers:
     for weight in layer.weights:
       shape, kind = weight.shape, weight.name
       if kind == "kernel":
-        gain = 2.0 if len(shape) == 4 else LINEAR_GAIN
+        gain = 2.0 if len(shape) == 4 else linear_gain
         values = generator.standard_normal(shape, np.float32) * np.float32(math.sqrt(gain / math.prod(shape[:-1])))
       elif kind in ("gamma", "moving_variance"):
         values = generator.uniform(*((0.5, 1.2) if kind == "gamma" else (0.8, 2.0)), shape)

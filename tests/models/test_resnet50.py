@@ -32,14 +32,15 @@ def test_it_equals_torchvisions_structure_in_pytorch():
       return f"{start}downsample.0", f"{start}downsample.1"
     return f"{start}{layer}", f"{start}bn{layer[-1]}"
 
-  module, pixels = peers.randomize_torch(ResNet()), peers.draw_pixels(*SIZE)
+  module, pixels = peers.randomize_torch(ResNet(), linear_gain=0.2), peers.draw_pixels(*SIZE)
   network = _read(peers.TorchLayers(module), ResNet50Config.torchvision(), name_parts, ("conv1", "bn1"), "fc")
   peers.assert_parity("ResNet-50 beside PyTorch", network, pixels, peers.run_torch(module, pixels))
 
 
 def test_it_equals_keras():
   keras = peers.load_keras()
-  model = peers.randomize_keras(keras.applications.ResNet50(weights=None, input_shape=(*SIZE, 3)))
+  model = keras.applications.ResNet50(weights=None, input_shape=(*SIZE, 3))
+  peers.randomize_keras(model, linear_gain=0.2)
 
   def name_parts(stage, block, layer):
     start = f"conv{stage + 1}_block{block + 1}_{0 if layer == 'downsample' else layer[-1]}"
