@@ -4,6 +4,7 @@ torchvision itself is not needed. A call returns a dictionary of maps [b c h w] 
 `taps`, of those maps only, so that the memory of the others is used again.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -130,4 +131,38 @@ class DenseNet(nn.Module):
         current = nn.functional.avg_pool2d(transition.conv(current), 2)
     current = maps["norm5"] = self.features.norm5(current).relu_()
     maps["logits"] = self.classifier(current.mean((2, 3)))
+    return maps
+
+
+class VGG(nn.Module):
+  """VGG-16 by default. The classifier runs on each window of 7x7 cells of pool5, of which an image of 224x224 has one."""
+
+  def __init__(self, depths: Sequence[int] = (2, 2, 3, 3, 3), classifier_channels: int = 4096, classes: int = 1000):
+    super().__init__()
+    steps, channels, self.names = [], 3, []
+    for block, (width, depth) in enumerate(zip((64, 128, 256, 512, 512), depths, strict=True), 1):
+      for layer in range(1, depth + 1):
+        steps += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(inplace=True)]
+        self.names += [None, f"conv{block}_{layer}"]
+        channels = width
+      steps.append(nn.MaxPool2d(2))
+      self.names.append(f"pool{block}")
+    self.features = nn.Sequential(*steps)
+    sides = [7 * 7 * channels, classifier_channels, classifier_channels, classes]
+    first, second, last = (nn.Linear(*pair) for pair in itertools.pairwise(sides))
+    self.classifier = nn.Sequential(first, nn.ReLU(), nn.Dropout(), second, nn.ReLU(), nn.Dropout(), last)
+
+  def forward(self, images: torch.Tensor, taps: Sequence[str] | None = None) -> dict[str, torch.Tensor]:
+    """See the module's docstring; fc6 and fc7 lie on pool5's cells, with zeros where a window would not fit."""
+    maps, current = Maps(taps), images
+    for name, step in zip(self.names, self.features, strict=True):
+      current = step(current)
+      if name is not None:
+        maps[name] = current.clone() if name.startswith("conv") else current
+    windows = current.unfold(2, 7, 1).unfold(3, 7, 1).permute(0, 2, 3, 1, 4, 5).flatten(3)
+    first = self.classifier[:2](windows)
+    second = self.classifier[3:5](first)
+    for name, values in (("fc6", first), ("fc7", second)):
+      maps[name] = nn.functional.pad(values.permute(0, 3, 1, 2), (3, 3, 3, 3))
+    maps["logits"] = self.classifier[6](second.mean((1, 2)))
     return maps

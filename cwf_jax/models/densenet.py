@@ -5,9 +5,10 @@ and channels, a last batch norm with ReLU, global average pooling and one linear
 block so far (batch norm, ReLU, 1x1, batch norm, ReLU, 3x3) and adds `growth` channels to them.
 
 A batch norm right after a convolution is folded into it. One that reads several maps stays a factor and an offset for each
-channel (`layers.ChannelScale`): every reader of a map has its own. The last map, of stride 32, gives exact CAMs. The
-features are the last map of stride 16: what the third transition reads, after its batch norm and ReLU. Layers are named conv1,
-block1_0_norm, block1_0_conv1, block1_0_conv2 ... transition1_norm, transition1_conv ... norm5, classifier.
+channel (`layers.ChannelScale`): every reader of a map has its own. Every convolution has a bias; it is zero where no batch norm
+was folded, in a dense layer's 3x3 and in transitions. The last map, of stride 32, gives exact CAMs. The features are the last
+map of stride 16: what the third transition reads, after its batch norm and ReLU. Layers are named conv1, block1_0_norm,
+block1_0_conv1, block1_0_conv2 ... transition1_norm, transition1_conv ... norm5, classifier.
 """
 
 import dataclasses

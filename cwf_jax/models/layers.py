@@ -53,6 +53,16 @@ def valid_mask(sizes: Int[Array, "b 2"], shape: tuple[int, int]) -> Bool[Array, 
   return rows & columns
 
 
+def check_canvas(shape: tuple[int, int], multiple: int) -> None:
+  """Refuses a canvas, rows and columns in pixels, whose sides are not multiples of `multiple`.
+
+  Raises:
+    ValueError: names both.
+  """
+  if shape[0] % multiple or shape[1] % multiple:
+    raise ValueError(f"the sides of the canvas are multiples of {multiple}, found {shape[0]}x{shape[1]}")
+
+
 def masks_by_stride(
   sizes: Int[Array, "b 2"], shape: tuple[int, int], strides: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
 ) -> dict[int, Bool[Array, "b i j"]]:
@@ -64,10 +74,9 @@ def masks_by_stride(
     strides: of the maps, in pixels; each divides the last one.
 
   Raises:
-    ValueError: a side of the canvas is not a multiple of the last stride.
+    ValueError: as `check_canvas` for the last stride.
   """
-  if shape[0] % strides[-1] or shape[1] % strides[-1]:
-    raise ValueError(f"the sides of the canvas are multiples of {strides[-1]}, found {shape[0]}x{shape[1]}")
+  check_canvas(shape, strides[-1])
   return {stride: valid_mask(sizes // stride, (shape[0] // stride, shape[1] // stride)) for stride in strides}
 
 

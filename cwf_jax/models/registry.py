@@ -19,6 +19,7 @@ from cwf_jax.models.densenet import DenseNet, DenseNetConfig
 from cwf_jax.models.efficientnet_lite import EfficientNetLite, EfficientNetLiteConfig
 from cwf_jax.models.mobilenet_v2 import MobileNetV2, MobileNetV2Config
 from cwf_jax.models.resnet50 import ResNet50, ResNet50Config
+from cwf_jax.models.vgg import VGG, VGGConfig
 from cwf_jax.models.vgg16_cam import VGG16CAM, VGG16CAMConfig
 
 
@@ -35,6 +36,8 @@ NETWORKS: Mapping[str, Entry] = types.MappingProxyType(
     "vgg16_cam_quarter": Entry(VGG16CAM, VGG16CAMConfig.narrow(0.25, image_size=320)),
     "vgg16_cam_small": Entry(VGG16CAM, VGG16CAMConfig.small()),
     "mobilenet_v2": Entry(MobileNetV2, MobileNetV2Config()),
+    "vgg16": Entry(VGG, VGGConfig.vgg16()),
+    "vgg19": Entry(VGG, VGGConfig.vgg19()),
     "resnet50": Entry(ResNet50, ResNet50Config.torchvision()),
     "densenet121": Entry(DenseNet, DenseNetConfig.densenet121()),
     "densenet161": Entry(DenseNet, DenseNetConfig.densenet161()),
@@ -45,7 +48,7 @@ NETWORKS: Mapping[str, Entry] = types.MappingProxyType(
 )
 
 
-VARIABLE_SETTINGS = frozenset({"image_size", "num_classes", "preprocessing", "stride_in_1x1"})
+VARIABLE_SETTINGS = frozenset({"image_size", "num_classes", "preprocessing", "stride_in_1x1", "classifier"})
 """The settings in which networks of one name may differ: where their weights come from decides them."""
 
 
