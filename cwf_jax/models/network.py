@@ -1,10 +1,10 @@
-"""What every network of the package shares: its preprocessing and the shape of its answer."""
+"""What every network of the package provides: its settings, its preprocessing and the shape of its answer."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, DTypeLike, Float, Real
+from jaxtyping import Array, Bool, DTypeLike, Float, Int, Real
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +58,7 @@ class NetworkOutput(NamedTuple):
 
   Attributes:
     logits: [b c], float32; softmax gives the probabilities.
-    cam_features: [b i j d], the map that the classifier averages, after its ReLU.
+    cam_features: [b i j d], the map that the classifier averages, after its ReLU; zero where it does not average it.
     mask: [b i j], the cells of `cam_features` inside the image.
     taps: named intermediate maps after their ReLU, each zero outside the image.
   """
@@ -67,6 +67,87 @@ class NetworkOutput(NamedTuple):
   cam_features: Float[Array, "b i j d"]
   mask: Bool[Array, "b i j"]
   taps: dict[str, Array]
+
+
+class CamConfig(Protocol):
+  """The settings of a `CamNetwork`: a frozen dataclass, hashable, whose fields `registry.config_to_json` can write.
+
+  Attributes:
+    image_size: the default shorter side of images, in pixels.
+    num_classes: C; 0 for a network without classes, which has taps only.
+    preprocessing: from pixels to the network's input.
+    stride: of the feature tap, in pixels.
+    cam_stride: of the CAM features, in pixels, a multiple of `stride`; the encoder resizes them to the features' cells.
+    size_multiple: the sides of images and canvases are multiples of it, in pixels.
+    tap_names: the maps that a forward pass can return, all after a ReLU.
+    feature_tap: the map that class vectors are pooled from.
+    feature_channels: K, its channels.
+    last_tap: the map that systems of whole images pool from.
+    pooled_tap: the same after the last pooling; `last_tap` again where there is none.
+  """
+
+  @property
+  def image_size(self) -> int: ...
+  @property
+  def num_classes(self) -> int: ...
+  @property
+  def preprocessing(self) -> Preprocessing: ...
+  @property
+  def stride(self) -> int: ...
+  @property
+  def cam_stride(self) -> int: ...
+  @property
+  def size_multiple(self) -> int: ...
+  @property
+  def tap_names(self) -> tuple[str, ...]: ...
+  @property
+  def feature_tap(self) -> str: ...
+  @property
+  def feature_channels(self) -> int: ...
+  @property
+  def last_tap(self) -> str: ...
+  @property
+  def pooled_tap(self) -> str: ...
+
+
+@runtime_checkable  # annotations are checked under test
+class CamNetwork(Protocol):
+  """A network whose classes are a linear layer over the mean of one map, so that its class activation maps are exact.
+
+  It is an `nnx.Module`, which `registry.build` makes, and a pytree of float32 parameters; batch norm is folded into them. What
+  lies on a canvas outside an image has no influence on the image's results.
+
+  Attributes:
+    config: its settings.
+  """
+
+  config: CamConfig
+
+  @property
+  def class_weights(self) -> Float[Array, "d c"]:
+    """W of METHOD eq. 1: the classifier's weights, one column a class, without the bias.
+
+    Raises:
+      InputError: the network has no classes.
+    """
+
+  def __call__(
+    self, images: Float[Array, "b h w 3"], sizes: Int[Array, "b 2"], taps: tuple[str, ...] = ()
+  ) -> NetworkOutput:
+    """One forward pass.
+
+    Args:
+      images: preprocessed, each at the upper left of its canvas; what lies outside is ignored.
+      sizes: (height, width) of each image, in pixels, multiples of `config.size_multiple` as the canvas's sides are.
+      taps: names of `config.tap_names` to return.
+
+    Returns:
+      The CAM features and the named taps, zero outside the images, in the dtype of `images`, and the logits in float32. A map
+      of stride s has floor(size / s) valid cells.
+
+    Raises:
+      ValueError: an unknown tap, or a canvas that the network does not take.
+    """
 
 
 def check_taps(taps: tuple[str, ...], known: tuple[str, ...]) -> None:

@@ -18,6 +18,7 @@ from cwf_jax.models import parameters
 from cwf_jax.models.densenet import DenseNet, DenseNetConfig
 from cwf_jax.models.efficientnet_lite import EfficientNetLite, EfficientNetLiteConfig
 from cwf_jax.models.mobilenet_v2 import MobileNetV2, MobileNetV2Config
+from cwf_jax.models.network import CamConfig, CamNetwork
 from cwf_jax.models.resnet50 import ResNet50, ResNet50Config
 from cwf_jax.models.vgg import VGG, VGGConfig
 from cwf_jax.models.vgg16_cam import VGG16CAM, VGG16CAMConfig
@@ -26,8 +27,8 @@ from cwf_jax.models.vgg16_cam import VGG16CAM, VGG16CAMConfig
 class Entry(typing.NamedTuple):
   """What a name stands for: a class, called as `network(config, rngs=...)`, and its settings, a frozen dataclass."""
 
-  network: type[nnx.Module]
-  config: Any
+  network: type[CamNetwork]
+  config: CamConfig
 
 
 NETWORKS: Mapping[str, Entry] = types.MappingProxyType(
@@ -68,7 +69,7 @@ def find_network(name: str) -> Entry:
   return NETWORKS[name]
 
 
-def name_network(network: nnx.Module) -> str:
+def name_network(network: CamNetwork) -> str:
   """The name of a network of such a shape, whatever its `VARIABLE_SETTINGS`; else its class's name."""
   fields = {field.name for field in dataclasses.fields(network.config)} & VARIABLE_SETTINGS
   free = {field: getattr(network.config, field) for field in fields}
@@ -78,7 +79,7 @@ def name_network(network: nnx.Module) -> str:
   return type(network).__name__
 
 
-def build(name: str, seed: int = 0) -> nnx.Module:
+def build(name: str, seed: int = 0) -> CamNetwork:
   """Builds a network with random weights that are the same, to the bit, on every machine and device.
 
   They are drawn on the host as whole numbers, so an index that an accelerator made with random weights is searched with
@@ -87,7 +88,7 @@ def build(name: str, seed: int = 0) -> nnx.Module:
   return draw(name, None, seed)
 
 
-def draw(name: str, config: Any = None, seed: int = 0) -> nnx.Module:
+def draw(name: str, config: CamConfig | None = None, seed: int = 0) -> CamNetwork:
   """As `build`, with settings other than the name's own if they are given."""
   abstract = build_abstract(name, config)
   shapes = parameters.list_parameters(abstract)
@@ -95,7 +96,7 @@ def draw(name: str, config: Any = None, seed: int = 0) -> nnx.Module:
   return parameters.with_parameters(abstract, drawn)
 
 
-def build_abstract(name: str, config: Any = None) -> nnx.Module:
+def build_abstract(name: str, config: CamConfig | None = None) -> CamNetwork:
   """The network with shapes in place of arrays, at no cost.
 
   Args:
@@ -107,12 +108,12 @@ def build_abstract(name: str, config: Any = None) -> nnx.Module:
   return nnx.eval_shape(lambda: entry.network(settings, rngs=nnx.Rngs(0)))
 
 
-def config_to_json(config: Any) -> dict[str, Any]:
+def config_to_json(config: CamConfig) -> dict[str, Any]:
   """A network's settings as plain JSON values; dataclasses become objects, tuples become lists."""
   return {field.name: _to_json(getattr(config, field.name)) for field in dataclasses.fields(config)}
 
 
-def config_from_json(name: str, settings: Any) -> Any:
+def config_from_json(name: str, settings: Any) -> CamConfig:
   """The reverse of `config_to_json`, for a network's name.
 
   Raises:

@@ -42,10 +42,9 @@ class TorchLayers:
 class KerasLayers:
   """A Keras network's weights by the names of its layers, in float64."""
 
-  epsilon = 1.001e-5
-
-  def __init__(self, model: Any):
-    self.model = model
+  def __init__(self, model: Any, epsilon: float = 1.001e-5):
+    """`epsilon` is that of ResNet and DenseNet unless another one is given."""
+    self.model, self.epsilon = model, epsilon
 
   def _read(self, name: str) -> dict[str, np.ndarray]:
     return {weight.name: np.asarray(weight.value, np.float64) for weight in self.model.get_layer(name).weights}
@@ -53,7 +52,10 @@ class KerasLayers:
   def conv(self, name: str) -> tuple[np.ndarray, np.ndarray]:
     """The kernel [rows columns in out] and the bias, zero where there is none."""
     weights = self._read(name)
-    return weights["kernel"], weights.get("bias", np.zeros(weights["kernel"].shape[-1]))
+    kernel = weights["kernel"]
+    if isinstance(self.model.get_layer(name), load_keras().layers.DepthwiseConv2D):
+      kernel = kernel.transpose(0, 1, 3, 2)
+    return kernel, weights.get("bias", np.zeros(kernel.shape[-1]))
 
   dense = conv
 

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from cwf_jax.errors import InputError
+from cwf_jax.load import load_encoder, load_weights
 from cwf_jax.models import parameters, registry
+from cwf_jax.models.checkpoint import save_checkpoint
+from cwf_jax.models.class_names import ClassList
 from cwf_jax.models.vgg import VGGConfig
 from tests.models import peers
 from tests.oracle.deviation import assert_close
@@ -101,6 +104,15 @@ def test_without_a_classifier_it_has_taps_and_no_classes():
     network.class_weights  # noqa: B018
   with pytest.raises(ValueError, match="found num_classes=1000 and classifier=False"):
     VGGConfig(classifier=False)
+
+
+def test_an_encoder_needs_a_classifier(tmp_path):
+  config = dataclasses.replace(VGGConfig.vgg16(classifier=False), widths=(2, 3, 4, 6, 8))
+  folder, network = tmp_path / "notop", peers.draw_network("vgg16", config)
+  save_checkpoint(folder, network, network_name="vgg16", classes=ClassList.numbered(0))
+  assert load_weights(folder).network.config == config
+  with pytest.raises(InputError, match="notop is vgg16 without a classifier"):
+    load_encoder(str(folder))
 
 
 def test_a_canvas_that_is_no_multiple_of_32_is_refused(narrow):
