@@ -70,44 +70,51 @@ class NetworkOutput(NamedTuple):
 
 
 class CamConfig(Protocol):
-  """The settings of a `CamNetwork`: a frozen dataclass, hashable, whose fields `registry.config_to_json` can write.
-
-  Attributes:
-    image_size: the default shorter side of images, in pixels.
-    num_classes: C; 0 for a network without classes, which has taps only.
-    preprocessing: from pixels to the network's input.
-    stride: of the feature tap, in pixels.
-    cam_stride: of the CAM features, in pixels, a multiple of `stride`; the encoder resizes them to the features' cells.
-    size_multiple: the sides of images and canvases are multiples of it, in pixels.
-    tap_names: the maps that a forward pass can return, all after a ReLU.
-    feature_tap: the map that class vectors are pooled from.
-    feature_channels: K, its channels.
-    last_tap: the map that systems of whole images pool from.
-    pooled_tap: the same after the last pooling; `last_tap` again where there is none.
-  """
+  """The settings of a `CamNetwork`: a frozen dataclass, hashable, whose fields `registry.config_to_json` can write."""
 
   @property
-  def image_size(self) -> int: ...
+  def image_size(self) -> int:
+    """The default shorter side of images, in pixels."""
+
   @property
-  def num_classes(self) -> int: ...
+  def num_classes(self) -> int:
+    """C; 0 for a network without classes, which has taps only."""
+
   @property
-  def preprocessing(self) -> Preprocessing: ...
+  def preprocessing(self) -> Preprocessing:
+    """From pixels to the network's input."""
+
   @property
-  def stride(self) -> int: ...
+  def stride(self) -> int:
+    """The stride of the feature tap, in pixels."""
+
   @property
-  def cam_stride(self) -> int: ...
+  def cam_stride(self) -> int:
+    """The stride of the CAM features, a multiple of `stride`: the encoder resizes them to the features' cells."""
+
   @property
-  def size_multiple(self) -> int: ...
+  def size_multiple(self) -> int:
+    """The sides of images and canvases are multiples of it, in pixels."""
+
   @property
-  def tap_names(self) -> tuple[str, ...]: ...
+  def tap_names(self) -> tuple[str, ...]:
+    """The maps that a forward pass can return, all after a ReLU."""
+
   @property
-  def feature_tap(self) -> str: ...
+  def feature_tap(self) -> str:
+    """The map that class vectors are pooled from."""
+
   @property
-  def feature_channels(self) -> int: ...
+  def feature_channels(self) -> int:
+    """K, channels of the feature tap."""
+
   @property
-  def last_tap(self) -> str: ...
+  def last_tap(self) -> str:
+    """The network's last map, which systems without classes pool from."""
+
   @property
-  def pooled_tap(self) -> str: ...
+  def pooled_tap(self) -> str:
+    """The same after the last pooling layer; `last_tap` again where there is none."""
 
 
 @runtime_checkable  # annotations are checked under test

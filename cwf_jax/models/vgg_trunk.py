@@ -36,12 +36,12 @@ class VGGTrunkConfig:
 
   @property
   def last_tap(self) -> str:
-    """The last map of VGG-16 itself, before its last pool."""
+    """The last convolution's map, before the last pool."""
     return f"conv{len(self.depths)}_{self.depths[-1]}"
 
   @property
   def pooled_tap(self) -> str:
-    """The last map of VGG-16 after its last pool, of stride 32."""
+    """The last pooled map, of stride 32."""
     return f"pool{len(self.depths)}"
 
   @property

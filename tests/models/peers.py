@@ -93,7 +93,7 @@ def randomize_torch(module: Any, linear_gain: float, seed: int = 0) -> Any:
   """Draws all weights and statistics, and stops training.
 
   Args:
-    module: one of `benchmarks.torch_networks`.
+    module: one of `tests.models.torch_networks`.
     linear_gain: variance of a linear layer's weights times their number; it decides how certain the classes are.
     seed: of the draw.
   """
@@ -154,7 +154,7 @@ def run_keras(model: Any, names: dict[str, str], pixels: np.ndarray) -> dict[str
 
 
 def run_torch(module: Any, pixels: np.ndarray) -> dict[str, np.ndarray]:
-  """The maps of one of `benchmarks.torch_networks` as [b h w c], and "probabilities"."""
+  """The maps of one of `tests.models.torch_networks` as [b h w c], and "probabilities"."""
   import torch
 
   with torch.inference_mode():

@@ -4,9 +4,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from benchmarks import forward
 from cwf_jax.models import parameters, registry
 from cwf_jax.models.resnet50 import ResNet50Config
 from tests.models import peers
+from tests.oracle.deviation import assert_close
 
 SIZE = (64, 96)
 
@@ -24,7 +26,7 @@ def _read(layers, config, name_parts, stem, classifier):
 
 def test_it_equals_torchvisions_structure_in_pytorch():
   pytest.importorskip("torch", reason="torch is in the extra `peers`")
-  from benchmarks.torch_networks import ResNet
+  from tests.models.torch_networks import ResNet
 
   def name_parts(stage, block, layer):
     start = f"layer{stage}.{block}."
@@ -67,6 +69,14 @@ def narrow(request):
 @pytest.mark.parametrize("size", [(32, 32), (64, 96), (96, 32)])
 def test_a_padded_image_gives_what_the_image_gives(narrow, size):
   peers.assert_padding_is_ignored("ResNet-50", narrow, size, (96, 128))
+
+
+def test_the_benchmarks_peer_is_the_same_network(narrow):
+  pytest.importorskip("torch", reason="torch is in the extra `peers`")
+  pixels = peers.draw_pixels(32, 64)
+  here, there = forward.prepare_jax(narrow, pixels)[0](), forward.prepare_torch(narrow, pixels)()
+  for ours, theirs in zip(here, there, strict=True):
+    assert_close("ResNet-50: the benchmark's peer", ours, theirs, peers.TOLERANCE)
 
 
 def test_every_tap_has_its_stride(narrow):

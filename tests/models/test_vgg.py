@@ -31,7 +31,7 @@ def _read(layers, config, convs, dense):
 def test_it_equals_torchvisions_structure_in_pytorch():
   """Narrow from fc6 on, which the test with Keras has in its full width."""
   pytest.importorskip("torch", reason="torch is in the extra `peers`")
-  from benchmarks.torch_networks import VGG
+  from tests.models.torch_networks import VGG
 
   module, config = VGG(classifier_channels=64), dataclasses.replace(VGGConfig.vgg16(), classifier_channels=64)
   peers.randomize_torch(module, linear_gain=2.0)

@@ -1,7 +1,6 @@
 """The peers in PyTorch: networks with the structure of torchvision's, and its names in their state dicts.
 
-torchvision itself is not needed. A call returns a dictionary of maps [b c h w] under our tap names, and "logits"; with
-`taps`, of those maps only, so that the memory of the others is used again.
+torchvision itself is not needed. A call returns a dictionary of maps [b c h w] under our tap names, and "logits".
 """
 
 import itertools
@@ -9,18 +8,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
-
-
-class Maps(dict):
-  """A dictionary that takes in values of the names in `taps` only, or of every name if `taps` is None."""
-
-  def __init__(self, taps: Sequence[str] | None):
-    super().__init__()
-    self.taps = taps
-
-  def __setitem__(self, name: str, values: torch.Tensor) -> None:
-    if self.taps is None or name in self.taps or name == "logits":
-      super().__setitem__(name, values)
 
 
 def _convolve(channels: int, out: int, size: int, stride: int = 1) -> nn.Conv2d:
@@ -61,9 +48,9 @@ class ResNet(nn.Module):
       setattr(self, f"layer{stage}", nn.Sequential(*blocks))
     self.fc = nn.Linear(channels, classes)
 
-  def forward(self, images: torch.Tensor, taps: Sequence[str] | None = None) -> dict[str, torch.Tensor]:
+  def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
     """See the module's docstring."""
-    maps = Maps(taps)
+    maps = {}
     current = maps["conv1"] = self.bn1(self.conv1(images)).relu_()
     current = maps["pool1"] = self.maxpool(current)
     for stage in range(1, 5):
@@ -113,9 +100,9 @@ class DenseNet(nn.Module):
     """The largest of the paper's follow-up, as torchvision publishes it."""
     return cls(48, (6, 12, 36, 24), 96)
 
-  def forward(self, images: torch.Tensor, taps: Sequence[str] | None = None) -> dict[str, torch.Tensor]:
+  def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
     """See the module's docstring."""
-    maps = Maps(taps)
+    maps = {}
     current = maps["conv1"] = self.features.norm0(self.features.conv0(images)).relu_()
     current = maps["pool1"] = self.features.pool0(current)
     for block in range(1, 5):
@@ -152,9 +139,9 @@ class VGG(nn.Module):
     first, second, last = (nn.Linear(*pair) for pair in itertools.pairwise(sides))
     self.classifier = nn.Sequential(first, nn.ReLU(), nn.Dropout(), second, nn.ReLU(), nn.Dropout(), last)
 
-  def forward(self, images: torch.Tensor, taps: Sequence[str] | None = None) -> dict[str, torch.Tensor]:
+  def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
     """See the module's docstring; fc6 and fc7 lie on pool5's cells, with zeros where a window would not fit."""
-    maps, current = Maps(taps), images
+    maps, current = {}, images
     for name, step in zip(self.names, self.features, strict=True):
       current = step(current)
       if name is not None:
