@@ -3,11 +3,12 @@
   python benchmarks/forward.py                                  # the paper's size, one image of 720x1024
   python benchmarks/forward.py --height 384 --width 512 --allocator
   python benchmarks/forward.py --network vgg16_cam_quarter --height 320 --width 480
+  python benchmarks/forward.py --network resnet50 --allocator   # or densenet161; their sizes are multiples of 32: 704x1024
   python benchmarks/forward.py --smoke                          # a tiny size, to see that it runs
 
-Both passes return the logits, the CAM features and conv5_1. They take turns in one process, after a warm-up, so that the
-ratio holds on a machine with other work on it. PyTorch runs channels_last, its faster layout. It comes with the extra
-`peers`; without it only this package is timed.
+Both passes return the logits, the CAM features and the feature tap, with batch norm folded. They take turns in one process,
+after a warm-up, so that the ratio holds on a machine with other work on it. PyTorch runs channels_last, its faster layout. It
+comes with the extra `peers`; without it only this package is timed.
 """
 
 import argparse
@@ -23,8 +24,6 @@ import numpy as np
 from cwf_jax.cli import allocator
 from cwf_jax.models import registry
 
-TAP = "conv5_1"
-
 
 def main(arguments: list[str] | None = None) -> None:
   """Prints one line per peer, then the ratio and the largest difference."""
@@ -32,17 +31,20 @@ def main(arguments: list[str] | None = None) -> None:
   if options.allocator:
     print(f"allocator keeps freed memory: {allocator.keep_freed_memory()}")
   network = registry.build(options.network)
-  pixels = np.random.default_rng(0).uniform(-120, 130, (1, options.height, options.width, 3)).astype(np.float32)
+  height, width = (side - side % network.config.size_multiple for side in (options.height, options.width))
+  pixels = np.random.default_rng(0).uniform(-120, 130, (1, height, width, 3)).astype(np.float32)
   run_here, compile_seconds = prepare_jax(network, pixels)
   passes = {"cwf_jax": run_here}
   try:
     passes["torch"] = prepare_torch(network, pixels)
   except ImportError:
     print("torch: not installed, not compared; it is in the extra `peers` (pip install 'cwf_jax[peers]')")
-  print(f"{options.network}, 1 x {options.height} x {options.width}, float32, {jax.default_backend()}")
+  except NotImplementedError as error:
+    print(f"torch: not compared; {error}")
+  print(f"{options.network}, 1 x {height} x {width}, float32, {jax.default_backend()}")
   print(f"cwf_jax compile: {compile_seconds:.1f} s")
   results = {name: run() for name, run in passes.items()}
-  report(time_alternating(passes, options.runs), results)
+  report(time_alternating(passes, options.runs), results, network.config.feature_tap)
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -62,46 +64,115 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def prepare_jax(network: Any, pixels: np.ndarray) -> tuple[Callable[[], list[np.ndarray]], float]:
   """The compiled pass of this package, and what compiling took."""
-  images, sizes = jnp.asarray(pixels), jnp.asarray([pixels.shape[1:3]], jnp.int32)
+  images, sizes, tap = jnp.asarray(pixels), jnp.asarray([pixels.shape[1:3]], jnp.int32), network.config.feature_tap
   started = time.perf_counter()
-  compiled = jax.jit(lambda network, images, sizes: network(images, sizes, (TAP,))).lower(network, images, sizes).compile()
+  compiled = jax.jit(lambda network, images, sizes: network(images, sizes, (tap,))).lower(network, images, sizes).compile()
   seconds = time.perf_counter() - started
 
   def run() -> list[np.ndarray]:
     output = jax.block_until_ready(compiled(network, images, sizes))
-    return [np.asarray(value) for value in (output.logits, output.cam_features, output.taps[TAP])]
+    return [np.asarray(value) for value in (output.logits, output.cam_features, output.taps[tap])]
 
   return run, seconds
 
 
 def prepare_torch(network: Any, pixels: np.ndarray) -> Callable[[], list[np.ndarray]]:
-  """The same pass in PyTorch, its arrays seen as [b h w c] again."""
+  """The same pass in PyTorch with the same weights, its arrays seen as [b h w c] again.
+
+  Raises:
+    NotImplementedError: the network is not written in PyTorch here.
+  """
   import torch
 
-  def convolution(layer: Any) -> torch.nn.Conv2d:
-    kernel = torch.tensor(np.asarray(layer.kernel[...])).permute(3, 2, 0, 1)
-    module = torch.nn.Conv2d(kernel.shape[1], kernel.shape[0], 3, padding=1)
-    module.weight.data, module.bias.data = kernel, torch.tensor(np.asarray(layer.bias[...]))
-    return module
-
-  names = [*network.config.tap_names[:-1], "cam"]  # without the last pool
-  steps = torch.nn.ModuleDict(
-    {name: torch.nn.MaxPool2d(2) if name.startswith("pool") else convolution(getattr(network, name)) for name in names}
-  ).to(memory_format=torch.channels_last)
-  weights, bias = (torch.tensor(np.asarray(value[...])) for value in (network.classifier.kernel, network.classifier.bias))
+  forwards = {"VGG16CAM": _forward_vgg16_cam, "ResNet50": _forward_resnet50, "DenseNet": _forward_densenet}
+  if type(network).__name__ not in forwards:
+    raise NotImplementedError(f"{type(network).__name__} is not written in PyTorch here")
+  steps = _TorchSteps(network)
   images = torch.tensor(pixels).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
 
   @torch.inference_mode()
   def run() -> list[np.ndarray]:
-    maps = images
-    for name, step in steps.items():
-      maps = step(maps) if name.startswith("pool") else torch.relu_(step(maps))
-      if name == TAP:
-        tap = maps
+    maps, tap = forwards[type(network).__name__](steps, network.config, images)
+    weights, bias = steps.tensors["classifier"]
     logits = maps.mean((2, 3)) @ weights + bias
     return [logits.numpy(), *(value.permute(0, 2, 3, 1).numpy() for value in (maps, tap))]
 
   return run
+
+
+class _TorchSteps:
+  """A network's layers by their names, in PyTorch."""
+
+  def __init__(self, network: Any):
+    import torch
+
+    self.network = network
+    self.tensors: dict[str, tuple[Any, Any]] = {}
+    for name, layer in vars(network).items():
+      if hasattr(layer, "bias"):
+        weights = torch.tensor(np.asarray((layer.kernel if hasattr(layer, "kernel") else layer.scale)[...]))
+        if weights.ndim == 4:
+          weights = weights.permute(3, 2, 0, 1).contiguous(memory_format=torch.channels_last)
+        self.tensors[name] = weights, torch.tensor(np.asarray(layer.bias[...]))
+
+  def convolve(self, name: str, maps: Any) -> Any:
+    """The convolution without its activation."""
+    import torch
+
+    kernel, bias = self.tensors[name]
+    return torch.conv2d(maps, kernel, bias, getattr(self.network, name).stride, kernel.shape[-1] // 2)
+
+  def rectify(self, name: str, maps: Any) -> Any:
+    """The convolution and ReLU."""
+    return self.convolve(name, maps).relu_()
+
+  def scale(self, name: str, maps: Any) -> Any:
+    """A batch norm of its own, and ReLU."""
+    import torch
+
+    scale, bias = self.tensors[name]
+    return torch.nn.functional.batch_norm(maps, torch.zeros_like(bias), torch.ones_like(bias), scale, bias, eps=1e-12).relu_()
+
+
+def _forward_vgg16_cam(steps: _TorchSteps, config: Any, maps: Any) -> tuple[Any, Any]:
+  """The CAM features and the feature tap, of images [b 3 h w]; so do those below."""
+  import torch
+
+  for name in config.tap_names[:-1]:  # without the last pool
+    maps = torch.max_pool2d(maps, 2) if name.startswith("pool") else steps.rectify(name, maps)
+    if name == config.feature_tap:
+      tap = maps
+  return steps.rectify("cam", maps), tap
+
+
+def _forward_resnet50(steps: _TorchSteps, config: Any, maps: Any) -> tuple[Any, Any]:
+  import torch
+
+  maps = torch.max_pool2d(steps.rectify("conv1", maps), 3, 2, 1)
+  for name, *_ in config.blocks:
+    inside = steps.rectify(f"{name}_conv2", steps.rectify(f"{name}_conv1", maps))
+    shortcut = steps.convolve(f"{name}_downsample", maps) if f"{name}_downsample" in steps.tensors else maps
+    maps = steps.convolve(f"{name}_conv3", inside).add_(shortcut).relu_()
+    if name == config.feature_tap:
+      tap = maps
+  return maps, tap
+
+
+def _forward_densenet(steps: _TorchSteps, config: Any, maps: Any) -> tuple[Any, Any]:
+  import torch
+
+  maps = torch.max_pool2d(steps.rectify("conv1", maps), 3, 2, 1)
+  for block, depth in enumerate(config.depths, 1):
+    for layer in range(depth):
+      name = f"block{block}_{layer}"
+      inside = steps.rectify(f"{name}_conv1", steps.scale(f"{name}_norm", maps))
+      maps = torch.cat([maps, steps.convolve(f"{name}_conv2", inside)], 1)
+    if block < 4:
+      name = f"transition{block}"
+      scaled = steps.scale(f"{name}_norm", maps)
+      tap = scaled if f"{name}_norm" == config.feature_tap else None
+      maps = torch.nn.functional.avg_pool2d(steps.convolve(f"{name}_conv", scaled), 2)
+  return steps.scale("norm5", maps), tap
 
 
 def time_alternating(passes: dict[str, Callable[[], Any]], runs: int) -> dict[str, list[float]]:
@@ -115,7 +186,7 @@ def time_alternating(passes: dict[str, Callable[[], Any]], runs: int) -> dict[st
   return seconds
 
 
-def report(seconds: dict[str, list[float]], results: dict[str, list[np.ndarray]]) -> None:
+def report(seconds: dict[str, list[float]], results: dict[str, list[np.ndarray]], tap: str) -> None:
   """Prints medians and spreads; with a peer, the ratio and the largest differences."""
   medians = {name: statistics.median(values) for name, values in seconds.items()}
   for name, values in seconds.items():
@@ -123,7 +194,7 @@ def report(seconds: dict[str, list[float]], results: dict[str, list[np.ndarray]]
   if "torch" not in seconds:
     return
   print(f"cwf_jax / torch: {medians['cwf_jax'] / medians['torch']:.3f}")
-  for name, here, there in zip(("logits", "CAM features", TAP), results["cwf_jax"], results["torch"], strict=True):
+  for name, here, there in zip(("logits", "CAM features", tap), results["cwf_jax"], results["torch"], strict=True):
     print(f"largest difference in {name}: {np.abs(here - there).max() / np.abs(there).max():.1e} of the maximum")
 
 

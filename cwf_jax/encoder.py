@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int, Real, Shaped
 
 from cwf_jax import protocol as protocols
 from cwf_jax.models.class_names import ClassList
-from cwf_jax.models.network import Preprocessing
+from cwf_jax.models.network import CamNetwork, Preprocessing
 from cwf_jax.ops import aggregation, cams, pooling, resizing, weighting, whitening
 from cwf_jax.ops.axes import check_axes
 
@@ -129,7 +129,7 @@ class Encoder:
     ((1, 2, 128), (1, 128))
   """
 
-  network: Any
+  network: CamNetwork
   whitening: whitening.Whitening | None
   settings: EncoderSettings = dataclasses.field(metadata={"static": True})
   cell_whitening: whitening.Whitening | None = None

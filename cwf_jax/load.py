@@ -87,7 +87,8 @@ def load_encoder(
     num_classes: the classes summed into a descriptor; all the network has, if they are fewer.
 
   Raises:
-    InputError: no such weights, a damaged checkpoint, no such protocol, or a size or number that no protocol has.
+    InputError: no such weights, a damaged checkpoint, a network without classes, no such protocol, or a size or number that
+      no protocol has.
 
   Example:
     >>> encoder = load_encoder("default", protocol="reference", image_size=360)
@@ -96,6 +97,8 @@ def load_encoder(
   """
   loaded = weights if isinstance(weights, LoadedNetwork) else load_weights(weights)
   config = loaded.network.config
+  if not config.num_classes:
+    raise InputError(f"{loaded.name} is {loaded.network_name} without a classifier: it has no classes to encode by")
   if isinstance(protocol, str):
     protocol = protocols.Protocol.preset(
       protocol, config.image_size if image_size is None else image_size, min(num_classes, config.num_classes)

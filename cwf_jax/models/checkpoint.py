@@ -26,12 +26,13 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import nnx, traverse_util
+from flax import traverse_util
 
 from cwf_jax.errors import InputError, brief
 from cwf_jax.home import home_folder
 from cwf_jax.models import parameters, registry
 from cwf_jax.models.class_names import ClassList
+from cwf_jax.models.network import CamNetwork
 from cwf_jax.models.parameters import hash_parameters
 
 FORMAT = 1
@@ -64,7 +65,7 @@ class LoadedNetwork:
     metadata: what the checkpoint's maker noted.
   """
 
-  network: nnx.Module
+  network: CamNetwork
   name: str
   network_name: str
   classes: ClassList
@@ -119,7 +120,7 @@ def build_random(network_name: str, seed: int) -> LoadedNetwork:
 
 def save_checkpoint(
   folder: str | os.PathLike[str],
-  network: nnx.Module,
+  network: CamNetwork,
   *,
   network_name: str,
   classes: ClassList,

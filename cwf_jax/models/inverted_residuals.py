@@ -11,7 +11,6 @@ import dataclasses
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
@@ -162,16 +161,11 @@ class InvertedResidualNetwork(nnx.Module):
       ValueError: an unknown tap, or a canvas whose sides are not multiples of 32.
     """
     check_taps(taps, self.config.tap_names)
-    if images.shape[1] % 32 or images.shape[2] % 32:
-      raise ValueError(f"the sides of the canvas are multiples of 32, found {images.shape[1]}x{images.shape[2]}")
-
-    def make_mask(stride: int) -> Array:
-      return layers.valid_mask(sizes // stride, (images.shape[1] // stride, images.shape[2] // stride))
-
+    masks = layers.masks_by_stride(sizes, images.shape[1:3])
     results = {}
     stride = 2
-    mask = make_mask(stride)
-    maps = jnp.where(make_mask(1)[..., None], images, jnp.zeros((), images.dtype))
+    mask = masks[stride]
+    maps = layers.mask_cells(images, masks[1])
     with jax.named_scope("conv1"):
       maps = results["conv1"] = self.conv1(maps, mask)
     for number, block in enumerate(self.config.blocks):
@@ -181,7 +175,7 @@ class InvertedResidualNetwork(nnx.Module):
           inside = results[f"block{number}_expand"] = getattr(self, f"block{number}_expand")(maps, mask)
         if block.stride != 1:
           stride *= block.stride
-          mask = make_mask(stride)
+          mask = masks[stride]
         inside = results[f"block{number}_depthwise"] = getattr(self, f"block{number}_depthwise")(inside, mask)
         projected = getattr(self, f"block{number}_project")(inside, mask)
         maps = maps + projected if block.stride == 1 and block.channels == block.out else projected

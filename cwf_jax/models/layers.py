@@ -53,6 +53,38 @@ def valid_mask(sizes: Int[Array, "b 2"], shape: tuple[int, int]) -> Bool[Array, 
   return rows & columns
 
 
+def check_canvas(shape: tuple[int, int], multiple: int) -> None:
+  """Refuses a canvas, rows and columns in pixels, whose sides are not multiples of `multiple`.
+
+  Raises:
+    ValueError: names both.
+  """
+  if shape[0] % multiple or shape[1] % multiple:
+    raise ValueError(f"the sides of the canvas are multiples of {multiple}, found {shape[0]}x{shape[1]}")
+
+
+def masks_by_stride(
+  sizes: Int[Array, "b 2"], shape: tuple[int, int], strides: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+) -> dict[int, Bool[Array, "b i j"]]:
+  """The mask of a map of each stride, for images and a canvas whose sides are multiples of the last stride.
+
+  Args:
+    sizes: (height, width) of each image, in pixels.
+    shape: rows and columns of the canvas, in pixels.
+    strides: of the maps, in pixels; each divides the last one.
+
+  Raises:
+    ValueError: as `check_canvas` for the last stride.
+  """
+  check_canvas(shape, strides[-1])
+  return {stride: valid_mask(sizes // stride, (shape[0] // stride, shape[1] // stride)) for stride in strides}
+
+
+def mask_cells(maps: Float[Array, "b i j c"], mask: Bool[Array, "b i j"]) -> Float[Array, "b i j c"]:
+  """The maps with zeros outside the mask."""
+  return jnp.where(mask[..., None], maps, jnp.zeros((), maps.dtype))
+
+
 def convolve_3x3(images: Float[Array, "b i j c"], kernel: Float[Array, "3 3 c k"]) -> Float[Array, "b i j k"]:
   """A 3x3 convolution (a correlation, as networks mean it) with one cell of zero padding, in the platform's best form."""
   fast = images.dtype == jnp.float32 and winograd.pays_off(images.shape, kernel.shape)
@@ -71,6 +103,21 @@ def max_pool_2x2(images: Float[Array, "b i j c"]) -> Float[Array, "b i2 j2 c"]:
   Post-ReLU input (>= 0): an image's last odd row shares its block with padding, and that block lies outside the mask.
   """
   return lax.platform_dependent(images, cpu=_max_pool_slices, default=_max_pool_window)
+
+
+def max_pool_3x3(images: Float[Array, "b i j c"]) -> Float[Array, "b i2 j2 c"]:
+  """The maximum of the 3x3 cells around every second cell, for maps of even sides.
+
+  Post-ReLU input (>= 0): the zeros that pad it change no maximum. The first cells beyond an image's edge touch the image,
+  so the result needs the mask again.
+  """
+  return lax.platform_dependent(images, cpu=_max_pool_3x3_slices, default=_max_pool_3x3_window)
+
+
+def average_pool_2x2(images: Float[Array, "b i j c"]) -> Float[Array, "b i2 j2 c"]:
+  """The mean of each 2x2 block, for maps and masks of even sides: every block lies inside an image or outside of it."""
+  corners = [images[:, row::2, column::2] for row in (0, 1) for column in (0, 1)]
+  return functools.reduce(operator.add, corners) * 0.25
 
 
 def average_valid(maps: Float[Array, "b i j d"], mask: Bool[Array, "b i j"]) -> Float[Array, "b d"]:
@@ -112,21 +159,24 @@ class MaskedConv(nnx.Module):
 
   def finish(self, result: Float[Array, "b i j k"], mask: Bool[Array, "b i j"]) -> Float[Array, "b i j k"]:
     """The activation, and zeros outside the mask."""
-    return jnp.where(mask[..., None], self.activation(result), jnp.zeros((), result.dtype))
+    return mask_cells(self.activation(result), mask)
 
 
 class PointwiseConv(MaskedConv):
-  """A convolution of 1x1: a product over the channels of each cell."""
+  """A convolution of 1x1: a product over the channels of each cell, or of every `stride`-th one."""
 
   def kernel_shape(self, channels_in: int, channels_out: int) -> tuple[int, int, int, int]:
     return (1, 1, channels_in, channels_out)
 
   def convolve(self, maps: Float[Array, "b i j c"], kernel: Array) -> Float[Array, "b i j k"]:
-    return jnp.einsum("bijc,ck->bijk", maps, kernel[0, 0])
+    return jnp.einsum("bijc,ck->bijk", maps[:, :: self.stride, :: self.stride], kernel[0, 0])
 
 
-class DepthwiseConv(MaskedConv):
-  """A convolution of each channel by itself; `channels_in` and `channels_out` are the same."""
+class PaddedConv(MaskedConv):
+  """A convolution with size // 2 cells of zeros on all sides at every stride, as PyTorch and Caffe pad.
+
+  "Same" pads in this way at stride 1 only.
+  """
 
   def __init__(
     self,
@@ -143,12 +193,40 @@ class DepthwiseConv(MaskedConv):
     super().__init__(channels_in, channels_out, rngs=rngs, stride=stride, activation=activation)
 
   def kernel_shape(self, channels_in: int, channels_out: int) -> tuple[int, int, int, int]:
+    return (self.size, self.size, channels_in, channels_out)
+
+  def convolve(self, maps: Float[Array, "b i j c"], kernel: Array) -> Float[Array, "b i2 j2 k"]:
+    padding = ((self.size // 2,) * 2,) * 2
+    return lax.conv_general_dilated(maps, kernel, (self.stride,) * 2, padding, dimension_numbers=_LAYOUT)
+
+
+class DepthwiseConv(PaddedConv):
+  """A convolution of each channel by itself, padded as "same" does; `channels_in` and `channels_out` are the same."""
+
+  def kernel_shape(self, channels_in: int, channels_out: int) -> tuple[int, int, int, int]:
     return (self.size, self.size, 1, channels_out)
 
   def convolve(self, maps: Float[Array, "b i j c"], kernel: Array) -> Float[Array, "b i2 j2 c"]:
     shifted = functools.partial(_depthwise_shifted, stride=self.stride)
     grouped = functools.partial(_depthwise_lax, stride=self.stride)
     return lax.platform_dependent(maps, kernel, cpu=shifted, default=grouped)
+
+
+class ChannelScale(nnx.Module):
+  """A factor and an offset for each channel, then an activation: a batch norm with no convolution before it to fold it into.
+
+  An offset is not zero on padding, so the mask is applied again.
+  """
+
+  def __init__(self, channels: int, *, rngs: nnx.Rngs, activation: Activation = relu):
+    """The identity before the activation; `rngs` is not used."""
+    self.activation = activation
+    self.scale = nnx.Param(jnp.ones((channels,), jnp.float32))
+    self.bias = nnx.Param(jnp.zeros((channels,), jnp.float32))
+
+  def __call__(self, maps: Float[Array, "b i j c"], mask: Bool[Array, "b i j"]) -> Float[Array, "b i j c"]:
+    scaled = maps * self.scale[...].astype(maps.dtype) + self.bias[...].astype(maps.dtype)
+    return mask_cells(self.activation(scaled), mask)
 
 
 class CenteredClassifier(nnx.Module):
@@ -205,3 +283,13 @@ def _max_pool_slices(images: Float[Array, "b i j c"]) -> Float[Array, "b i2 j2 c
 
 def _max_pool_window(images: Float[Array, "b i j c"]) -> Float[Array, "b i2 j2 c"]:
   return nnx.max_pool(images, (2, 2), (2, 2))
+
+
+def _max_pool_3x3_slices(images: Float[Array, "b i j c"]) -> Float[Array, "b i2 j2 c"]:
+  padded = jnp.pad(images, ((0, 0), (1, 0), (1, 0), (0, 0)))
+  rows = functools.reduce(jnp.maximum, [padded[:, row : row + images.shape[1] - 1 : 2] for row in range(3)])
+  return functools.reduce(jnp.maximum, [rows[:, :, column : column + images.shape[2] - 1 : 2] for column in range(3)])
+
+
+def _max_pool_3x3_window(images: Float[Array, "b i j c"]) -> Float[Array, "b i2 j2 c"]:
+  return nnx.max_pool(images, (3, 3), (2, 2), ((1, 0), (1, 0)))

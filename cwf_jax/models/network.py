@@ -1,10 +1,10 @@
-"""What every network of the package shares: its preprocessing and the shape of its answer."""
+"""What every network of the package provides: its settings, its preprocessing and the shape of its answer."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, DTypeLike, Float, Real
+from jaxtyping import Array, Bool, DTypeLike, Float, Int, Real
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +35,12 @@ class Preprocessing:
     """RGB from -1 to 1: MobileNetV2 as Keras publishes it, and the networks that are trained here."""
     return cls("rgb", (127.5, 127.5, 127.5), (1 / 127.5, 1 / 127.5, 1 / 127.5))
 
+  @classmethod
+  def torchvision(cls) -> "Preprocessing":
+    """The networks of torchvision and Keras's DenseNet: RGB less ImageNet's mean, over its standard deviation."""
+    means, deviations = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    return cls("rgb", tuple(255 * mean for mean in means), tuple(1 / (255 * deviation) for deviation in deviations))
+
   def with_means_reversed(self) -> "Preprocessing":
     """The means in the wrong order, as the published code subtracts them (METHOD section 7, row 1)."""
     return dataclasses.replace(self, mean=self.mean[::-1])
@@ -52,7 +58,7 @@ class NetworkOutput(NamedTuple):
 
   Attributes:
     logits: [b c], float32; softmax gives the probabilities.
-    cam_features: [b i j d], the map that the classifier averages, after its ReLU.
+    cam_features: [b i j d], the map that the classifier averages, after its ReLU; zero where it does not average it.
     mask: [b i j], the cells of `cam_features` inside the image.
     taps: named intermediate maps after their ReLU, each zero outside the image.
   """
@@ -61,6 +67,94 @@ class NetworkOutput(NamedTuple):
   cam_features: Float[Array, "b i j d"]
   mask: Bool[Array, "b i j"]
   taps: dict[str, Array]
+
+
+class CamConfig(Protocol):
+  """The settings of a `CamNetwork`: a frozen dataclass, hashable, whose fields `registry.config_to_json` can write."""
+
+  @property
+  def image_size(self) -> int:
+    """The default shorter side of images, in pixels."""
+
+  @property
+  def num_classes(self) -> int:
+    """C; 0 for a network without classes, which has taps only."""
+
+  @property
+  def preprocessing(self) -> Preprocessing:
+    """From pixels to the network's input."""
+
+  @property
+  def stride(self) -> int:
+    """The stride of the feature tap, in pixels."""
+
+  @property
+  def cam_stride(self) -> int:
+    """The stride of the CAM features, a multiple of `stride`: the encoder resizes them to the features' cells."""
+
+  @property
+  def size_multiple(self) -> int:
+    """The sides of images and canvases are multiples of it, in pixels."""
+
+  @property
+  def tap_names(self) -> tuple[str, ...]:
+    """The maps that a forward pass can return, all after a ReLU."""
+
+  @property
+  def feature_tap(self) -> str:
+    """The map that class vectors are pooled from."""
+
+  @property
+  def feature_channels(self) -> int:
+    """K, channels of the feature tap."""
+
+  @property
+  def last_tap(self) -> str:
+    """The network's last map, which systems without classes pool from."""
+
+  @property
+  def pooled_tap(self) -> str:
+    """The same after the last pooling layer; `last_tap` again where there is none."""
+
+
+@runtime_checkable  # annotations are checked under test
+class CamNetwork(Protocol):
+  """A network whose classes are a linear layer over the mean of one map, so that its class activation maps are exact.
+
+  It is an `nnx.Module`, which `registry.build` makes, and a pytree of float32 parameters; batch norm is folded into them. What
+  lies on a canvas outside an image has no influence on the image's results.
+
+  Attributes:
+    config: its settings.
+  """
+
+  config: CamConfig
+
+  @property
+  def class_weights(self) -> Float[Array, "d c"]:
+    """W of METHOD eq. 1: the classifier's weights, one column a class, without the bias.
+
+    Raises:
+      InputError: the network has no classes.
+    """
+
+  def __call__(
+    self, images: Float[Array, "b h w 3"], sizes: Int[Array, "b 2"], taps: tuple[str, ...] = ()
+  ) -> NetworkOutput:
+    """One forward pass.
+
+    Args:
+      images: preprocessed, each at the upper left of its canvas; what lies outside is ignored.
+      sizes: (height, width) of each image, in pixels, multiples of `config.size_multiple` as the canvas's sides are.
+      taps: names of `config.tap_names` to return.
+
+    Returns:
+      The CAM features and the named taps, zero outside the images, in the dtype of `images`, and the logits in float32. A map
+      of stride s has floor(size / s) valid cells.
+
+    Raises:
+      ValueError: an unknown tap, or a canvas that the network does not take.
+    """
 
 
 def check_taps(taps: tuple[str, ...], known: tuple[str, ...]) -> None:

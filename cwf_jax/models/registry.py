@@ -15,16 +15,20 @@ from flax import nnx
 
 from cwf_jax.errors import InputError, near
 from cwf_jax.models import parameters
+from cwf_jax.models.densenet import DenseNet, DenseNetConfig
 from cwf_jax.models.efficientnet_lite import EfficientNetLite, EfficientNetLiteConfig
 from cwf_jax.models.mobilenet_v2 import MobileNetV2, MobileNetV2Config
+from cwf_jax.models.network import CamConfig, CamNetwork
+from cwf_jax.models.resnet50 import ResNet50, ResNet50Config
+from cwf_jax.models.vgg import VGG, VGGConfig
 from cwf_jax.models.vgg16_cam import VGG16CAM, VGG16CAMConfig
 
 
 class Entry(typing.NamedTuple):
   """What a name stands for: a class, called as `network(config, rngs=...)`, and its settings, a frozen dataclass."""
 
-  network: type[nnx.Module]
-  config: Any
+  network: type[CamNetwork]
+  config: CamConfig
 
 
 NETWORKS: Mapping[str, Entry] = types.MappingProxyType(
@@ -33,11 +37,20 @@ NETWORKS: Mapping[str, Entry] = types.MappingProxyType(
     "vgg16_cam_quarter": Entry(VGG16CAM, VGG16CAMConfig.narrow(0.25, image_size=320)),
     "vgg16_cam_small": Entry(VGG16CAM, VGG16CAMConfig.small()),
     "mobilenet_v2": Entry(MobileNetV2, MobileNetV2Config()),
+    "vgg16": Entry(VGG, VGGConfig.vgg16()),
+    "vgg19": Entry(VGG, VGGConfig.vgg19()),
+    "resnet50": Entry(ResNet50, ResNet50Config.torchvision()),
+    "densenet121": Entry(DenseNet, DenseNetConfig.densenet121()),
+    "densenet161": Entry(DenseNet, DenseNetConfig.densenet161()),
     "efficientnet_lite0": Entry(EfficientNetLite, EfficientNetLiteConfig.lite0()),
     "efficientnet_lite1": Entry(EfficientNetLite, EfficientNetLiteConfig.lite1()),
     "efficientnet_lite2": Entry(EfficientNetLite, EfficientNetLiteConfig.lite2()),
   }
 )
+
+
+VARIABLE_SETTINGS = frozenset({"image_size", "num_classes", "preprocessing", "stride_in_1x1", "classifier"})
+"""The settings in which networks of one name may differ: where their weights come from decides them."""
 
 
 def network_names() -> tuple[str, ...]:
@@ -56,16 +69,17 @@ def find_network(name: str) -> Entry:
   return NETWORKS[name]
 
 
-def name_network(network: nnx.Module) -> str:
-  """The name of a network of such a shape, whatever its sizes of images, classes and preprocessing; else its class's name."""
-  free = {field: getattr(network.config, field) for field in ("image_size", "num_classes", "preprocessing")}
+def name_network(network: CamNetwork) -> str:
+  """The name of a network of such a shape, whatever its `VARIABLE_SETTINGS`; else its class's name."""
+  fields = {field.name for field in dataclasses.fields(network.config)} & VARIABLE_SETTINGS
+  free = {field: getattr(network.config, field) for field in fields}
   for name, entry in NETWORKS.items():
     if type(network) is entry.network and dataclasses.replace(entry.config, **free) == network.config:
       return name
   return type(network).__name__
 
 
-def build(name: str, seed: int = 0) -> nnx.Module:
+def build(name: str, seed: int = 0) -> CamNetwork:
   """Builds a network with random weights that are the same, to the bit, on every machine and device.
 
   They are drawn on the host as whole numbers, so an index that an accelerator made with random weights is searched with
@@ -74,7 +88,7 @@ def build(name: str, seed: int = 0) -> nnx.Module:
   return draw(name, None, seed)
 
 
-def draw(name: str, config: Any = None, seed: int = 0) -> nnx.Module:
+def draw(name: str, config: CamConfig | None = None, seed: int = 0) -> CamNetwork:
   """As `build`, with settings other than the name's own if they are given."""
   abstract = build_abstract(name, config)
   shapes = parameters.list_parameters(abstract)
@@ -82,7 +96,7 @@ def draw(name: str, config: Any = None, seed: int = 0) -> nnx.Module:
   return parameters.with_parameters(abstract, drawn)
 
 
-def build_abstract(name: str, config: Any = None) -> nnx.Module:
+def build_abstract(name: str, config: CamConfig | None = None) -> CamNetwork:
   """The network with shapes in place of arrays, at no cost.
 
   Args:
@@ -94,12 +108,12 @@ def build_abstract(name: str, config: Any = None) -> nnx.Module:
   return nnx.eval_shape(lambda: entry.network(settings, rngs=nnx.Rngs(0)))
 
 
-def config_to_json(config: Any) -> dict[str, Any]:
+def config_to_json(config: CamConfig) -> dict[str, Any]:
   """A network's settings as plain JSON values; dataclasses become objects, tuples become lists."""
   return {field.name: _to_json(getattr(config, field.name)) for field in dataclasses.fields(config)}
 
 
-def config_from_json(name: str, settings: Any) -> Any:
+def config_from_json(name: str, settings: Any) -> CamConfig:
   """The reverse of `config_to_json`, for a network's name.
 
   Raises:

@@ -11,6 +11,7 @@ from flax import nnx
 from cwf_jax.encoder import Encoder, encode
 from cwf_jax.images.canvases import Fitted, stack
 from cwf_jax.models import parameters
+from cwf_jax.models.network import CamNetwork
 from cwf_jax.ops.whitening import Moments, Whitening
 from cwf_jax.training import normalization
 from cwf_jax.training.augmentation import crop_boxes
@@ -26,7 +27,7 @@ def finish(network: nnx.Module, network_name: str) -> nnx.Module:
   return parameters.with_parameters(plain, arrays)
 
 
-def measure_accuracy(network: nnx.Module, batches: Iterable[Batch], side: int) -> dict[str, float]:
+def measure_accuracy(network: CamNetwork, batches: Iterable[Batch], side: int) -> dict[str, float]:
   """How often the label is the most probable class, and among the five most probable; whole images, `side` pixels a side.
 
   Images without a label do not count; NaN where none has one.

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from cwf_jax.models import parameters, registry
 from cwf_jax.models.layers import MaskedConv
+from cwf_jax.models.network import CamNetwork
 
 MOMENTUM = 0.99
 EPSILON = 1e-3
@@ -38,7 +39,7 @@ def insert(network: nnx.Module, seed: int = 0) -> None:
       setattr(network, name, NormalizedConv(layer, rngs=rngs))
 
 
-def fold(network: nnx.Module, network_name: str) -> nnx.Module:
+def fold(network: CamNetwork, network_name: str) -> CamNetwork:
   """The same network with its batch norm folded into kernels and biases: same outputs, in inference, to rounding.
 
   Layers without batch norm are taken as they are.

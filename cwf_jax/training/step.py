@@ -14,7 +14,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, Int, UInt8
 
-from cwf_jax.models.network import NetworkOutput
+from cwf_jax.models.network import CamNetwork, NetworkOutput
 from cwf_jax.training import normalization
 from cwf_jax.training.augmentation import augment, average_blocks
 from cwf_jax.training.losses import Projections, distillation_losses, label_loss
@@ -150,7 +150,7 @@ def take_step(
   return State(optax.apply_updates(state.parameters, updates), others, optimizer, state.step + 1), metrics
 
 
-def _run(network: nnx.Module, views: Float[Array, "b s s 3"], dtype: str) -> NetworkOutput:
+def _run(network: CamNetwork, views: Float[Array, "b s s 3"], dtype: str) -> NetworkOutput:
   pixels = network.config.preprocessing.apply(views, jnp.dtype(dtype))
   extents = jnp.full((len(views), 2), views.shape[1], jnp.int32)
   return network(pixels, extents, (network.config.feature_tap,))

@@ -26,6 +26,54 @@ def test_both_forms_of_max_pooling_are_equal(shape):
   np.testing.assert_array_equal(layers.max_pool_2x2(maps), by_window)
 
 
+@pytest.mark.parametrize("shape", [(1, 2, 2, 3), (2, 4, 8, 4), (1, 6, 2, 1)])
+def test_both_forms_of_max_pooling_of_3x3_equal_the_loop(shape):
+  maps = np.asarray(jnp.maximum(_draw(*shape), 0))
+  padded = np.pad(maps, ((0, 0), (1, 1), (1, 1), (0, 0)))
+  expected = np.zeros((shape[0], shape[1] // 2, shape[2] // 2, shape[3]))
+  for i, j in np.ndindex(*expected.shape[1:3]):
+    expected[:, i, j] = padded[:, 2 * i : 2 * i + 3, 2 * j : 2 * j + 3].max((1, 2))
+  for form in (layers.max_pool_3x3, layers._max_pool_3x3_slices, layers._max_pool_3x3_window):
+    np.testing.assert_array_equal(form(jnp.asarray(maps)), expected)
+
+
+def test_average_pooling_takes_the_mean_of_each_block():
+  maps = _draw(2, 4, 6, 3)
+  expected = np.asarray(maps).reshape(2, 2, 2, 3, 2, 3).mean((2, 4))
+  np.testing.assert_allclose(layers.average_pool_2x2(maps), expected, atol=1e-6)  # four terms in another order
+
+
+@pytest.mark.parametrize(("size", "stride"), [(3, 1), (3, 2), (7, 2), (7, 1)])
+def test_a_padded_convolution_equals_the_loop(size, stride):
+  layer = layers.PaddedConv(3, 5, rngs=nnx.Rngs(0), size=size, stride=stride, activation=layers.identity)
+  maps = np.asarray(_draw(2, 8, 6, 3))
+  padded = np.pad(maps.astype(np.float64), ((0, 0), (size // 2,) * 2, (size // 2,) * 2, (0, 0)))
+  expected = np.zeros((2, 8 // stride, 6 // stride, 5))
+  for i, j in np.ndindex(*expected.shape[1:3]):
+    window = padded[:, i * stride : i * stride + size, j * stride : j * stride + size]
+    expected[:, i, j] = np.einsum("bijc,ijck->bk", window, np.asarray(layer.kernel[...], np.float64))
+  result = layer(jnp.asarray(maps), jnp.ones(expected.shape[:3], bool))
+  np.testing.assert_allclose(result, expected, atol=1e-5)  # up to 147 products of normal numbers in float32
+
+
+def test_a_scale_is_rectified_and_zero_outside():
+  layer = layers.ChannelScale(2, rngs=nnx.Rngs(0))
+  layer.scale.set_value(jnp.array([2.0, -1.0]))
+  layer.bias.set_value(jnp.array([1.0, 0.5]))
+  maps = jnp.array([[[[1.0, 1.0], [-3.0, -3.0], [4.0, 4.0]]]])
+  result = layer(maps, jnp.array([[[True, True, False]]]))
+  np.testing.assert_array_equal(result, [[[[3.0, 0.0], [0.0, 3.5], [0.0, 0.0]]]])
+
+
+def test_masks_by_stride():
+  masks = layers.masks_by_stride(jnp.array([[32, 64]]), (64, 96))
+  assert {stride: (mask.shape, int(mask.sum())) for stride, mask in masks.items()} == {
+    stride: ((1, 64 // stride, 96 // stride), 32 * 64 // stride**2) for stride in (1, 2, 4, 8, 16, 32)
+  }
+  with pytest.raises(ValueError, match="multiples of 32, found 64x80"):
+    layers.masks_by_stride(jnp.array([[32, 64]]), (64, 80))
+
+
 def test_average_valid_takes_the_valid_cells_only():
   maps = jnp.array([[[[1.0], [3.0]], [[5.0], [100.0]]], [[[7.0], [7.0]], [[7.0], [7.0]]]])
   mask = jnp.array([[[True, True], [True, False]], [[False, False], [False, False]]])

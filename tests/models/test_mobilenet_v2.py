@@ -6,6 +6,7 @@ from flax import nnx
 
 from cwf_jax.models import layers, parameters, registry
 from cwf_jax.models.mobilenet_v2 import MobileNetV2Config
+from tests.models import peers
 from tests.oracle.deviation import assert_close
 
 TABLE = [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)]
@@ -122,6 +123,26 @@ def test_it_has_the_parameters_that_keras_counts():
     normalized += (wide if wide != channels else 0) + wide + out
   shapes = parameters.list_parameters(registry.build_abstract("mobilenet_v2"))
   assert sum(leaf.size for leaf in shapes.values()) == 3_538_984 - 3 * normalized == 3_487_816
+
+
+def test_it_equals_keras():
+  keras = peers.load_keras()
+  model = keras.applications.MobileNetV2(weights=None, input_shape=(64, 96, 3))
+  peers.randomize_keras(model, linear_gain=2.0)
+  layers_, config = peers.KerasLayers(model, epsilon=1e-3), MobileNetV2Config()
+  arrays = peers.classify(layers_, "predictions") | peers.fold(layers_, "conv1", "Conv1", "bn_Conv1")
+  arrays |= peers.fold(layers_, "cam", "Conv_1", "Conv_1_bn")
+  names = {"conv1": "Conv1_relu", "cam": "out_relu"}
+  for path in parameters.list_parameters(registry.build_abstract("mobilenet_v2")):
+    target = path.split("/")[0]
+    if target.startswith("block"):
+      start = target.replace("block0", "expanded_conv").replace("block", "block_")
+      arrays |= peers.fold(layers_, target, start, f"{start}_BN")
+      if target in config.tap_names:
+        names[target] = f"{start}_relu"
+  pixels = peers.draw_pixels(64, 96)
+  network = peers.build("mobilenet_v2", config, arrays)
+  peers.assert_parity("MobileNetV2 beside Keras", network, pixels, peers.run_keras(model, names, pixels))
 
 
 def test_blocks_without_an_expansion_or_a_shortcut(network):

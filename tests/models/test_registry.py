@@ -1,22 +1,60 @@
 import dataclasses
+from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from cwf_jax.errors import InputError
 from cwf_jax.models import parameters, registry
+from cwf_jax.models.network import CamNetwork
+
+_IN_TORCH = "test_it_equals_torchvisions_structure_in_pytorch"
+PARITY = {
+  **dict.fromkeys(
+    ("vgg16_cam", "vgg16_cam_quarter", "vgg16_cam_small"),
+    ("test_vgg16_cam.py", "test_it_equals_the_network_written_in_torch"),
+  ),
+  "vgg16": ("test_vgg.py", _IN_TORCH),
+  "vgg19": ("test_vgg.py", "test_it_equals_keras"),
+  "resnet50": ("test_resnet50.py", _IN_TORCH),
+  **dict.fromkeys(("densenet121", "densenet161"), ("test_densenet.py", _IN_TORCH)),
+  "mobilenet_v2": ("test_mobilenet_v2.py", "test_it_equals_keras"),
+  **dict.fromkeys(
+    ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"),
+    ("test_efficientnet_lite.py", "test_the_published_weights_give_what_they_give_in_pytorch"),
+  ),
+}
+"""The file and the test that compares each network with another library's, map by map."""
 
 
 @pytest.mark.parametrize("name", registry.network_names())
 def test_every_network_is_built_alike(name):
   """What the encoder asks of a network: its settings, its answer's shapes, its class weights."""
-  network = registry.build(name)
-  config = network.config
-  assert hash(config) == hash(registry.find_network(name).config)
-  assert config.image_size >= 2 * config.stride
-  assert config.feature_tap in config.tap_names
-  assert network.class_weights.shape[1] == config.num_classes
+  config = registry.find_network(name).config
+  assert hash(config) == hash(dataclasses.replace(config))
+  assert {config.feature_tap, config.last_tap, config.pooled_tap} <= set(config.tap_names)
+  assert config.image_size % config.size_multiple == 0 and config.cam_stride % config.stride == 0
+
+  def run(network):
+    assert isinstance(network, CamNetwork)
+    return network.class_weights, network(jnp.zeros((1, 64, 96, 3)), jnp.array([[64, 96]]), config.tap_names)
+
+  weights, output = jax.eval_shape(run, registry.build_abstract(name))
+  assert output.logits.shape == (1, config.num_classes)
+  assert set(output.taps) == set(config.tap_names)
+  features = output.taps[config.feature_tap]
+  assert features.shape == (1, 64 // config.stride, 96 // config.stride, config.feature_channels)
+  assert output.cam_features.shape == (*output.mask.shape, weights.shape[0])
+  assert output.mask.shape == (1, 64 // config.cam_stride, 96 // config.cam_stride)
+  assert weights.shape[1] == config.num_classes
+
+
+def test_every_network_has_a_parity_test():
+  assert set(PARITY) == set(registry.network_names())
+  for name, (file, function) in PARITY.items():
+    assert f"def {function}(" in (Path(__file__).parent / file).read_text(encoding="utf-8"), name
 
 
 def test_the_narrow_network_runs_and_answers_in_the_declared_shapes():

@@ -1,0 +1,138 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from benchmarks import forward
+from cwf_jax.models import parameters, registry
+from cwf_jax.models.densenet import DenseNetConfig
+from tests.models import peers
+from tests.oracle.deviation import assert_close
+
+SIZE = (64, 96)
+
+
+def _read(layers, name, rename, classifier):
+  """Our parameters; `rename` turns our layer's name into the peer's names of convolution and norm, None where it has none."""
+  config = registry.find_network(name).config
+  arrays = peers.classify(layers, classifier)
+  for path in parameters.list_parameters(registry.build_abstract(name)):
+    target = path.split("/")[0]
+    if target == "classifier":
+      continue
+    conv, norm = rename(target)
+    if conv is None:
+      arrays |= dict(zip((f"{target}/scale", f"{target}/bias"), layers.norm(norm), strict=True))
+    else:
+      arrays |= peers.fold(layers, target, conv, norm)
+  return peers.build(name, config, arrays)
+
+
+def _split(target):
+  """("block2", 3, "conv1") of "block2_3_conv1"; the layer is None outside of blocks."""
+  block, *layer, part = target.split("_")
+  return block, int(layer[0]) if layer else None, part
+
+
+def _rename_torch(target):
+  if target in ("conv1", "norm5"):
+    return ("features.conv0", "features.norm0") if target == "conv1" else (None, "features.norm5")
+  block, layer, part = _split(target)
+  start = f"features.dense{block}.denselayer{layer + 1}." if layer is not None else f"features.{block}."
+  return {
+    "norm": (None, f"{start}norm" if layer is None else f"{start}norm1"),
+    "conv": (f"{start}conv", None),
+    "conv1": (f"{start}conv1", f"{start}norm2"),
+    "conv2": (f"{start}conv2", None),
+  }[part]
+
+
+def _rename_keras(target):
+  if target in ("conv1", "norm5"):
+    return ("conv1_conv", "conv1_bn") if target == "conv1" else (None, "bn")
+  block, layer, part = _split(target)
+  number = int(block[-1]) + 1
+  start = f"pool{number}" if layer is None else f"conv{number}_block{layer + 1}"
+  return {
+    "norm": (None, f"{start}_bn" if layer is None else f"{start}_0_bn"),
+    "conv": (f"{start}_conv", None),
+    "conv1": (f"{start}_1_conv", f"{start}_1_bn"),
+    "conv2": (f"{start}_2_conv", None),
+  }[part]
+
+
+def _activation_in_keras(tap):
+  """The name of the Keras layer that returns our tap."""
+  if tap in ("conv1", "pool1", "norm5"):
+    return {"conv1": "conv1_relu", "pool1": "pool1", "norm5": "relu"}[tap]
+  return _rename_keras(tap)[1].removesuffix("_bn") + "_relu"
+
+
+@pytest.mark.parametrize("name", ["densenet121", pytest.param("densenet161", marks=pytest.mark.long)])
+def test_it_equals_torchvisions_structure_in_pytorch(name):
+  pytest.importorskip("torch", reason="torch is in the extra `peers`")
+  from tests.models.torch_networks import DenseNet
+
+  module = DenseNet() if name == "densenet121" else DenseNet.densenet161()
+  peers.randomize_torch(module, linear_gain=8.0)
+  pixels = peers.draw_pixels(*SIZE)
+  network = _read(peers.TorchLayers(module), name, _rename_torch, "classifier")
+  title = f"DenseNet-{name[-3:]} beside PyTorch"
+  peers.assert_parity(title, network, pixels, peers.run_torch(module, pixels))
+
+
+def test_it_equals_keras():
+  keras = peers.load_keras()
+  model = keras.applications.DenseNet121(weights=None, input_shape=(*SIZE, 3))
+  peers.randomize_keras(model, linear_gain=8.0)
+  network, pixels = _read(peers.KerasLayers(model), "densenet121", _rename_keras, "predictions"), peers.draw_pixels(*SIZE)
+  names = {tap: _activation_in_keras(tap) for tap in network.config.tap_names}
+  peers.assert_parity("DenseNet-121 beside Keras", network, pixels, peers.run_keras(model, names, pixels))
+
+
+@pytest.fixture(scope="module")
+def narrow():
+  """All four blocks, with offsets, so that what lies outside an image would not be zero by itself."""
+  return peers.draw_network("densenet121", DenseNetConfig(growth=4, depths=(1, 2, 2, 2), conv1_channels=6, num_classes=10))
+
+
+@pytest.mark.parametrize("size", [(32, 32), (64, 96), (96, 32)])
+def test_a_padded_image_gives_what_the_image_gives(narrow, size):
+  peers.assert_padding_is_ignored("DenseNet", narrow, size, (96, 128))
+
+
+def test_the_benchmarks_peer_is_the_same_network(narrow):
+  pytest.importorskip("torch", reason="torch is in the extra `peers`")
+  pixels = peers.draw_pixels(32, 64)
+  here, there = forward.prepare_jax(narrow, pixels)[0](), forward.prepare_torch(narrow, pixels)()
+  for ours, theirs in zip(here, there, strict=True):
+    assert_close("DenseNet: the benchmark's peer", ours, theirs, peers.TOLERANCE)
+
+
+def test_every_tap_has_its_stride(narrow):
+  output = jax.eval_shape(peers.forward, narrow, jnp.zeros((1, 64, 96, 3)), jnp.array([[64, 96]]))
+  strides = {name: 64 // values.shape[1] for name, values in output.taps.items()}
+  expected = {"conv1": 2, "pool1": 4, "block1_0_norm": 4, "transition1_norm": 4, "block2_1_conv1": 8, "transition2_norm": 8}
+  expected |= {"block3_0_norm": 16, "transition3_norm": 16, "block4_1_conv1": 32, "norm5": 32}
+  assert {name: strides[name] for name in expected} == expected
+  assert output.taps["transition3_norm"].shape == (1, 4, 6, narrow.config.feature_channels)
+
+
+@pytest.mark.parametrize(
+  ("name", "channels", "cam_channels", "count"),
+  [("densenet121", 1024, 1024, 7_978_856), ("densenet161", 2112, 2208, 28_681_000)],
+)
+def test_it_has_the_published_number_of_parameters(name, channels, cam_channels, count):
+  """`count` is torchvision's; folding leaves the offset of a batch norm, and 3x3 and transitions have a bias here, of zero."""
+  config = registry.find_network(name).config
+  sizes = {path: leaf.size for path, leaf in parameters.list_parameters(registry.build_abstract(name)).items()}
+  folded = sum(size for path, size in sizes.items() if path.endswith("conv1/bias"))
+  without_norm = sum(size for path, size in sizes.items() if path.endswith(("conv2/bias", "_conv/bias")))
+  assert sum(sizes.values()) + folded - without_norm == count
+  assert (config.feature_channels, sizes["norm5/bias"]) == (channels, cam_channels)
+
+
+def test_another_number_of_blocks_is_refused():
+  with pytest.raises(ValueError, match="four blocks; found the depths"):
+    dataclasses.replace(DenseNetConfig.densenet121(), depths=(6, 12, 24))

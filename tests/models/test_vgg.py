@@ -1,0 +1,137 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cwf_jax.errors import InputError
+from cwf_jax.load import load_encoder, load_weights
+from cwf_jax.models import parameters, registry
+from cwf_jax.models.checkpoint import save_checkpoint
+from cwf_jax.models.class_names import ClassList
+from cwf_jax.models.vgg import VGGConfig
+from tests.models import peers
+from tests.oracle.deviation import assert_close
+
+SIZE = (224, 256)
+
+
+def _read(layers, config, convs, dense):
+  """Our parameters; `convs` names the peer's convolutions in order, `dense` its three dense layers."""
+  targets = [tap for tap in config.tap_names if tap.startswith("conv")]
+  arrays = {}
+  for target, conv in zip(targets, convs, strict=True):
+    arrays |= peers.fold(layers, target, conv)
+  for target, layer in zip(("fc6", "fc7"), dense, strict=False):
+    arrays |= dict(zip((f"{target}/kernel", f"{target}/bias"), layers.dense(layer), strict=True))
+  return arrays | peers.classify(layers, dense[-1])
+
+
+def test_it_equals_torchvisions_structure_in_pytorch():
+  """Narrow from fc6 on, which the test with Keras has in its full width."""
+  pytest.importorskip("torch", reason="torch is in the extra `peers`")
+  from tests.models.torch_networks import VGG
+
+  module, config = VGG(classifier_channels=64), dataclasses.replace(VGGConfig.vgg16(), classifier_channels=64)
+  peers.randomize_torch(module, linear_gain=2.0)
+  layers, pixels = peers.TorchLayers(module), peers.draw_pixels(*SIZE)
+  convs = [name.removesuffix(".weight") for name, values in layers.state.items() if values.ndim == 4]
+  arrays = _read(layers, config, convs, ("classifier.0", "classifier.3", "classifier.6"))
+  arrays["fc6/kernel"] = arrays["fc6/kernel"].reshape(512, 7, 7, 64).transpose(1, 2, 0, 3)  # PyTorch flattens channels first
+  arrays["fc7/kernel"] = arrays["fc7/kernel"][None, None]
+  network = peers.build("vgg16", config, arrays)
+  peers.assert_parity("VGG-16 beside PyTorch", network, pixels, peers.run_torch(module, pixels))
+
+
+@pytest.mark.parametrize("name", ["vgg16", "vgg19"])
+@pytest.mark.long
+def test_it_equals_keras(name):
+  keras = peers.load_keras()
+  model = (keras.applications.VGG16 if name == "vgg16" else keras.applications.VGG19)(weights=None)
+  peers.randomize_keras(model, linear_gain=2.0)
+  config, pixels = registry.find_network(name).config, peers.draw_pixels(224, 224)
+  taps = {tap: f"block{tap[4]}_{tap[:4]}{tap[5:].replace('_', '')}" for tap in config.tap_names if tap[:4] in ("conv", "pool")}
+  convs = [layer for layer in taps.values() if "conv" in layer]
+  arrays = _read(peers.KerasLayers(model), config, convs, ("fc1", "fc2", "predictions"))
+  arrays["fc6/kernel"] = arrays["fc6/kernel"].reshape(7, 7, 512, 4096)
+  arrays["fc7/kernel"] = arrays["fc7/kernel"][None, None]
+  expected = peers.run_keras(model, taps | {"fc6": "fc1", "fc7": "fc2"}, pixels)
+  for tap in ("fc6", "fc7"):  # the one window of 224x224, in the middle of pool5
+    expected[tap] = np.pad(expected[tap][:, None, None], ((0, 0), (3, 3), (3, 3), (0, 0)))
+  peers.assert_parity(f"VGG-{name[-2:]} beside Keras", peers.build(name, config, arrays), pixels, expected)
+
+
+@pytest.fixture(scope="module")
+def narrow():
+  """Narrow, with biases, so that what lies outside an image would not be zero by itself."""
+  config = VGGConfig(widths=(2, 3, 4, 6, 8), depths=(1, 1, 1, 1, 1), classifier_channels=12, num_classes=10)
+  return peers.draw_network("vgg16", config)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (64, 128), (224, 96), (256, 288)])
+def test_a_padded_image_gives_what_the_image_gives(narrow, size):
+  peers.assert_padding_is_ignored("VGG", narrow, size, (256, 320))
+
+
+@pytest.mark.parametrize(
+  ("size", "rows", "columns"),
+  [
+    ((32, 32), [0], [0]),
+    ((64, 96), [0], [1]),
+    ((128, 192), [1], [2]),
+    ((224, 256), [3], [3, 4]),
+    ((320, 224), [3, 4, 5, 6], [3]),
+  ],
+)
+def test_the_windows_lie_inside_the_image_or_in_its_middle(narrow, size, rows, columns):
+  output = peers.forward(narrow, jnp.asarray(peers.draw_pixels(*size)), jnp.array([size]))
+  marked = np.asarray(output.taps["fc6"]).any(-1)[0]
+  assert (sorted(set(np.nonzero(marked)[0])), sorted(set(np.nonzero(marked)[1]))) == (rows, columns)
+  assert output.mask.all()
+
+
+def test_without_a_classifier_it_has_taps_and_no_classes():
+  full = dataclasses.replace(VGGConfig.vgg16(classifier=False), widths=(2, 3, 4, 6, 8))
+  network = peers.draw_network("vgg16", full)
+  assert {path.split("/")[0] for path in parameters.list_parameters(network)} == {
+    tap for tap in full.tap_names if tap.startswith("conv")
+  }
+  output = peers.forward(network, jnp.asarray(peers.draw_pixels(32, 64)), jnp.array([(32, 64)]))
+  assert output.logits.shape == (1, 0)
+  assert_close("VGG: pool5 without a classifier", output.cam_features, output.taps["pool5"], 0)
+  with pytest.raises(InputError, match="no classifier, so it has no classes"):
+    network.class_weights  # noqa: B018
+  with pytest.raises(ValueError, match="found num_classes=1000 and classifier=False"):
+    VGGConfig(classifier=False)
+
+
+def test_an_encoder_needs_a_classifier(tmp_path):
+  config = dataclasses.replace(VGGConfig.vgg16(classifier=False), widths=(2, 3, 4, 6, 8))
+  folder, network = tmp_path / "notop", peers.draw_network("vgg16", config)
+  save_checkpoint(folder, network, network_name="vgg16", classes=ClassList.numbered(0))
+  assert load_weights(folder).network.config == config
+  with pytest.raises(InputError, match="notop is vgg16 without a classifier"):
+    load_encoder(str(folder))
+
+
+def test_a_canvas_that_is_no_multiple_of_32_is_refused(narrow):
+  with pytest.raises(ValueError, match="multiples of 32, found 224x240"):
+    narrow(jnp.zeros((1, 224, 240, 3)), jnp.array([[224, 240]]))
+
+
+def test_every_tap_has_its_stride(narrow):
+  output = jax.eval_shape(peers.forward, narrow, jnp.zeros((1, 224, 256, 3)), jnp.array([[224, 256]]))
+  strides = {name: 224 // values.shape[1] for name, values in output.taps.items()}
+  expected = {f"conv{block}_1": 2 ** (block - 1) for block in range(1, 6)} | {f"pool{block}": 2**block for block in range(1, 6)}
+  assert strides == expected | {"fc6": 32, "fc7": 32}
+
+
+@pytest.mark.parametrize(("name", "last", "count"), [("vgg16", "conv5_3", 138_357_544), ("vgg19", "conv5_4", 143_667_240)])
+def test_it_has_the_published_number_of_parameters(name, last, count):
+  config = registry.find_network(name).config
+  sizes = [leaf.size for leaf in parameters.list_parameters(registry.build_abstract(name)).values()]
+  assert (config.feature_tap, config.feature_channels, config.last_tap, config.pooled_tap) == ("conv5_1", 512, last, "pool5")
+  assert sum(sizes) == count
+  extractor = dataclasses.replace(config, classifier=False, num_classes=0)
+  assert registry.name_network(registry.build_abstract(name, extractor)) == name
