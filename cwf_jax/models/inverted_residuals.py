@@ -138,7 +138,7 @@ class InvertedResidualNetwork(nnx.Module):
   @property
   def class_weights(self) -> Float[Array, "d c"]:
     """W of METHOD eq. 1: the classifier's weights, one column a class, without the bias."""
-    return self.classifier.kernel[...]
+    return self.classifier.kernel.get_value()
 
   def __call__(
     self,

@@ -92,7 +92,7 @@ class VGG(VGGTrunk):
     """
     if not self.config.classifier:
       raise InputError("this VGG has no classifier, so it has no classes and no class activation maps; use its taps")
-    return self.classifier.kernel[...]
+    return self.classifier.kernel.get_value()
 
   def __call__(
     self,
