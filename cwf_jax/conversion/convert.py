@@ -77,14 +77,15 @@ def convert(
   """
   registry.find_network(network_name)
   path, folder = Path(source).expanduser(), Path(folder).expanduser().absolute()
-  read = _read(path, network_name, layout, folder.with_name(f"{folder.name}.problems.txt"))
+  found, arrays, notes, is_turn_known = _read(path, network_name, layout, folder.with_name(f"{folder.name}.problems.txt"))
   sha256 = files.hash_file(path)
-  network = _build(network_name, read.arrays)
+  network = _build(network_name, arrays)
   probabilities = self_check.compute_probabilities(network)
-  if not read.is_turn_known and not force:
-    _check_turn(path, network_name, read.arrays, probabilities)
+  if not is_turn_known and not force:
+    _check_turn(path, network_name, arrays, probabilities)
+  del arrays  # as large as the network
   classes = ClassList.imagenet()
-  notes = (*read.notes, *self_check.report_probabilities(probabilities, classes))
+  notes = (*notes, *self_check.report_probabilities(probabilities, classes))
   save_checkpoint(
     folder,
     network,
@@ -93,13 +94,13 @@ def convert(
     metadata={
       "source": path.name,
       "source_sha256": sha256,
-      "layout": read.layout,
+      "layout": found,
       "conversion": DONE,
       "notes": list(notes),
       **(origin or {}),
     },
   )
-  return Converted(str(folder), network_name, read.layout, sha256, notes)
+  return Converted(str(folder), network_name, found, sha256, notes)
 
 
 def read_network(
@@ -171,7 +172,7 @@ def _check_turn(
   turned = {path: array[::-1, ::-1] if array.ndim == 4 else array for path, array in arrays.items()}
   here = self_check.rate_shown(probabilities)
   other = self_check.rate_shown(self_check.compute_probabilities(_build(network_name, turned)))
-  if other >= TURN_FACTOR * here:
+  if other >= max(TURN_FACTOR * here, 2 * self_check.CHANCE):
     raise ConversionError(
       f"{printable(source)} does not say which library trained it, and its kernels seem to be turned the other way: what two "
       f"photographs show has a mean probability of {here:.3g}, and of {other:.3g} with kernels turned by 180 degrees; name the "

@@ -63,9 +63,9 @@ def find_tables(network_name: str) -> Mapping[str, Table]:
   Raises:
     ConversionError: no foreign files are known for it.
   """
-  if network_name not in _NETWORKS:
-    raise ConversionError(f"no file of {network_name} is read, only those of {', '.join(_NETWORKS)}; {FROM_PYTHON}")
-  network = _NETWORKS[network_name]()
+  if network_name not in NETWORKS:
+    raise ConversionError(f"no file of {network_name} is read, only those of {', '.join(NETWORKS)}; {FROM_PYTHON}")
+  network = NETWORKS[network_name]()
   by_name = _by_name(network)
   return {layout: _by_number(network) if layout == KERAS3 else by_name for layout in network.layouts}
 
@@ -160,5 +160,5 @@ def _vgg16_cam() -> _Network:
   return _Network(tuple(layers), aliases, layouts=LAYOUTS)
 
 
-_NETWORKS: Mapping[str, Callable[[], _Network]] = {"mobilenet_v2": _mobilenet_v2, "vgg16_cam": _vgg16_cam}
+NETWORKS: Mapping[str, Callable[[], _Network]] = {"mobilenet_v2": _mobilenet_v2, "vgg16_cam": _vgg16_cam}
 """The networks of which files are read."""

@@ -1,6 +1,8 @@
 """The paper's network from every kind of published file, compared with the plain parameters and with a NumPy forward."""
 
+import io
 import random
+import zipfile
 
 import jax
 import jax.numpy as jnp
@@ -259,3 +261,18 @@ def test_many_wrong_bytes_are_survived(tmp_path, kind):
 @pytest.mark.parametrize("kind", foreign.WRITERS)
 def test_wrong_bytes_are_survived(tmp_path, kind):
   _fuzz(kind, tmp_path, 3, seed=0, patience=20)
+
+
+def test_an_array_that_is_far_too_large_for_its_file_is_refused(tmp_path):
+  header = io.BytesIO()
+  np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (2**36,)})
+  with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+    archive.writestr("conv1_1.weight.npy", header.getvalue())
+  with pytest.raises(ConversionError, match=r"x\.npz cannot be read, it is damaged: Unable to allocate 256"):
+    reading.read_apart(tmp_path / "x.npz", TABLES, "auto", KERNELS)
+
+
+def test_a_network_of_which_this_kind_is_not_read_is_named(tmp_path):
+  path = foreign.WRITERS["caffe"](tmp_path / "x", foreign.draw())
+  with pytest.raises(ConversionError, match="is of the layout caffe; of this network are read: keras-h5, keras3"):
+    reading.read(path, tables.find_tables("mobilenet_v2"), "auto", KERNELS)
