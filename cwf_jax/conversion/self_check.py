@@ -28,7 +28,7 @@ _SHOWN = ((281, 282, 283, 284, 285), (504, 967, 968))
 CHANCE = 0.004
 """What `rate_shown` is where all classes are equally probable."""
 
-_FLAT, _EQUAL = 3.0, 1e-6
+_FLAT = 3.0
 
 
 @functools.cache
@@ -70,8 +70,8 @@ def report_probabilities(probabilities: Float[np.ndarray, "3 c"], classes: Class
   notes = [f"its first class for the photograph {NAMES[0]} (a cat) is {classes.names[first]} ({probabilities[0, first]:.3g})"]
   if not np.isfinite(probabilities).all():
     notes.append("warning: its probabilities are not finite")
-  elif np.ptp(probabilities, axis=0).max() < _EQUAL:
-    notes.append("warning: its probabilities are the same for three different photographs; the weights cannot be right")
+  elif np.ptp(probabilities.argmax(axis=1)) == 0:
+    notes.append("warning: its first class is the same for three different photographs; the weights cannot be right")
   elif probabilities.max() < _FLAT / probabilities.shape[1]:
     notes.append(
       f"warning: its probabilities are flat: the largest for three photographs is {probabilities.max():.2g} of "

@@ -23,7 +23,7 @@ def test_a_file_becomes_a_checkpoint(cli, source, tmp_path):
   assert found.code == 0
   said = found.err.splitlines()
   assert len(said) == 2 and "note: its first class for the photograph chelsea (a cat) is " in said[0]
-  assert "warning: its probabilities are the same for three different photographs" in said[1]
+  assert "warning: its first class is the same for three different photographs" in said[1]
   size = sum(file.stat().st_size for file in output.rglob("*") if file.is_file())
   assert found.out == f"{output}: mobilenet_v2, {size / 1e6:.1f} MB, read as keras3\n"
   assert load_weights(output).network_name == "mobilenet_v2"

@@ -154,9 +154,9 @@ def test_kernels_that_are_turned_the_other_way_are_refused(tmp_path, trained):
 @pytest.mark.parametrize(
   ("probabilities", "warning"),
   [
-    (np.full((3, 10), 0.1), "are the same for three different photographs"),
-    (np.full((3, 10), 0.1) + np.eye(3, 10) * 0.01, "are flat: the largest for three photographs is 0.11 of 10 classes"),
-    (np.full((3, 10), np.nan), "are not finite"),
+    (np.full((3, 10), 0.1), "its first class is the same for three different photographs"),
+    (np.full((3, 10), 0.1) + np.eye(3, 10) * 0.01, "its probabilities are flat: the largest for three photographs is 0.11"),
+    (np.full((3, 10), np.nan), "its probabilities are not finite"),
     (np.eye(3, 10), None),
   ],
 )
