@@ -11,6 +11,7 @@ Theano's convolution turns its kernels by 180 degrees. Kernels that were trained
 when it loads them. Keras 1 on Theano keeps them as [out in rows columns].
 """
 
+import collections
 import contextlib
 import dataclasses
 import io
@@ -48,7 +49,7 @@ _KEPT_NAMES = {"W": "kernel", "b": "bias", "running_mean": "moving_mean", "runni
 _BY_PLACE = {1: ("kernel",), 2: ("kernel", "bias"), 4: ("gamma", "beta", "moving_mean", "moving_variance")}
 """The kinds of a layer of Keras 0.3, by how many weights it has."""
 
-_NUMBERED = re.compile(r"(?P<outer>(?:.+/)?)(?P<layer>layers/[^/]+/vars)/(?P<place>\d+)")
+_NUMBERED = re.compile(r"(?P<outer>(?:.+/)?)(?P<layer>layers/(?P<kind>[^/]+?)(?:_(?P<number>\d+))?/vars)/(?P<place>\d+)")
 _LARGEST_CONFIG = 2**24
 
 
@@ -207,20 +208,30 @@ def _find_axes(shapes: list[tuple[int, ...]]) -> str:
 
 
 def _read_numbered(file: h5py.File, path: Path, config: dict[str, Any] | None) -> Source:
-  """A file of Keras 3, or of Keras 2.13 to 2.15, whose layers are numbered by class."""
+  """A file of Keras 3, or of Keras 2.13 to 2.15, whose layers are numbered by class.
+
+  Layers after a model inside a layer are numbered from the start again; here they go on from its numbers.
+  """
   layers: dict[str, dict[str, Weight]] = {}
   names: dict[str, str] = {}
   unlisted, notes = [], []
-  for name, dataset in reversed(list_datasets(file).items()):
-    match = _NUMBERED.fullmatch(name.replace("_layer_checkpoint_dependencies/", "layers/"))
+  datasets = dict(reversed(list_datasets(file).items()))
+  matches = {name: _NUMBERED.fullmatch(name.replace("_layer_checkpoint_dependencies/", "layers/")) for name in datasets}
+  inside = {(match["kind"], match["layer"]) for match in matches.values() if match and match["outer"]}
+  counts = collections.Counter(kind for kind, _ in inside)
+  for name, dataset in datasets.items():
+    match = matches[name]
+    layer = match["layer"] if match else ""
+    if match and not match["outer"] and counts[match["kind"]]:
+      layer = f"layers/{match['kind']}_{counts[match['kind']] + int(match['number'] or 0)}/vars"
     if name.startswith("optimizer/"):
       notes.append("the state of the optimizer is left out")
-    elif match is None or match["place"] in layers.get(match["layer"], {}):
+    elif match is None or match["place"] in layers.get(layer, {}):
       unlisted.append(Weight(name, dataset))
     else:
-      layers.setdefault(match["layer"], {})[match["place"]] = Weight(name, dataset)
+      layers.setdefault(layer, {})[match["place"]] = Weight(name, dataset)
       texts = read_texts(file[name.rpartition("/")[0]], "name")
-      names[match["layer"]] = texts[0] if texts else match["layer"]
+      names[layer] = texts[0] if texts else layer
       if match["outer"]:
         notes.append(f"the network lies inside the layer {printable(match['outer'].strip('/').rpartition('/')[2])}")
   if not layers:

@@ -4,6 +4,7 @@ import io
 import random
 import zipfile
 
+import h5py
 import jax
 import jax.numpy as jnp
 import ml_dtypes
@@ -276,3 +277,17 @@ def test_a_network_of_which_this_kind_is_not_read_is_named(tmp_path):
   path = foreign.WRITERS["caffe"](tmp_path / "x", foreign.draw())
   with pytest.raises(ConversionError, match="is of the layout caffe; of this network are read: keras-h5, keras3"):
     reading.read(path, tables.find_tables("mobilenet_v2"), "auto", KERNELS)
+
+
+def test_layers_after_a_numbered_network_inside_a_layer_go_on_from_its_numbers(tmp_path):
+  """Transfer learning with Keras 3: a CAM convolution and a classifier on top of the convolutions of VGG-16."""
+  weights = foreign.draw()
+  path = foreign.write_keras3(tmp_path / "x.h5", weights)
+  with h5py.File(path, "a") as file:
+    file.move("layers", "inner")
+    file.move("inner", "layers/functional/layers")
+    file.move("layers/functional/layers/conv2d_13", "layers/conv2d")
+    file.move("layers/functional/layers/dense", "layers/dense")
+  found = _read(path)
+  assert found.matched.notes == ["the network lies inside the layer functional"]
+  _assert_same(found, weights)
