@@ -9,13 +9,14 @@ from cwf_jax.errors import printable
 
 EXAMPLES = """
   python main.py --mode=convert --source=mobilenet_v2.h5 --output=mobilenet_v2.weights
-  python main.py --mode=convert --source=my.weights.h5 --layout=keras3 --output=my.weights
+  python main.py --mode=convert --source=vgg16CAM.caffemodel --network=vgg16_cam --output=vgg16_cam
   python weights/convert.py --source=mobilenet_v2.h5 --output=mobilenet_v2.weights
 
-Reads HDF5 as Keras writes it: keras-h5 (Keras 2, and model.save("x.h5") of Keras 3) and keras3
-(model.save_weights("x.weights.h5")). A file that is something else, lacks a weight, has one too
-many or one of another shape is refused, with everything that is wrong with it. A pickle is never
-read. --weights=FOLDER then takes the checkpoint.
+Reads Keras (.h5 of every generation, .weights.h5, .keras), Caffe (.caffemodel), state dicts of
+PyTorch, safetensors and .npz. A file that is something else, lacks a weight, has one too many or
+one of another shape is refused, with everything that is wrong with it. Nothing in a file is run.
+The converted network names what a photograph shows, so that you see whether its weights mean
+something. --weights=FOLDER then takes the checkpoint.
 """
 
 WITHOUT = ("index", "weights", "protocol", "image_size", "num_classes", "batch_size")
@@ -27,7 +28,10 @@ def define_flags(values: flags.FlagValues) -> None:
   text = flags.DEFINE_string
   text("source", None, "the weight file", flag_values=values)
   text("network", "mobilenet_v2", "the network that it holds", flag_values=values)
-  flags.DEFINE_enum("layout", "auto", ["auto", "keras-h5", "keras3"], "how it holds it; auto: as found", flag_values=values)
+  layouts = ["auto", "keras-h5", "keras3", "keras1-theano", "keras1-tensorflow", "caffe", "torch", "safetensors", "npz"]
+  flags.DEFINE_enum("layout", "auto", layouts, "how it holds it; auto: as found", flag_values=values)
+  help_force = "convert a file whose kernels seem to be turned by 180 degrees against what is said of them"
+  flags.DEFINE_bool("force", False, help_force, flag_values=values)
   text("output", None, "the checkpoint's folder; it must not be there yet", flag_values=values)
 
 
@@ -39,7 +43,8 @@ def run(values: flags.FlagValues, console) -> int:
   from cwf_jax.conversion.convert import convert
 
   source, output = values["source"].value, values["output"].value
-  converted = convert(source, values["network"].value, output, values["layout"].value)
+  force = values["force"].value
+  converted = convert(source, values["network"].value, output, values["layout"].value, force=force)
   tell(converted, output, console)
   return 0
 
@@ -47,6 +52,6 @@ def run(values: flags.FlagValues, console) -> int:
 def tell(converted, folder: str, console) -> None:
   """A conversion's notes, as remarks, and the line about its checkpoint."""
   for note in converted.notes:
-    console.say(f"note: {note}")
+    console.say(note if note.startswith("warning: ") else f"note: {note}")
   size = sum(file.stat().st_size for file in Path(folder).expanduser().rglob("*") if file.is_file())
   print(f"{printable(folder)}: {converted.network_name}, {size / 1e6:.1f} MB, read as {converted.layout}")

@@ -1,5 +1,7 @@
 """Foreign weight files into checkpoints of ours.
 
-`files` opens a file that may hold anything, `layouts` finds the weights in it, `tables` says which is which parameter of ours
-and `rules` how it becomes one; `convert` writes the checkpoint, `fetch` downloads and verifies a published file first.
+`files` tells what a file is; `keras_files`, `caffe_files` and `array_files` list the layers in it as a `Source`; `sources`
+matches them with a network's table of `tables`; `rules` says how a weight becomes a parameter; `reading` does all of it in a
+process of its own. `convert` tries the network by `self_check` and writes the checkpoint; `fetch` downloads and verifies a
+published file first.
 """

@@ -8,15 +8,22 @@ import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from flax import nnx
+from jaxtyping import Float
 
-from cwf_jax.conversion import files, layouts, reading, tables
+from cwf_jax.conversion import files, reading, rules, self_check, tables
 from cwf_jax.conversion.files import ConversionError
+from cwf_jax.conversion.sources import Matched
 from cwf_jax.errors import printable
 from cwf_jax.models import parameters, registry
 from cwf_jax.models.checkpoint import save_checkpoint
 from cwf_jax.models.class_names import ClassList
+
+TURN_FACTOR = 2.0
+"""How many times as large `self_check.rate_shown` has to be for the other direction of kernels to be the likely one."""
 
 DONE = (
   "each batch norm folded in float64 into the convolution before it, depthwise kernels transposed to "
@@ -33,7 +40,7 @@ class Converted:
     network_name: the registry's.
     layout: in which the file was read.
     source_sha256: of the file.
-    notes: what a person should know.
+    notes: what a person should know: how the file was read, and what the network says of a photograph.
   """
 
   folder: str
@@ -49,46 +56,57 @@ def convert(
   folder: str | os.PathLike,
   layout: str = tables.AUTO,
   origin: Mapping[str, str] | None = None,
+  force: bool = False,
 ) -> Converted:
   """Converts a file into a checkpoint, which is written whole or not at all.
 
+  The converted network is tried on three photographs; what it says of one is a note.
+
   Args:
-    source: HDF5 as Keras writes it.
+    source: HDF5 or .keras of Keras, a .caffemodel, a state dict of PyTorch, safetensors or .npz.
     network_name: of the registry.
     folder: of the checkpoint; must not exist yet.
     layout: one of `tables.LAYOUTS`, or "auto".
     origin: what else to note about the source in the checkpoint: its address, its license.
+    force: to convert a file whose kernels seem to be turned the other way.
 
   Raises:
     ConversionError: the source is something else, damaged, or not this network; with the first few things that are wrong.
+      If there are more, all of them are listed in `folder` + ".problems.txt".
     InputError: the folder exists, or there is no such network.
   """
   registry.find_network(network_name)
-  path = Path(source).expanduser()
-  chosen, arrays, notes = read_network(path, network_name, layout)
+  path, folder = Path(source).expanduser(), Path(folder).expanduser().absolute()
+  found, arrays, notes, is_turn_known = _read(path, network_name, layout, folder.with_name(f"{folder.name}.problems.txt"))
   sha256 = files.hash_file(path)
-  network = parameters.with_parameters(registry.build_abstract(network_name), arrays)
+  network = _build(network_name, arrays)
+  probabilities = self_check.compute_probabilities(network)
+  if not is_turn_known and not force:
+    _check_turn(path, network_name, arrays, probabilities)
+  del arrays  # as large as the network
+  classes = ClassList.imagenet()
+  notes = (*notes, *self_check.report_probabilities(probabilities, classes))
   save_checkpoint(
     folder,
     network,
     network_name=network_name,
-    classes=ClassList.imagenet(),
+    classes=classes,
     metadata={
       "source": path.name,
       "source_sha256": sha256,
-      "layout": chosen,
+      "layout": found,
       "conversion": DONE,
       "notes": list(notes),
       **(origin or {}),
     },
   )
-  return Converted(str(Path(folder).expanduser().absolute()), network_name, chosen, sha256, notes)
+  return Converted(str(folder), network_name, found, sha256, notes)
 
 
 def read_network(
   source: str | os.PathLike, network_name: str, layout: str = tables.AUTO
 ) -> tuple[str, dict[str, np.ndarray], tuple[str, ...]]:
-  """Reads a file as parameters of a network.
+  """Reads a file as parameters of a network, which is not tried on photographs.
 
   Returns:
     The layout, the parameters by their paths (float32), and notes.
@@ -96,19 +114,67 @@ def read_network(
   Raises:
     ConversionError: as `convert`.
   """
+  read = _read(Path(source).expanduser(), network_name, layout)
+  return read.layout, read.arrays, read.notes
+
+
+class _Read(NamedTuple):
+  """A network's parameters as a file has them: by their paths, in float32."""
+
+  layout: str
+  arrays: dict[str, np.ndarray]
+  notes: tuple[str, ...]
+  is_turn_known: bool
+
+
+def _read(source: Path, network_name: str, layout: str, report: Path | None = None) -> _Read:
+  """As `read_network`; problems that do not fit into a message go to the file `report`."""
   known = tables.find_tables(network_name)
   tables.check_layout(layout)
   expected = parameters.list_parameters(registry.build_abstract(network_name))
   shapes = {path.removesuffix("/kernel"): leaf.shape for path, leaf in expected.items() if path.endswith("/kernel")}
   found = reading.read_apart(source, known, layout, shapes)
-  arrays = {} if found.problems else _apply(known[found.layout], found.weights)
-  problems = [f"{path} is not finite in float32" for path, array in arrays.items() if not np.isfinite(array).all()]
-  if found.problems or problems:
-    told = layouts.list_briefly(found.problems + problems, "; ")
-    raise ConversionError(f"{printable(source)} cannot become {network_name} ({found.layout}): {told}")
-  return found.layout, arrays, tuple(found.notes)
+  matched, problems = found.matched, found.matched.problems
+  arrays = {} if problems else _apply(known[found.layout], matched)
+  problems.wrong += [f"{path} is not finite in float32" for path, array in arrays.items() if not np.isfinite(array).all()]
+  if problems:
+    lines, is_whole = problems.list_briefly()
+    if report is not None and not is_whole:
+      report.parent.mkdir(parents=True, exist_ok=True)
+      report.write_text("".join(f"{printable(line)}\n" for line in problems.list_all()), encoding="utf-8")
+      lines[-1] += f" (all of them are in {printable(report)})"
+    raise ConversionError(f"{printable(source)} cannot become {network_name} ({found.layout}): {'; '.join(lines)}")
+  return _Read(found.layout, arrays, tuple(matched.notes), found.is_turn_known)
 
 
-def _apply(table: tables.Table, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _apply(table: tables.Table, matched: Matched) -> dict[str, np.ndarray]:
+  arrays: dict[str, np.ndarray] = {}
   with np.errstate(over="ignore"):  # what is too large for float32 is reported
-    return {path: array.astype(np.float32) for rule in table.rules for path, array in rule.apply(weights).items()}
+    for rule in table.rules:
+      if isinstance(rule, rules.Convolution):
+        rule = dataclasses.replace(rule, epsilon=matched.epsilons.get(rule.norm_layer, rule.epsilon))
+      arrays |= {path: array.astype(np.float32, copy=False) for path, array in rule.apply(matched.arrays).items()}
+  return arrays
+
+
+def _build(network_name: str, arrays: Mapping[str, np.ndarray]) -> nnx.Module:
+  return parameters.with_parameters(registry.build_abstract(network_name), arrays)
+
+
+def _check_turn(
+  source: Path, network_name: str, arrays: Mapping[str, np.ndarray], probabilities: Float[np.ndarray, "3 c"]
+) -> None:
+  """Refuses kernels that make much more of photographs when they are turned by 180 degrees; see `self_check`.
+
+  Raises:
+    ConversionError: with both mean probabilities.
+  """
+  turned = {path: array[::-1, ::-1] if array.ndim == 4 else array for path, array in arrays.items()}
+  here = self_check.rate_shown(probabilities)
+  other = self_check.rate_shown(self_check.compute_probabilities(_build(network_name, turned)))
+  if other >= max(TURN_FACTOR * here, 2 * self_check.CHANCE):
+    raise ConversionError(
+      f"{printable(source)} does not say which library trained it, and its kernels seem to be turned the other way: what two "
+      f"photographs show has a mean probability of {here:.3g}, and of {other:.3g} with kernels turned by 180 degrees; name the "
+      "other layout (--layout=keras1-theano or keras1-tensorflow), or convert it as it is by --force"
+    )

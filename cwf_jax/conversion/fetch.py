@@ -153,7 +153,7 @@ def _open(source: str) -> BinaryIO:
   """A stream of the source's bytes."""
   parts = _split(source)
   if parts is None or parts.scheme == "file":
-    return open(files.check_file(source if parts is None else urllib.request.url2pathname(parts.path)), "rb")
+    return open(files.find_kind(source if parts is None else urllib.request.url2pathname(parts.path))[0], "rb")
   opener = urllib.request.OpenerDirector()  # not the usual one, which opens addresses of other kinds too
   for handler in _HANDLERS:
     opener.add_handler(handler())

@@ -1,7 +1,7 @@
-"""Opening a file of weights that somebody else made: named for what it is, read as HDF5 alone, and nothing in it is run.
+"""Which kind of file a file of weights is, and safe reading of HDF5. Nothing in a file is run.
 
 A file may hold anything. Only plain numbers that lie in the file itself are read, after their shape and type were checked:
-no link is followed, to other files or within this one, and no filter is loaded from elsewhere.
+no link of HDF5 is followed, to other files or within this one, and no filter is loaded from elsewhere.
 """
 
 import contextlib
@@ -13,6 +13,7 @@ import stat
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import h5py
 import numpy as np
@@ -25,26 +26,35 @@ MOST_OBJECTS = 20_000
 LARGEST_CHUNK, LARGEST_ATTRIBUTE = 2**26, 2**22
 """Bytes of a data set that HDF5 reads at a time, and of an attribute."""
 
+HDF5, KERAS_ZIP, TORCH, SAFETENSORS, NPZ, CAFFE = KINDS = ("HDF5", ".keras", "PyTorch", "safetensors", "npz", "Caffe")
+"""The kinds of files that are read."""
+
 FROM_PYTHON = "other weights come in from Python: build the network and write it with cwf_jax.models.checkpoint.save_checkpoint"
 """What can be done with a file that is not read."""
 
+KERAS_MEMBER = "model.weights.h5"
+"""The file inside a .keras archive that holds the weights."""
+
 _OWN = "checkpoint.json"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
+_TORCH_LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
+"""A pickle of the number that the first format of PyTorch begins with."""
+
+_LARGEST_USER_BLOCK = 2**22
 _FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32", 32000: "lzf"}
 
 _FIRST_BYTES = (
-  (0, b"\x80", "a pickle (PyTorch's, or Python's), which can run a program when it is read, so it is not"),
+  (0, b"\x80", "a pickle that PyTorch's save did not write; it can run a program when it is read, so it is not"),
   (0, b"\x1f\x8b", "gzip; unpack it first"),
   (0, b"\x93NUMPY", "an array of NumPy"),
   (0, b"version https://git-lfs", "a pointer of git-lfs, not the file itself; git lfs pull fetches that"),
   (0, b"<", "a page of HTML or XML, perhaps what a server said instead of sending the file"),
   (0, b"{", "JSON"),
   (4, b"TFL3", "a model of TensorFlow Lite"),
-  (8, b"{", "safetensors"),
   (0, b"MATLAB 5.0", "a MATLAB file"),
   (257, b"ustar", "a tar archive; unpack it first"),
 )
-"""Where the first bytes of what is no HDF5 tell what it is."""
+"""Where the first bytes of a file that is not read tell what it is."""
 
 
 class ConversionError(InputError):
@@ -58,18 +68,18 @@ def hash_file(path: str | os.PathLike) -> str:
 
 
 @contextlib.contextmanager
-def open_hdf5(source: str | os.PathLike) -> Iterator[h5py.File]:
+def open_hdf5(path: Path, content: BinaryIO | None = None) -> Iterator[h5py.File]:
   """Opens an HDF5 file for reading.
 
   Args:
-    source: its path; anything may lie there.
+    path: of the file, for messages too.
+    content: the HDF5 where it lies inside the file at `path`; default: the file itself.
 
   Raises:
-    ConversionError: it is something else (named), or damaged, be it noticed now or while it is read.
+    ConversionError: it is damaged, which may show at once or while it is read.
   """
-  path = check_file(source)
   try:
-    with h5py.File(path, "r") as file:
+    with h5py.File(content or path, "r") as file:
       yield file
   except ConversionError:
     raise
@@ -77,45 +87,63 @@ def open_hdf5(source: str | os.PathLike) -> Iterator[h5py.File]:
     raise ConversionError(f"{printable(path)} {_tell_damage(error, path)}") from error
 
 
-def check_file(source: str | os.PathLike) -> Path:
-  """The path of a file that begins as HDF5 does.
+def find_kind(source: str | os.PathLike) -> tuple[Path, str]:
+  """The path of a file and which of `KINDS` it is, by its first bytes and the names in an archive.
 
   Raises:
     ConversionError: it cannot be read, or is something else; the message names what.
   """
   path = Path(source).expanduser()
   try:
-    content = _name_content(path)
+    return path, _find_kind(path)
   except FileNotFoundError:
     raise ConversionError(f"there is no file {printable(path)}") from None
+  except ConversionError as error:
+    raise ConversionError(f"{printable(path)} is {error}") from None
   except (OSError, ValueError) as error:  # a zero byte in a name is a ValueError
     raise ConversionError(f"{printable(path)} cannot be read: {reason_of(error)}") from None
-  if content:
-    raise ConversionError(f"{printable(path)} is {content}")
-  return path
 
 
-def _name_content(path: Path) -> str:
-  """What else than HDF5 lies at a path; nothing if it is HDF5."""
+def _find_kind(path: Path) -> str:
   status = path.stat()
   if stat.S_ISDIR(status.st_mode):
     if (path / _OWN).is_file():
-      return f"a checkpoint of cwf_jax already: --weights={printable(path)} takes it as it is"
-    return "a folder; weights are converted from a file (HDF5, as Keras writes it)"
+      raise ConversionError(f"a checkpoint of cwf_jax already: --weights={printable(path)} takes it as it is")
+    raise ConversionError(f"a folder; weights are converted from a file ({', '.join(KINDS)})")
   if not stat.S_ISREG(status.st_mode):
-    return "a device or a pipe; copy it into a file first"
+    raise ConversionError("a device or a pipe; copy it into a file first")
   with path.open("rb") as file:
     start = file.read(512)
-  return "" if start.startswith(_HDF5) else f"{_name_bytes(path, start)}. HDF5 is read, as Keras writes it; {FROM_PYTHON}"
+    if start.startswith(_HDF5) or _has_user_block(file):
+      return HDF5
+  if start.startswith(b"PK"):
+    return _find_kind_of_archive(path)
+  if start.startswith(_TORCH_LEGACY):
+    return TORCH
+  if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < status.st_size:
+    return SAFETENSORS
+  if _is_caffe(start):
+    return CAFFE
+  raise ConversionError(f"{_name_bytes(start)}. What is read: {', '.join(KINDS)}; {FROM_PYTHON}")
 
 
-def _name_bytes(path: Path, start: bytes) -> str:
+def _has_user_block(file: BinaryIO) -> bool:
+  """Whether HDF5 begins at 512 bytes, or at twice as many, and so on, as its format allows."""
+  place = 512
+  while place <= _LARGEST_USER_BLOCK:
+    file.seek(place)
+    start = file.read(len(_HDF5))
+    if start == _HDF5:
+      return True
+    if not start:
+      return False
+    place *= 2
+  return False
+
+
+def _name_bytes(start: bytes) -> str:
   if not start:
     return "empty"
-  if start.startswith(b"PK"):
-    return _name_archive(path)
-  if _is_caffe(start):
-    return "a Caffe model"
   for place, magic, name in _FIRST_BYTES:
     if start[place:].startswith(magic):
       return name
@@ -125,27 +153,25 @@ def _name_bytes(path: Path, start: bytes) -> str:
 
 
 def _is_caffe(start: bytes) -> bool:
-  """Whether a file begins as Caffe's NetParameter: field 1 with the network's name, then a field of layers (2 or 100)."""
-  if not start.startswith(b"\n"):
-    return False
-  end = 2 + start[1] if len(start) > 1 else 0
+  """Whether a file begins as Caffe's NetParameter: perhaps field 1, the network's name, then a field of layers (2 or 100)."""
+  end = 2 + start[1] if start.startswith(b"\n") and len(start) > 1 else 0
   return start[2:end].isascii() and start[end:].startswith((b"\x12", b"\xa2\x06"))
 
 
-def _name_archive(path: Path) -> str:
-  """A zip archive by the names in it; nothing is unpacked."""
+def _find_kind_of_archive(path: Path) -> str:
+  """The kind of a zip archive by the names in it; nothing is unpacked."""
   try:
     with zipfile.ZipFile(path) as archive:
       names = [name for name in archive.namelist() if not name.endswith("/")]
-  except (OSError, ValueError, RuntimeError, zipfile.BadZipFile):
-    return "a damaged zip archive"
-  if "model.weights.h5" in names:
-    return "a model of Keras 3 (.keras), an archive; unpack model.weights.h5 from it and convert that"
-  if any(name.endswith("data.pkl") for name in names):
-    return "a PyTorch model: an archive with a pickle in it, which can run a program when it is read, so it is not"
+  except (OSError, ValueError, RuntimeError, NotImplementedError, zipfile.BadZipFile):
+    raise ConversionError("a damaged zip archive") from None
+  if KERAS_MEMBER in names:
+    return KERAS_ZIP
+  if any(name.endswith("/data.pkl") for name in names):
+    return TORCH
   if names and all(name.endswith(".npy") for name in names):
-    return "an archive of NumPy (.npz)"
-  return "a zip archive"
+    return NPZ
+  raise ConversionError("a zip archive without weights")
 
 
 def _tell_damage(error: Exception, path: Path) -> str:
@@ -226,19 +252,15 @@ def _read_attribute(group: h5py.Group, name: str) -> list[str] | None:
   return [value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in values]
 
 
-def find_problem(dataset: h5py.Dataset, shape: tuple[int, ...]) -> str | None:
-  """Why a data set is not read as an array of this shape; nothing of its values is touched."""
-  if dataset.shape != shape:
-    return f"is {dataset.shape if dataset.shape is not None else 'empty'}, expected {shape}"
+def find_storage_problem(dataset: h5py.Dataset) -> str | None:
+  """Why the values of a data set are not read; none of them is touched."""
   if dataset.external or dataset.is_virtual:
     return "has its values in another file, expected in this one"
-  if dataset.dtype.kind != "f" or dataset.dtype.itemsize not in (2, 4, 8):
-    return f"holds {dataset.dtype}, expected floating-point numbers of 16, 32 or 64 bits"
   settings = dataset.id.get_create_plist()
   filters = [settings.get_filter(place)[0] for place in range(settings.get_nfilters())]
   unknown = [number for number in filters if number not in _FILTERS]
   if unknown:
     return f"is packed by the filter {unknown[0]} of HDF5, expected {', '.join(_FILTERS.values())} or none"
   if dataset.chunks and math.prod(dataset.chunks) * dataset.dtype.itemsize > LARGEST_CHUNK:
-    return f"is cut into pieces of {dataset.chunks}, too large for its {shape}"
+    return f"is cut into pieces of {dataset.chunks}, too large for its {dataset.shape}"
   return None

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from cwf_jax.conversion.files import ConversionError
-from cwf_jax.conversion.rules import Convolution, Dense, Normalization, Rule
+from cwf_jax.conversion.rules import Affine, Convolution, Normalization, Rule
 from cwf_jax.conversion.torch_files import read_state_dict
 from cwf_jax.errors import InputError, printable, reason_of
 from cwf_jax.home import home_folder
@@ -221,4 +221,4 @@ def _list_rules(config: InvertedResidualConfig) -> Iterator[Rule]:
         source = f"_blocks.{number}._"
         yield convolution(f"block{number}_{part}", f"{source}{part}_conv", f"{source}bn{place}")
   yield convolution("cam", "_conv_head", "_bn1")
-  yield Dense("classifier", "_fc.weight", "_fc.bias")
+  yield Affine("classifier", "_fc.weight", "_fc.bias")

@@ -1,10 +1,11 @@
 """Reading a foreign file in a process of its own.
 
 HDF5 is a library in C, and a file with one wrong byte can have it loop for ever or end its process. So a process is started
-for each file: what goes in is ours (a pickle), what comes out is numbers and texts alone, and it has its time.
+for each file: what goes in is ours (a pickle), what comes out is numbers and texts alone, and its time and memory are bounded.
 """
 
 import contextlib
+import dataclasses
 import io
 import json
 import os
@@ -13,35 +14,38 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
-from typing import NamedTuple
+from pathlib import Path
 
 import numpy as np
 
-from cwf_jax.conversion import files, layouts
+from cwf_jax.conversion import array_files, caffe_files, files, keras_files
 from cwf_jax.conversion.files import ConversionError
+from cwf_jax.conversion.sources import Matched, Problems, Source, read_weights
 from cwf_jax.conversion.tables import AUTO, Table
 from cwf_jax.errors import printable
 
 PATIENCE = 60.0
 """Seconds that a process may take, and one more for each megabyte of its file."""
 
+MEMORY, MEMORY_FACTOR = 2**29, 8
+"""Bytes that a process may take beside what it starts with, and how many more for each byte of its file."""
+
 _MESSAGE = "message"
 
 
-class Reading(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Reading:
   """What a file holds of a network.
 
   Attributes:
     layout: of the file.
-    weights: by the keys of the layout's table; those with a problem are left out.
-    problems: everything that is missing, extra, misshapen or no number.
-    notes: what a person should know.
+    is_turn_known: whether the file shows that kernels are turned or not.
+    matched: its weights by the keys of the layout's table, and what is wrong with them.
   """
 
   layout: str
-  weights: dict[str, np.ndarray]
-  problems: list[str]
-  notes: list[str]
+  is_turn_known: bool
+  matched: Matched
 
 
 def read(
@@ -52,17 +56,25 @@ def read(
   Args:
     source: its path.
     tables: of the network, by layout.
-    layout: one of them, or "auto".
+    layout: one of `tables.LAYOUTS`, or "auto".
     kernel_shapes: of the network's layers, by target.
 
   Raises:
-    ConversionError: it is no HDF5, damaged, of another layout or of another network altogether.
+    ConversionError: it is of an unknown kind, damaged, of another layout or of another network altogether.
   """
-  with files.open_hdf5(source) as file:
-    chosen = layouts.detect_layout(file) if layout == AUTO else layout
-    found = layouts.list_weights(file, chosen, tables[chosen])
-    weights, problems = layouts.read_weights(found, tables[chosen], kernel_shapes)
-  return Reading(chosen, weights, problems, list(found.notes))
+  path, kind = files.find_kind(source)
+  with _open_source(path, kind, layout) as found:
+    if layout not in (AUTO, found.layout):
+      raise ConversionError(f"{printable(path)} is of the layout {found.layout}, not {layout}")
+    if found.layout not in tables:
+      raise ConversionError(f"{printable(path)} is of the layout {found.layout}; of this network are read: {', '.join(tables)}")
+    return Reading(found.layout, found.is_turn_known, read_weights(found, tables[found.layout], kernel_shapes))
+
+
+def _open_source(path: Path, kind: str, layout: str) -> contextlib.AbstractContextManager[Source]:
+  if kind in (files.HDF5, files.KERAS_ZIP):
+    return keras_files.open_keras(path, kind, layout)
+  return contextlib.nullcontext(caffe_files.read_caffe(path) if kind == files.CAFFE else array_files.read_arrays(path, kind))
 
 
 def read_apart(
@@ -78,7 +90,7 @@ def read_apart(
     ConversionError: as `read`; and where that process does not end in time, or is ended by a signal.
     RuntimeError: the process failed on its own account.
   """
-  path = files.check_file(source)
+  path, kind = files.find_kind(source)
   request = pickle.dumps((path.absolute(), dict(tables), layout, dict(kernel_shapes)))
   command = [sys.executable, "-P", "-c", "from cwf_jax.conversion.reading import serve; serve()"]
   environment = {**os.environ, "PYTHONPATH": os.pathsep.join(folder or os.getcwd() for folder in sys.path)}
@@ -87,9 +99,9 @@ def read_apart(
   try:
     done = subprocess.run(command, input=request, env=environment, capture_output=True, timeout=limit)
   except subprocess.TimeoutExpired:
-    raise ConversionError(f"{damaged}: HDF5 did not come to an end within {limit:.0f} seconds") from None
+    raise ConversionError(f"{damaged}: reading {kind} did not come to an end within {limit:.0f} seconds") from None
   if done.returncode < 0:
-    raise ConversionError(f"{damaged}: HDF5 was ended by {_name_signal(-done.returncode)}")
+    raise ConversionError(f"{damaged}: reading {kind} was ended by {_name_signal(-done.returncode)}")
   if done.returncode:
     raise RuntimeError(f"the process that reads {printable(path)} failed: {done.stderr.decode(errors='replace').strip()}")
   with np.load(io.BytesIO(done.stdout), allow_pickle=False) as archive:
@@ -97,21 +109,46 @@ def read_apart(
   message = json.loads(weights.pop(_MESSAGE).tobytes())
   if "error" in message:
     raise ConversionError(message["error"])
-  return Reading(message["layout"], weights, message["problems"], message["notes"])
+  problems = Problems(**message["problems"])
+  matched = Matched(weights, message["epsilons"], problems, message["notes"])
+  return Reading(message["layout"], message["is_turn_known"], matched)
 
 
 def serve() -> None:
   """The other end of `read_apart`: a request on standard input, the answer on standard output, in NumPy's format."""
   source, tables, layout, kernel_shapes = pickle.load(sys.stdin.buffer)
+  _limit_memory(MEMORY + MEMORY_FACTOR * source.stat().st_size)
   weights: dict[str, np.ndarray] = {}
   try:
     found = read(source, tables, layout, kernel_shapes)
-    weights, message = found.weights, {"layout": found.layout, "problems": found.problems, "notes": found.notes}
+    weights, message = found.matched.arrays, {"layout": found.layout, "is_turn_known": found.is_turn_known}
+    message |= {"epsilons": found.matched.epsilons, "problems": dataclasses.asdict(found.matched.problems)}
+    message["notes"] = found.matched.notes
   except ConversionError as error:
     message = {"error": str(error)}
-  answer = io.BytesIO()
-  np.savez(answer, **weights, **{_MESSAGE: np.frombuffer(json.dumps(message).encode(), np.uint8)})
-  sys.stdout.buffer.write(answer.getbuffer())
+  except MemoryError:
+    message = {"error": f"{printable(source)} cannot be read: it asks for far more memory than its size explains"}
+  np.savez(_Output(), **weights, **{_MESSAGE: np.frombuffer(json.dumps(message).encode(), np.uint8)})
+
+
+class _Output(io.RawIOBase):
+  """Standard output as NumPy wants a file: it cannot be sought in, and NumPy asks no more of it than to write."""
+
+  def writable(self) -> bool:
+    return True
+
+  def write(self, content) -> int:
+    sys.stdout.buffer.write(content)
+    return len(content)
+
+
+def _limit_memory(size: int) -> None:
+  """Bounds the address space of this process to `size` bytes more than it has; only Linux says how much that is."""
+  with contextlib.suppress(ImportError, OSError, ValueError):
+    import resource
+
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + size,) * 2)
 
 
 def _name_signal(number: int) -> str:

@@ -41,6 +41,11 @@ class Convolution:
   epsilon: float
   depthwise: bool = False
 
+  @property
+  def norm_layer(self) -> str:
+    """The batch norm's layer in the source."""
+    return self.norm.gamma.rpartition("/")[0]
+
   def sources(self, kernel_shape: Shape) -> dict[str, Shape]:
     """The keys that the rule reads, with the shapes that they must have where our kernel has `kernel_shape`."""
     rows, columns, inner, outer = kernel_shape
@@ -59,8 +64,8 @@ class Convolution:
 
 
 @dataclasses.dataclass(frozen=True)
-class Dense:
-  """A linear layer, as it is."""
+class Affine:
+  """A linear layer or a convolution with its bias, as it is."""
 
   target: str
   kernel: str
@@ -75,4 +80,4 @@ class Dense:
     return {f"{self.target}/kernel": weights[self.kernel], f"{self.target}/bias": weights[self.bias]}
 
 
-Rule = Convolution | Dense
+Rule = Convolution | Affine

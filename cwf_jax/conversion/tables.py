@@ -1,8 +1,7 @@
 """Which weight of a file is which parameter of a network: one table for each network and layout.
 
-A key reads "LAYER/WEIGHT". In `keras-h5` (Keras 2, and Keras 3's `model.save("x.h5")`) a layer has its name in Keras and
-a weight its kind: "bn_Conv1/gamma". In `keras3` (Keras 3's `model.save_weights`) layers are numbered by class, in the
-model's order, and weights by place: "layers/batch_normalization_4/vars/0".
+A key reads "LAYER/WEIGHT". A layer has its name in the file and a weight its kind: "bn_Conv1/gamma". Only in `keras3` (Keras
+3's `model.save_weights`) layers are numbered by class, in the model's order, and weights by place: "layers/conv2d_4/vars/0".
 """
 
 import collections
@@ -11,10 +10,14 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from cwf_jax.conversion.files import FROM_PYTHON, ConversionError
-from cwf_jax.conversion.rules import Convolution, Dense, Normalization, Rule
+from cwf_jax.conversion.rules import Affine, Convolution, Normalization, Rule
 
-KERAS_H5, KERAS3 = LAYOUTS = ("keras-h5", "keras3")
+KERAS_H5, KERAS3, KERAS1_THEANO, KERAS1_TENSORFLOW, CAFFE, TORCH, SAFETENSORS, NPZ = LAYOUTS = (
+  "keras-h5", "keras3", "keras1-theano", "keras1-tensorflow", "caffe", "torch", "safetensors", "npz",
+)  # fmt: skip
 """The layouts that are read."""
+
+KERAS_LAYOUTS = LAYOUTS[:4]
 
 AUTO = "auto"
 """In place of a layout: the one that the file has."""
@@ -26,8 +29,8 @@ class Table:
 
   Attributes:
     rules: one for each layer of ours.
-    layers: the layers of the source that hold weights, in the source network's order: {layer: its name in Keras}.
-    aliases: other names of these layers, in files that were published: {alias: layer}.
+    layers: the layers of the source that hold weights, in the source network's order: {layer: its name}.
+    aliases: other names of these layers, in files that were published: {alias: name}.
   """
 
   rules: tuple[Rule, ...]
@@ -36,7 +39,7 @@ class Table:
 
 
 class _Layer(NamedTuple):
-  """One of our layers and the layers of Keras that it is made of: `kind` is a class, `norm` empty for a linear layer."""
+  """One of our layers and the layers of the source that it is made of: `kind` is a class of Keras; `norm` may be empty."""
 
   target: str
   kind: str
@@ -46,11 +49,12 @@ class _Layer(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class _Network:
-  """A network of Keras Applications."""
+  """A network as it was published: its layers, what its batch norms add to a variance, and other names of its layers."""
 
   layers: tuple[_Layer, ...]
-  epsilon: float
   aliases: Mapping[str, str]
+  epsilon: float = 0.0
+  layouts: tuple[str, ...] = KERAS_LAYOUTS
 
 
 def find_tables(network_name: str) -> Mapping[str, Table]:
@@ -59,10 +63,11 @@ def find_tables(network_name: str) -> Mapping[str, Table]:
   Raises:
     ConversionError: no foreign files are known for it.
   """
-  if network_name not in _NETWORKS:
-    raise ConversionError(f"no file of {network_name} is read, only those of {', '.join(_NETWORKS)}; {FROM_PYTHON}")
-  network = _NETWORKS[network_name]()
-  return {KERAS_H5: _keras_h5(network), KERAS3: _keras3(network)}
+  if network_name not in NETWORKS:
+    raise ConversionError(f"no file of {network_name} is read, only those of {', '.join(NETWORKS)}; {FROM_PYTHON}")
+  network = NETWORKS[network_name]()
+  by_name = _by_name(network)
+  return {layout: _by_number(network) if layout == KERAS3 else by_name for layout in network.layouts}
 
 
 def check_layout(layout: str) -> None:
@@ -75,12 +80,12 @@ def check_layout(layout: str) -> None:
     raise ConversionError(f"no layout is named {layout!r}; there are: {AUTO}, {', '.join(LAYOUTS)}")
 
 
-def _keras_h5(network: _Network) -> Table:
+def _by_name(network: _Network) -> Table:
   rules = _make_rules(network, lambda name, kind: f"{name}/{kind}")
   return Table(rules, {name: name for name, _ in _source_layers(network)}, network.aliases)
 
 
-def _keras3(network: _Network) -> Table:
+def _by_number(network: _Network) -> Table:
   counts: collections.Counter[str] = collections.Counter()
   groups: dict[str, str] = {}
   for name, kind in _source_layers(network):
@@ -88,7 +93,7 @@ def _keras3(network: _Network) -> Table:
     groups[name] = f"layers/{kind}{number}/vars"
     counts[kind] += 1
   rules = _make_rules(network, lambda name, kind: f"{groups[name]}/{_PLACES[kind]}")
-  return Table(rules, {group: name for name, group in groups.items()})
+  return Table(rules, {group: name for name, group in groups.items()}, network.aliases)
 
 
 _PLACES = {"kernel": 0, "bias": 1, "gamma": 0, "beta": 1, "moving_mean": 2, "moving_variance": 3}
@@ -112,7 +117,7 @@ def _make_rules(network: _Network, key: Callable[[str, str], str]) -> tuple[Rule
       norm = Normalization(*(key(layer.norm, kind) for kind in ("gamma", "beta", "moving_mean", "moving_variance")))
       rules.append(Convolution(layer.target, kernel, norm, network.epsilon, layer.kind == "depthwise_conv2d"))
     else:
-      rules.append(Dense(layer.target, kernel, key(layer.name, "bias")))
+      rules.append(Affine(layer.target, kernel, key(layer.name, "bias")))
   return tuple(rules)
 
 
@@ -127,7 +132,7 @@ def _mobilenet_v2() -> _Network:
       number = block.removeprefix("block")
       aliases[f"mobl{number}_conv_{number}_{part}"] = layer.name
       aliases[f"bn{number}_conv_{number}_bn_{part}"] = layer.norm
-  return _Network(tuple(layers), epsilon=1e-3, aliases=aliases)
+  return _Network(tuple(layers), aliases, epsilon=1e-3)
 
 
 def _mobilenet_v2_blocks() -> Iterator[_Layer]:
@@ -138,4 +143,22 @@ def _mobilenet_v2_blocks() -> Iterator[_Layer]:
       yield _Layer(f"block{number}_{part}", kind, f"{prefix}_{part}", f"{prefix}_{part}_BN")
 
 
-_NETWORKS: Mapping[str, Callable[[], _Network]] = {"mobilenet_v2": _mobilenet_v2}
+def _vgg16_cam() -> _Network:
+  """VGG-16-CAM in the names of Caffe's release, of the authors' Keras 1, of Keras Applications and of torchvision."""
+  layers: list[_Layer] = []
+  aliases = {"cam": "CAM_conv", "CAM_relu": "CAM_conv", "cam_conv": "CAM_conv"}
+  aliases |= {"classifier": "CAM_fc", "predictions": "CAM_fc"}
+  place = 0  # in torchvision, which counts ReLUs and pools too
+  for block, depth in enumerate((2, 2, 3, 3, 3), 1):
+    for number in range(1, depth + 1):
+      name = f"conv{block}_{number}"
+      layers.append(_Layer(name, "conv2d", name, ""))
+      aliases |= dict.fromkeys((f"relu{block}_{number}", f"block{block}_conv{number}", f"features.{place}"), name)
+      place += 2
+    place += 1
+  layers += [_Layer("cam", "conv2d", "CAM_conv", ""), _Layer("classifier", "dense", "CAM_fc", "")]
+  return _Network(tuple(layers), aliases, layouts=LAYOUTS)
+
+
+NETWORKS: Mapping[str, Callable[[], _Network]] = {"mobilenet_v2": _mobilenet_v2, "vgg16_cam": _vgg16_cam}
+"""The networks of which files are read."""

@@ -2,19 +2,22 @@
 
     state = read_state_dict(content, "lite0.pth")      # {"_conv_stem.weight": float32 [32 3 3 3], ...}
 
-This is the format before PyTorch 1.6: three pickles that name the format, a pickle of the state dict whose tensors refer to
-storages by key, a pickle of the keys, then each storage's length and bytes in the order of the keys. A pickle can name any
-function and have it called. This unpickler knows the few names that a state dict needs and refuses every other. What stands
-for those names cannot be changed by a pickle's instructions. A hostile file can still ask for much memory.
+Since PyTorch 1.6 a file is a zip archive: data.pkl, a pickle of the state dict whose tensors refer to storages by key, and a
+file data/KEY for each storage. Before, it was three pickles that name the format, the pickle of the state dict, a pickle of the
+keys, then each storage's length and bytes in the order of the keys. A pickle can name any function and have it called. This
+unpickler knows the few names that a state dict needs and refuses every other. What stands for those names cannot be changed by
+a pickle's instructions. A hostile file can still ask for much memory.
 """
 
 import collections
 import io
 import math
 import pickle
+import zipfile
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import ml_dtypes
 import numpy as np
 
 from cwf_jax.conversion.files import ConversionError
@@ -24,6 +27,7 @@ _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
 
 _STORAGES = {
+  "BFloat16Storage": np.dtype(ml_dtypes.bfloat16),
   "DoubleStorage": np.dtype("<f8"),
   "FloatStorage": np.dtype("<f4"),
   "HalfStorage": np.dtype("<f2"),
@@ -34,11 +38,11 @@ _STORAGES = {
   "ByteStorage": np.dtype("u1"),
   "BoolStorage": np.dtype("?"),
 }
-"""PyTorch's storage classes, little-endian as PyTorch writes them."""
+"""PyTorch's storage classes, little-endian as most machines write them."""
 
 
 def read_state_dict(content: bytes, name: str) -> dict[str, np.ndarray]:
-  """Reads the tensors of a state dict.
+  """Reads the tensors of a state dict, which may lie in a mapping under "state_dict", "model_state_dict" or "model".
 
   Args:
     content: of the whole file.
@@ -50,24 +54,48 @@ def read_state_dict(content: bytes, name: str) -> dict[str, np.ndarray]:
   Raises:
     ConversionError: another format, a pickle that names what no state dict needs, or a damaged file.
   """
-  file = io.BytesIO(content)
+  read = _read_archive if content.startswith(b"PK") else _read_legacy
   try:
-    if _load(file) != _MAGIC:
-      raise ConversionError("a pickle, but not a file of weights that PyTorch saved")
-    protocol = _load(file)
-    if protocol != _PROTOCOL:
-      raise ConversionError(f"PyTorch's format {protocol!r}; only {_PROTOCOL} is read")
-    system = _load(file)
-    if not (isinstance(system, Mapping) and system.get("little_endian") is True):
-      raise ConversionError("it was not written on a little-endian machine")
-    unpickler = _Unpickler(file)
-    state = unpickler.load()
-    values = {key: _read_storage(unpickler.storages[key], file) for key in _load(file)}
-    return _to_arrays(state, values)
+    return read(io.BytesIO(content))
   except ConversionError as error:
     raise ConversionError(f"{printable(name)}: {error}") from None
   except Exception as error:  # a damaged pickle fails in as many ways as it has instructions
     raise ConversionError(f"{printable(name)}: damaged, or no file of weights that PyTorch saved ({brief(error)})") from None
+
+
+def _read_legacy(file: io.BytesIO) -> dict[str, np.ndarray]:
+  if _load(file) != _MAGIC:
+    raise ConversionError("a pickle, but not a file of weights that PyTorch saved")
+  protocol = _load(file)
+  if protocol != _PROTOCOL:
+    raise ConversionError(f"PyTorch's format {protocol!r}; only {_PROTOCOL} is read")
+  system = _load(file)
+  if not (isinstance(system, Mapping) and system.get("little_endian") is True):
+    raise ConversionError("it was not written on a little-endian machine")
+  unpickler = _Unpickler(file)
+  state = _find_state(unpickler.load())
+  values = {key: _read_storage(unpickler.storages[key], file) for key in _load(file)}
+  return _to_arrays(state, values)
+
+
+def _read_archive(file: io.BytesIO) -> dict[str, np.ndarray]:
+  with zipfile.ZipFile(file) as archive:
+    members = {member.filename: member for member in archive.infolist()}
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members.values()):
+      raise ConversionError("its members are compressed, as PyTorch never writes them")
+    folder = next((name.removesuffix("data.pkl") for name in members if name.endswith("/data.pkl")), None)
+    if folder is None:
+      raise ConversionError("an archive without data.pkl, so not a file of weights that PyTorch saved")
+    order = "><"[f"{folder}byteorder" not in members or archive.read(f"{folder}byteorder") == b"little"]
+    unpickler = _Unpickler(io.BytesIO(archive.read(f"{folder}data.pkl")))
+    state = _find_state(unpickler.load())
+    values = {}
+    for key, storage in unpickler.storages.items():
+      dtype = _STORAGES[storage.kind].newbyteorder(order)
+      values[key] = np.frombuffer(archive.read(f"{folder}data/{key}"), dtype)
+      if len(values[key]) != storage.length:
+        raise ConversionError("a storage has another length than its tensors")
+    return _to_arrays(state, values)
 
 
 class _Storage(NamedTuple):
@@ -126,8 +154,9 @@ class _Unpickler(pickle.Unpickler):
     return _KNOWN[module, name]
 
   def persistent_load(self, pid: Any) -> _Storage:
-    """The storage of ("storage", class, key, device, length, view of another storage or None)."""
-    tag, kind, key, _, length, view = pid
+    """The storage of ("storage", class, key, device, length), in old files with a view of another storage, or None."""
+    tag, kind, key, _, length, *view = pid
+    view = view[0] if view else None
     if tag != "storage" or kind not in _STORAGES or view is not None or type(length) is not int or length < 0:
       raise ConversionError("a storage is described in a way that is not known")
     return self.storages.setdefault(key, _Storage(key, kind, length))
@@ -144,6 +173,15 @@ def _read_storage(storage: _Storage, file: io.BytesIO) -> np.ndarray:
   if length != storage.length or len(content) != length * dtype.itemsize:
     raise ConversionError("a storage is cut off, or has another length than its tensors")
   return np.frombuffer(content, dtype)
+
+
+def _find_state(loaded: Any) -> Any:
+  """The state dict in what was saved: itself, or in a training's checkpoint."""
+  if isinstance(loaded, dict):
+    for key in ("state_dict", "model_state_dict", "model"):
+      if isinstance(dict(loaded).get(key), dict):
+        return loaded[key]
+  return loaded
 
 
 def _to_arrays(state: Any, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

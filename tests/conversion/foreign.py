@@ -5,7 +5,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from cwf_jax.conversion.rules import Convolution, Dense, Normalization
+from cwf_jax.conversion.rules import Affine, Convolution, Normalization
 from cwf_jax.conversion.tables import KERAS3, KERAS_H5, Table, find_tables
 from cwf_jax.models import parameters, registry
 
@@ -27,7 +27,7 @@ def _rules(layers, norm, weight):
     Convolution(target, weight(layer, "kernel"), Normalization(*(f"{bn}/{part}" for part in norm)), EPSILON, target == "deep")
     for target, layer, bn in pairs
   ]
-  return (*rules, Dense("top", weight(layers[-1], "kernel"), weight(layers[-1], "bias")))
+  return (*rules, Affine("top", weight(layers[-1], "kernel"), weight(layers[-1], "bias")))
 
 
 def small_tables():

@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
-from cwf_jax.conversion import files, tables
+from cwf_jax.conversion import files, self_check, tables
 from cwf_jax.conversion.convert import Converted, convert, read_network
 from cwf_jax.conversion.files import ConversionError
 from cwf_jax.errors import InputError
@@ -12,6 +12,7 @@ from cwf_jax.load import load_weights
 from cwf_jax.models import parameters, registry
 from cwf_jax.models.class_names import ClassList
 from tests.conversion.foreign import REAL, draw_weights, write_keras_h5, write_mobilenet_v2
+from tests.conversion.foreign_vgg16_cam import LAYERS, write_keras1
 
 real = pytest.mark.skipif(
   not all(path.exists() for path in REAL.values()), reason="the project's data pack (shared/data/weights) is not here"
@@ -20,13 +21,13 @@ real = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def real_readings():
-  return [read_network(REAL[layout], "mobilenet_v2") for layout in tables.LAYOUTS]
+  return [read_network(REAL[layout], "mobilenet_v2") for layout in REAL]
 
 
 @real
 def test_both_real_files_give_the_same_parameters(real_readings):
   first, second = real_readings
-  assert (first[0], second[0]) == tables.LAYOUTS and first[2] == second[2] == ()
+  assert (first[0], second[0]) == tuple(REAL) and first[2] == second[2] == ()
   expected = parameters.describe_arrays(parameters.list_parameters(registry.build_abstract("mobilenet_v2")))
   assert parameters.describe_arrays(first[1]) == parameters.describe_arrays(second[1]) == expected
   for path, array in first[1].items():
@@ -38,11 +39,12 @@ def test_a_checkpoint_says_where_it_comes_from(tmp_path):
   source = REAL[tables.KERAS_H5]
   converted = convert(source, "mobilenet_v2", tmp_path / "mine", origin={"licence": "Apache-2.0"})
   sha256 = files.hash_file(source)
-  assert converted == Converted(str(tmp_path / "mine"), "mobilenet_v2", "keras-h5", sha256, ())
+  assert converted == Converted(str(tmp_path / "mine"), "mobilenet_v2", "keras-h5", sha256, converted.notes)
+  assert converted.notes[0].startswith("its first class for the photograph chelsea (a cat) is Egyptian cat (0.")
   loaded = load_weights(tmp_path / "mine")
   assert loaded.classes == ClassList.imagenet() and not loaded.is_random
-  told = {"source": source.name, "source_sha256": sha256, "layout": "keras-h5", "notes": [], "licence": "Apache-2.0"}
-  assert told.items() <= loaded.metadata.items()
+  told = {"source": source.name, "source_sha256": sha256, "layout": "keras-h5", "licence": "Apache-2.0"}
+  assert (told | {"notes": list(converted.notes)}).items() <= loaded.metadata.items()
   assert "folded" in loaded.metadata["conversion"] and str(source.parent) not in str(loaded.metadata)
   with pytest.raises(InputError, match="exists already"):
     convert(source, "mobilenet_v2", tmp_path / "mine")
@@ -76,8 +78,8 @@ def test_another_network_is_refused_and_nothing_is_written(tmp_path):
 def test_the_names_of_networks_and_layouts_are_checked_first(tmp_path):
   with pytest.raises(InputError, match="did you mean 'mobilenet_v2'"):
     convert(tmp_path, "mobilenet_v3", tmp_path / "out")
-  with pytest.raises(ConversionError, match="no file of vgg16_cam is read, only those of mobilenet_v2; other weights"):
-    convert(tmp_path, "vgg16_cam", tmp_path / "out")
+  with pytest.raises(ConversionError, match="no file of vgg16_cam_small is read, only those of mobilenet_v2, vgg16_cam; other"):
+    convert(tmp_path, "vgg16_cam_small", tmp_path / "out")
   with pytest.raises(ConversionError, match="no layout is named 'onnx'"):
     convert(tmp_path, "mobilenet_v2", tmp_path / "out", layout="onnx")
 
@@ -100,3 +102,65 @@ def test_what_overflows_in_the_fold_is_refused(tmp_path):
   source = write_mobilenet_v2(tmp_path / "x.weights.h5", changes)
   with pytest.raises(ConversionError, match=r"\(keras3\): conv1/kernel is not finite in float32; conv1/bias is not finite"):
     read_network(source, "mobilenet_v2")
+
+
+def test_all_problems_go_to_a_file_if_a_message_cannot_hold_them(tmp_path):
+  bad = {f"layers/conv2d_{number}/vars/0": np.inf for number in range(1, 6)}
+  source = write_mobilenet_v2(tmp_path / "x.weights.h5", bad)
+  with h5py.File(source, "a") as file:
+    del file["layers/dense/vars/1"]
+  report = tmp_path / "out.problems.txt"
+  with pytest.raises(ConversionError) as caught:
+    convert(source, "mobilenet_v2", tmp_path / "out")
+  assert str(caught.value) == (
+    f"{source} cannot become mobilenet_v2 (keras3): missing: layers/dense/vars/1 (1000,); "
+    "layers/conv2d_1/vars/0 holds values that are not finite; layers/conv2d_2/vars/0 holds values that are not finite; "
+    f"layers/conv2d_3/vars/0 holds values that are not finite; and 2 more (all of them are in {report})"
+  )
+  lines = report.read_text().splitlines()
+  assert len(lines) == 6 and lines[0] == "missing: layers/dense/vars/1 (1000,)"
+  assert not (tmp_path / "out").exists()
+
+
+def _write_turned(path, arrays, is_turned):
+  """Keras 1 without a word of the library below it."""
+  weights = {layer: (arrays[f"{layer}/kernel"], arrays[f"{layer}/bias"]) for layer in LAYERS}
+  return write_keras1(path, weights, "theano" if is_turned else "unturned")
+
+
+@pytest.fixture
+def trained(monkeypatch):
+  """The parameters of trained weights with the layers of VGG-16-CAM, which `vgg16_cam` stands for meanwhile."""
+  loaded = load_weights("vgg16_cam_small")
+  entry = registry.Entry(type(loaded.network), loaded.network.config)
+  monkeypatch.setattr(registry, "NETWORKS", {**registry.NETWORKS, "vgg16_cam": entry})
+  return {path: np.asarray(array) for path, array in parameters.list_parameters(loaded.network).items()}
+
+
+def test_kernels_that_are_turned_the_other_way_are_refused(tmp_path, trained):
+  source = _write_turned(tmp_path / "right.h5", trained, is_turned=True)
+  converted = convert(source, "vgg16_cam", tmp_path / "right")
+  assert converted.layout == "keras1-theano" and not any("warning" in note for note in converted.notes)
+  for path, array in parameters.list_parameters(load_weights(tmp_path / "right").network).items():
+    np.testing.assert_array_equal(array, trained[path])
+  source = _write_turned(tmp_path / "wrong.h5", trained, is_turned=False)
+  with pytest.raises(ConversionError, match=r"its kernels seem to be turned the other way: .* of 0\.\d+, and of 0\.\d+ with"):
+    convert(source, "vgg16_cam", tmp_path / "wrong")
+  assert not (tmp_path / "wrong").exists()
+  assert convert(source, "vgg16_cam", tmp_path / "named", "keras1-tensorflow").layout == "keras1-tensorflow"
+  assert convert(source, "vgg16_cam", tmp_path / "wrong", force=True).layout == "keras1-theano"
+
+
+@pytest.mark.parametrize(
+  ("probabilities", "warning"),
+  [
+    (np.full((3, 10), 0.1), "its first class is the same for three different photographs"),
+    (np.full((3, 10), 0.1) + np.eye(3, 10) * 0.01, "its probabilities are flat: the largest for three photographs is 0.11"),
+    (np.full((3, 10), np.nan), "its probabilities are not finite"),
+    (np.eye(3, 10), None),
+  ],
+)
+def test_probabilities_that_say_nothing_are_reported(probabilities, warning):
+  notes = self_check.report_probabilities(probabilities, ClassList.numbered(10))
+  assert len(notes) == (1 if warning is None else 2)
+  assert warning is None or (notes[1].startswith("warning: ") and warning in notes[1])

@@ -105,7 +105,7 @@ def test_weights_are_fetched_verified_and_found_by_name(tmp_path, entry, sha256,
   told = []
   entry = dataclasses.replace(entry, source=entry.source + "?token=secret")
   converted = fetch("mine", progress=lambda done, total: told.append((done, total)), manifest={"mine": entry})
-  assert (converted.folder, converted.source_sha256, converted.notes) == (str(tmp_path / "home" / "mine"), sha256, ())
+  assert (converted.folder, converted.source_sha256) == (str(tmp_path / "home" / "mine"), sha256)
   assert told[-1] == (len(content), len(content)) and [done for done, _ in told] == sorted(done for done, _ in told)
   assert [path.name for path in (tmp_path / "home").iterdir()] == ["mine"]
   loaded = load_weights("mine")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cwf_jax.conversion.rules import Convolution, Dense, Normalization
+from cwf_jax.conversion.rules import Affine, Convolution, Normalization
 
 NORM = Normalization("g", "b", "m", "v")
 
@@ -42,7 +42,7 @@ def test_a_depthwise_kernel_is_transposed_and_scaled_by_channel():
 
 def test_a_linear_layer_stays_as_it_is():
   weights = {"k": np.ones((2, 3), np.float32), "b": np.zeros(3, np.float32)}
-  applied = Dense("top", "k", "b").apply(weights)
+  applied = Affine("top", "k", "b").apply(weights)
   assert applied["top/kernel"] is weights["k"] and applied["top/bias"] is weights["b"]
 
 
@@ -50,7 +50,7 @@ def test_a_rule_asks_for_the_shapes_of_the_source():
   vectors = dict.fromkeys("gbmv", (7,))
   assert Convolution("c", "k", NORM, 0.1).sources((3, 3, 5, 7)) == {"k": (3, 3, 5, 7), **vectors}
   assert Convolution("c", "k", NORM, 0.1, depthwise=True).sources((3, 3, 1, 7)) == {"k": (3, 3, 7, 1), **vectors}
-  assert Dense("t", "k", "b").sources((4, 5)) == {"k": (4, 5), "b": (5,)}
+  assert Affine("t", "k", "b").sources((4, 5)) == {"k": (4, 5), "b": (5,)}
 
 
 def test_a_variance_below_zero_gives_no_number_and_no_warning():
