@@ -176,6 +176,7 @@ def _strip_tags(page: str) -> str:
 
 
 TAGS = {"a", "blockquote", "code", "div", "em", "h6", "li", "p", "pre", "span", "strong", "ul"}
+TAGS |= {"table", "tbody", "td", "th", "thead", "tr"}
 """What our docstrings become; another one is text that was taken for markup."""
 
 

@@ -65,7 +65,7 @@ def list_images(source: str | os.PathLike, exclude: Sequence[str] = (), include_
 
   Args:
     source: the folder, or the list.
-    exclude: patterns with * and ? of files and folders to leave out: a pattern matches a name, or a path from the root.
+    exclude: patterns with `*` and `?` of files and folders to leave out: a pattern matches a name, or a path from the root.
     include_hidden: takes in what `HIDDEN` names; a list's files are taken whatever their names.
 
   Raises:
@@ -200,7 +200,7 @@ def _is_excluded(image_id: str, patterns: Sequence[str]) -> bool:
 
 
 def matches(name: str, patterns: Iterable[str]) -> bool:
-  """Whether a pattern with * and ? matches a name or a path; letters are compared in either form of Unicode.
+  """Whether a pattern with `*` and `?` matches a name or a path; letters are compared in either form of Unicode.
 
   Brackets stand for themselves, as in the names of folders.
   """

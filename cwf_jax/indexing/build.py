@@ -99,7 +99,7 @@ def build_index(
       or classes by name or id, separated by commas; 64 if None.
     keep_raw: the raw class vectors are stored too.
     prefix: put before the ids of this run, so that one index can hold several folders.
-    exclude: patterns with * and ? of files and folders to leave out: a pattern matches a name, or a whole path.
+    exclude: patterns with `*` and `?` of files and folders to leave out: a pattern matches a name, or a whole path.
     include_hidden: takes in hidden files and folders, thumbnails and bins (`images.listing.HIDDEN`).
     remove: rows are removed even if more than half of them, or all below one folder, have lost their files; a folder that is
       empty or gone takes all its rows with it.

@@ -31,7 +31,7 @@ def delete_images(index: str | os.PathLike, ids: Sequence[str] = (), missing: bo
 
   Args:
     index: its folder.
-    ids: ids, or patterns of ids with * and ?.
+    ids: ids, or patterns of ids with `*` and `?`.
     missing: also rows whose files are gone, except those of a folder that is empty or gone as a whole: its disk may be away.
 
   Raises:
