@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
     passes["torch"] = prepare_torch(network, pixels)
   except ImportError:
     print("torch: not installed, not compared; it is in the extra `peers` (pip install 'cwf_jax[peers]')")
-  except NotImplementedError as error:
+  except LookupError as error:
     print(f"torch: not compared; {error}")
   print(f"{options.network}, 1 x {height} x {width}, float32, {jax.default_backend()}")
   print(f"cwf_jax compile: {compile_seconds:.1f} s")
@@ -80,13 +80,13 @@ def prepare_torch(network: Any, pixels: np.ndarray) -> Callable[[], list[np.ndar
   """The same pass in PyTorch with the same weights, its arrays seen as [b h w c] again.
 
   Raises:
-    NotImplementedError: the network is not written in PyTorch here.
+    LookupError: the network is not written in PyTorch here.
   """
   import torch
 
   forwards = {"VGG16CAM": _forward_vgg16_cam, "ResNet50": _forward_resnet50, "DenseNet": _forward_densenet}
   if type(network).__name__ not in forwards:
-    raise NotImplementedError(f"{type(network).__name__} is not written in PyTorch here")
+    raise LookupError(f"{type(network).__name__} is not written in PyTorch here")
   steps = _TorchSteps(network)
   images = torch.tensor(pixels).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
 

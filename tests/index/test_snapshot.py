@@ -57,7 +57,7 @@ def test_every_version_has_its_own_and_old_ones_go(index):
 
 
 def test_rows_that_were_exchanged_under_the_same_version_have_another_one(index, tmp_path):
-  """As where an index is made anew elsewhere and its data set alone is copied here, over this one."""
+  """The data set of an index that was made again elsewhere is copied over this one."""
   index.prepare()
   other = Index.create(tmp_path / "other", SETTINGS, None)
   other.commit(make_table(SETTINGS, ["c", "a", "é"], 5))
