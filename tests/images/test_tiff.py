@@ -59,7 +59,7 @@ def test_floats_from_0_to_1(dtype):
 @pytest.mark.parametrize("dtype", ["<u4", ">u4", "<i4", ">i2", "<i2", "i1"])
 def test_integers_without_a_range(dtype):
   """As they are, as 16 bits, or stretched, as far as their type allows."""
-  low = np.clip(GRAY, 0, np.iinfo(dtype).max)
+  low = np.clip(GRAY.astype(np.int64), 0, np.iinfo(dtype).max)
   np.testing.assert_array_equal(decode_image(encode_tiff(low.astype(dtype))), gray3(low))
   if np.dtype(dtype).itemsize == 4:
     np.testing.assert_array_equal(decode_image(encode_tiff(RGB16.astype(dtype), 2)), RGB)
