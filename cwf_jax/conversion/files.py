@@ -163,7 +163,7 @@ def _find_kind_of_archive(path: Path) -> str:
   try:
     with zipfile.ZipFile(path) as archive:
       names = [name for name in archive.namelist() if not name.endswith("/")]
-  except (OSError, ValueError, RuntimeError, NotImplementedError, zipfile.BadZipFile):
+  except (OSError, ValueError, RuntimeError, zipfile.BadZipFile):
     raise ConversionError("a damaged zip archive") from None
   if KERAS_MEMBER in names:
     return KERAS_ZIP

@@ -93,7 +93,7 @@ def decode_png(data: bytes) -> Image.Image:
 
 
 def _decode_16_bits(data: bytes, bits: int) -> Image.Image:
-  """By libpng: Pillow keeps the upper 8 bits of colors, whichever are used, and compares those with a transparent one."""
+  """Decodes with libpng: Pillow keeps the upper 8 bits of colors, whichever hold values, also to find a transparent one."""
   try:
     pixels = imagecodecs.png_decode(data)
   except Exception as error:  # its own class, or another where libpng's words are not text

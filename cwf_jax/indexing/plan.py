@@ -97,7 +97,7 @@ def make_plan(listing: Listing, index: Index, prefix: str, remove: bool = False)
 
 
 def _check_others(listing: Listing, index: Index, prefix: str) -> str | None:
-  """The folder that the index holds under this prefix, if it is empty or gone: the listed one may be it, moved."""
+  """Returns the folder that the index holds under this prefix, if it is empty or gone: it may have been moved here."""
   own, old_root = None, None
   for image_id, root, its_prefix in index.others(listing.root, prefix):
     if its_prefix == prefix:

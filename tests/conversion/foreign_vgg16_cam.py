@@ -209,13 +209,13 @@ def write_torch_legacy(path, state):
 
 
 def write_safetensors(path, state):
-  """By its own library."""
+  """Writes with the library of the format."""
   safetensors.numpy.save_file(state, path)
   return path
 
 
 def write_npz(path, state):
-  """By NumPy."""
+  """Writes with NumPy."""
   with path.open("wb") as file:
     np.savez(file, **state)
   return path

@@ -14,7 +14,7 @@ from tests.indexing.rows import build_index, rows_of
 
 @pytest.fixture
 def index(copied, tmp_path, tiny_encoder):
-  """Of the twelve photographs: a/ has six, b/ and b/c/ have six."""
+  """An index of the twelve photographs: six in a/, six in b/ and b/c/."""
   build_index(copied, tmp_path / "i", tiny_encoder)
   return tmp_path / "i"
 

@@ -13,7 +13,7 @@ from tests.indexing.rows import build_index, rows_of
 
 @pytest.fixture
 def index(copied, tmp_path, tiny_encoder):
-  """Of the twelve photographs, two of them in a folder whose name has brackets."""
+  """An index of the twelve photographs, one of them in a folder whose name has brackets."""
   (copied / "x [1]").mkdir()
   (copied / "x 1").mkdir()
   (copied / "a/picture_00.png").rename(copied / "x [1]/p[1].png")
