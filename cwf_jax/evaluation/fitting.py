@@ -90,7 +90,7 @@ def _write_fit(file: Path, fit: Fit) -> None:
   content, whitening = io.BytesIO(), fit.whitening
   empty = np.zeros((0, 0), np.float32)
   mean, projection = (empty, empty) if whitening is None else (np.asarray(whitening.mean), np.asarray(whitening.projection))
-  np.savez(content, allow_pickle=False, mean=mean, projection=projection, counts=np.asarray([fit.vectors, fit.left_out]))
+  np.savez(content, mean=mean, projection=projection, counts=np.asarray([fit.vectors, fit.left_out]))
   write_whole(file, content.getbuffer())
 
 

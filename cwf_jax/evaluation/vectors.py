@@ -111,7 +111,7 @@ class VectorStore:
     signatures = tuple(one for _, some, _ in waiting for one in some)
     columns = {name: np.concatenate([columns[name] for _, _, columns in waiting]) for name in waiting[0][2]}
     content = BytesIO()
-    np.savez(content, allow_pickle=False, **self._name(ids, signatures), **columns)
+    np.savez(content, **self._name(ids, signatures), **columns)
     path = self._folder / f"part-{time.time_ns():020d}-{uuid.uuid4().hex}.npz"  # sorted by name, the newest is the last
     write_whole(path, content.getbuffer())
     self._parts.append(_Part(path, ids, signatures, frozenset(columns), self._origin))
