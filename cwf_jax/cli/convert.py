@@ -8,9 +8,9 @@ from cwf_jax.cli.call import CallError
 from cwf_jax.errors import printable
 
 EXAMPLES = """
-  python main.py --mode=convert --source=mobilenet_v2.h5 --output=mobilenet_v2.weights
-  python main.py --mode=convert --source=vgg16CAM.caffemodel --network=vgg16_cam --output=vgg16_cam
-  python weights/convert.py --source=mobilenet_v2.h5 --output=mobilenet_v2.weights
+  python main.py --mode=convert --network=vgg16_cam --source=vgg16CAM.caffemodel --output=vgg16_cam
+  python main.py --mode=convert --network=resnet50 --source=resnet50-0676ba61.pth --output=resnet50
+  python weights/convert.py --network=mobilenet_v2 --source=mobilenet_v2.h5 --output=mobilenet_v2.weights
 
 Reads Keras (.h5 of every generation, .weights.h5, .keras), Caffe (.caffemodel), state dicts of
 PyTorch, safetensors and .npz. A file that is something else, lacks a weight, has one too many or
@@ -27,9 +27,16 @@ def define_flags(values: flags.FlagValues) -> None:
   """The flags of this mode."""
   text = flags.DEFINE_string
   text("source", None, "the weight file", flag_values=values)
-  text("network", "mobilenet_v2", "the network that it holds", flag_values=values)
+  networks = (
+    "vgg16_cam, vgg16, vgg19, resnet50, densenet121, densenet161, mobilenet_v2, efficientnet_lite0, efficientnet_lite1, "
+    "efficientnet_lite2"
+  )
+  text("network", None, f"the network that it holds: {networks}", flag_values=values)
   layouts = ["auto", "keras-h5", "keras3", "keras1-theano", "keras1-tensorflow", "caffe", "torch", "safetensors", "npz"]
   flags.DEFINE_enum("layout", "auto", layouts, "how it holds it; auto: as found", flag_values=values)
+  help_input = "the network's input; auto: as the publisher of such files has it"
+  inputs = ["auto", "caffe", "symmetric", "torchvision"]
+  flags.DEFINE_enum("preprocessing", "auto", inputs, help_input, flag_values=values)
   help_force = "convert a file whose kernels seem to be turned by 180 degrees against what is said of them"
   flags.DEFINE_bool("force", False, help_force, flag_values=values)
   text("output", None, "the checkpoint's folder; it must not be there yet", flag_values=values)
@@ -37,14 +44,15 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def run(values: flags.FlagValues, console) -> int:
   """Runs the mode: a line about the checkpoint goes to standard output."""
-  for flag, kind in (("source", "FILE"), ("output", "FOLDER")):
+  for flag, kind in (("source", "FILE"), ("network", "NAME"), ("output", "FOLDER")):
     if not values[flag].value:
       raise CallError(f"--mode=convert needs --{flag}={kind}; --mode=convert --help shows examples")
   from cwf_jax.conversion.convert import convert
 
   source, output = values["source"].value, values["output"].value
-  force = values["force"].value
-  converted = convert(source, values["network"].value, output, values["layout"].value, force=force)
+  force, preprocessing = values["force"].value, values["preprocessing"].value
+  network, layout = values["network"].value, values["layout"].value
+  converted = convert(source, network, output, layout, force=force, preprocessing=preprocessing)
   tell(converted, output, console)
   return 0
 

@@ -70,7 +70,7 @@ def list_layers(arrays: Mapping[str, np.ndarray], path: Path, layout: str) -> So
     layer, kind, axes = _split_name(name, array)
     if kind == _WITHOUT_USE:
       continue
-    weight = Weight(name, array, axes)
+    weight = Weight(name, array, axes, is_channels_first=bool(axes))
     if not layer or kind in layers.get(layer, {}):
       unlisted.append(weight)
     else:

@@ -114,4 +114,4 @@ def _to_weight(blob: Any, layer: Any, place: int, where: str) -> Weight:
   kept = 2 if layer.type in _LINEAR and is_kernel else 1
   while len(shape) > kept and shape[0] == 1:
     shape = shape[1:]
-  return Weight(where, array.reshape(shape), "oi" if kept == 2 and len(shape) == 2 else "")
+  return Weight(where, array.reshape(shape), "oi" if kept == 2 and len(shape) == 2 else "", is_channels_first=True)

@@ -14,20 +14,27 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float
 
-from cwf_jax.conversion import files, reading, rules, self_check, tables
+from cwf_jax.conversion import files, published, reading, self_check, sources, tables
 from cwf_jax.conversion.files import ConversionError
-from cwf_jax.conversion.sources import Matched
 from cwf_jax.errors import printable
 from cwf_jax.models import parameters, registry
 from cwf_jax.models.checkpoint import save_checkpoint
 from cwf_jax.models.class_names import ClassList
+from cwf_jax.models.network import CamConfig, Preprocessing
 
 TURN_FACTOR = 2.0
 """How many times as large `self_check.rate_shown` has to be for the other direction of kernels to be the likely one."""
 
+PREPROCESSINGS = {
+  "caffe": "BGR less ImageNet's means",
+  "symmetric": "RGB from -1 to 1",
+  "torchvision": "RGB less ImageNet's means, over its standard deviations",
+}
+"""The inputs that published networks take, by the names of `Preprocessing`'s constructors."""
+
 DONE = (
-  "each batch norm folded in float64 into the convolution before it, depthwise kernels transposed to "
-  "[rows columns 1 channels], the classifier as it was"
+  "each batch norm folded in float64 into the convolution before it, or a factor and an offset where there is none; "
+  "kernels as [rows columns in out]"
 )
 
 
@@ -57,6 +64,7 @@ def convert(
   layout: str = tables.AUTO,
   origin: Mapping[str, str] | None = None,
   force: bool = False,
+  preprocessing: str = tables.AUTO,
 ) -> Converted:
   """Converts a file into a checkpoint, which is written whole or not at all.
 
@@ -69,6 +77,7 @@ def convert(
     layout: one of `tables.LAYOUTS`, or "auto".
     origin: what else to note about the source in the checkpoint: its address, its license.
     force: to convert a file whose kernels seem to be turned the other way.
+    preprocessing: "caffe", "symmetric" or "torchvision" (see `Preprocessing`); "auto" is the publisher's of such files.
 
   Raises:
     ConversionError: the source is something else, damaged, or not this network; with the first few things that are wrong.
@@ -77,15 +86,21 @@ def convert(
   """
   registry.find_network(network_name)
   path, folder = Path(source).expanduser(), Path(folder).expanduser().absolute()
-  found, arrays, notes, is_turn_known = _read(path, network_name, layout, folder.with_name(f"{folder.name}.problems.txt"))
+  read = _read(path, network_name, layout, folder.with_name(f"{folder.name}.problems.txt"))
+  config = read.config if preprocessing == tables.AUTO else _with_preprocessing(read.config, preprocessing)
   sha256 = files.hash_file(path)
-  network = _build(network_name, arrays)
-  probabilities = self_check.compute_probabilities(network)
-  if not is_turn_known and not force:
-    _check_turn(path, network_name, arrays, probabilities)
-  del arrays  # as large as the network
-  classes = ClassList.imagenet()
-  notes = (*notes, *self_check.report_probabilities(probabilities, classes))
+  network = _build(network_name, config, read.arrays)
+  classes = ClassList.imagenet() if config.num_classes else ClassList.numbered(0)
+  notes = [*read.notes, *_describe_input(config.preprocessing)]
+  if config.num_classes:
+    probabilities = self_check.compute_probabilities(network)
+    if not read.is_turn_known and not force:
+      _check_turn(path, network_name, config, read.arrays, probabilities)
+    notes += self_check.report_probabilities(probabilities, classes)
+  else:
+    notes.append("it has no classifier: it gives maps, and no classes to search by")
+  found = read.layout
+  del read  # as large as the network
   save_checkpoint(
     folder,
     network,
@@ -96,46 +111,68 @@ def convert(
       "source_sha256": sha256,
       "layout": found,
       "conversion": DONE,
-      "notes": list(notes),
+      "notes": notes,
       **(origin or {}),
     },
   )
-  return Converted(str(folder), network_name, found, sha256, notes)
+  return Converted(str(folder), network_name, found, sha256, tuple(notes))
 
 
-def read_network(
-  source: str | os.PathLike, network_name: str, layout: str = tables.AUTO
-) -> tuple[str, dict[str, np.ndarray], tuple[str, ...]]:
-  """Reads a file as parameters of a network, which is not tried on photographs.
-
-  Returns:
-    The layout, the parameters by their paths (float32), and notes.
+def _with_preprocessing(config: CamConfig, name: str) -> CamConfig:
+  """The settings with a preprocessing by its name.
 
   Raises:
-    ConversionError: as `convert`.
+    ConversionError: there is no such preprocessing.
   """
-  read = _read(Path(source).expanduser(), network_name, layout)
-  return read.layout, read.arrays, read.notes
+  if name not in PREPROCESSINGS:
+    raise ConversionError(f"no preprocessing is named {name!r}; there are: {', '.join((tables.AUTO, *PREPROCESSINGS))}")
+  return dataclasses.replace(config, preprocessing=getattr(Preprocessing, name)())
 
 
-class _Read(NamedTuple):
-  """A network's parameters as a file has them: by their paths, in float32."""
+def _describe_input(preprocessing: Preprocessing) -> list[str]:
+  """One note, where the preprocessing has a name."""
+  return [
+    f"its input is {text} (--preprocessing={name})"
+    for name, text in PREPROCESSINGS.items()
+    if getattr(Preprocessing, name)() == preprocessing
+  ]
+
+
+class Read(NamedTuple):
+  """A network's parameters as a file has them.
+
+  Attributes:
+    layout: of the file.
+    config: the settings of the network that its publisher has.
+    arrays: by the parameters' paths, in float32.
+    notes: what a person should know.
+    is_turn_known: whether the file shows that kernels are turned or not.
+  """
 
   layout: str
+  config: CamConfig
   arrays: dict[str, np.ndarray]
   notes: tuple[str, ...]
   is_turn_known: bool
 
 
-def _read(source: Path, network_name: str, layout: str, report: Path | None = None) -> _Read:
+def read_network(source: str | os.PathLike, network_name: str, layout: str = tables.AUTO) -> Read:
+  """Reads a file as parameters of a network, which is not tried on photographs.
+
+  Raises:
+    ConversionError: as `convert`.
+  """
+  return _read(Path(source).expanduser(), network_name, layout)
+
+
+def _read(source: Path, network_name: str, layout: str, report: Path | None = None) -> Read:
   """As `read_network`; problems that do not fit into a message go to the file `report`."""
-  known = tables.find_tables(network_name)
+  known = published.find_tables(network_name)
   tables.check_layout(layout)
-  expected = parameters.list_parameters(registry.build_abstract(network_name))
-  shapes = {path.removesuffix("/kernel"): leaf.shape for path, leaf in expected.items() if path.endswith("/kernel")}
+  shapes = published.list_shapes(network_name)
   found = reading.read_apart(source, known, layout, shapes)
   matched, problems = found.matched, found.matched.problems
-  arrays = {} if problems else _apply(known[found.layout], matched)
+  arrays = {} if problems else sources.apply_table(known[found.layout][found.form], matched)
   problems.wrong += [f"{path} is not finite in float32" for path, array in arrays.items() if not np.isfinite(array).all()]
   if problems:
     lines, is_whole = problems.list_briefly()
@@ -144,25 +181,20 @@ def _read(source: Path, network_name: str, layout: str, report: Path | None = No
       report.write_text("".join(f"{printable(line)}\n" for line in problems.list_all()), encoding="utf-8")
       lines[-1] += f" (all of them are in {printable(report)})"
     raise ConversionError(f"{printable(source)} cannot become {network_name} ({found.layout}): {'; '.join(lines)}")
-  return _Read(found.layout, arrays, tuple(matched.notes), found.is_turn_known)
+  form = published.find_published(network_name, found.layout)[found.form]
+  return Read(found.layout, form.config, arrays, tuple(matched.notes), found.is_turn_known)
 
 
-def _apply(table: tables.Table, matched: Matched) -> dict[str, np.ndarray]:
-  arrays: dict[str, np.ndarray] = {}
-  with np.errstate(over="ignore"):  # what is too large for float32 is reported
-    for rule in table.rules:
-      if isinstance(rule, rules.Convolution):
-        rule = dataclasses.replace(rule, epsilon=matched.epsilons.get(rule.norm_layer, rule.epsilon))
-      arrays |= {path: array.astype(np.float32, copy=False) for path, array in rule.apply(matched.arrays).items()}
-  return arrays
-
-
-def _build(network_name: str, arrays: Mapping[str, np.ndarray]) -> nnx.Module:
-  return parameters.with_parameters(registry.build_abstract(network_name), arrays)
+def _build(network_name: str, config: CamConfig, arrays: Mapping[str, np.ndarray]) -> nnx.Module:
+  return parameters.with_parameters(registry.build_abstract(network_name, config), arrays)
 
 
 def _check_turn(
-  source: Path, network_name: str, arrays: Mapping[str, np.ndarray], probabilities: Float[np.ndarray, "3 c"]
+  source: Path,
+  network_name: str,
+  config: CamConfig,
+  arrays: Mapping[str, np.ndarray],
+  probabilities: Float[np.ndarray, "3 c"],
 ) -> None:
   """Refuses kernels that make much more of photographs when they are turned by 180 degrees; see `self_check`.
 
@@ -171,7 +203,7 @@ def _check_turn(
   """
   turned = {path: array[::-1, ::-1] if array.ndim == 4 else array for path, array in arrays.items()}
   here = self_check.rate_shown(probabilities)
-  other = self_check.rate_shown(self_check.compute_probabilities(_build(network_name, turned)))
+  other = self_check.rate_shown(self_check.compute_probabilities(_build(network_name, config, turned)))
   if other >= max(TURN_FACTOR * here, 2 * self_check.CHANCE):
     raise ConversionError(
       f"{printable(source)} does not say which library trained it, and its kernels seem to be turned the other way: what two "

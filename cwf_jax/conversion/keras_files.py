@@ -126,7 +126,9 @@ def _read_named(file: h5py.File, root: h5py.Group, path: Path, layout: str, conf
   if by_theano or axes:
     layers = {
       layer: {
-        kind: dataclasses.replace(weight, axes=axes, is_turned=by_theano) if _is_convolution(weight) else weight
+        kind: dataclasses.replace(weight, axes=axes, is_turned=by_theano)
+        if _is_convolution(weight)
+        else dataclasses.replace(weight, is_channels_first=bool(axes))
         for kind, weight in kinds.items()
       }
       for layer, kinds in layers.items()

@@ -7,24 +7,19 @@ import dataclasses
 import functools
 import hashlib
 import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cwf_jax.conversion.files import ConversionError
-from cwf_jax.conversion.rules import Affine, Convolution, Normalization, Rule
+from cwf_jax.conversion.tables import TORCH
 from cwf_jax.conversion.torch_files import read_state_dict
 from cwf_jax.errors import InputError, printable, reason_of
 from cwf_jax.home import home_folder
 from cwf_jax.models import checkpoint, parameters, registry
 from cwf_jax.models.checkpoint import JSON_NAME, CheckpointError, LoadedNetwork
 from cwf_jax.models.class_names import ClassList
-from cwf_jax.models.inverted_residuals import InvertedResidualConfig
-
-_EPSILON = 1e-3
-"""What these networks add to a batch norm's variance."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +118,12 @@ def find_packaged(parameters_sha256: str) -> str | None:
 @functools.cache
 def _convert(package: Package) -> LoadedNetwork:
   """Reads, verifies and converts a package's file; once a process."""
-  arrays = convert_state(read_state(package.network), registry.find_network(package.network).config)
+  from cwf_jax.conversion import array_files, published, sources  # h5py and more, which a cached checkpoint does not need
+
+  (form,) = published.find_published(package.network)
+  table = form.make_table(TORCH)
+  source = array_files.list_layers(read_state(package.network), Path(package.file), TORCH)
+  arrays = sources.apply_table(table, sources.read_weights(source, table, published.list_shapes(package.network)))
   network = parameters.with_parameters(registry.build_abstract(package.network), arrays)
   return LoadedNetwork(
     network=network,
@@ -172,53 +172,3 @@ def _read_file(package: Package) -> bytes:
       f"{package.install}"
     )
   return content
-
-
-def convert_state(state: Mapping[str, np.ndarray], config: InvertedResidualConfig) -> dict[str, np.ndarray]:
-  """Converts the state dict of an EfficientNet-Lite into our parameters, in float32.
-
-  Kernels become [rows columns in out]; each batch norm is folded into the convolution before it, in float64.
-
-  Args:
-    state: [out in rows columns] kernels, batch norms and the classifier by PyTorch's names.
-    config: of the network that they belong to.
-
-  Raises:
-    ConversionError: a weight is missing, extra or of another shape: all of them are named.
-  """
-  abstract = registry.build_abstract("efficientnet_lite0", config)
-  shapes = {path: leaf.shape for path, leaf in parameters.list_parameters(abstract).items()}
-  ours = {
-    key: np.transpose(array, (2, 3, 1, 0)) if array.ndim == 4 else array.T
-    for key, array in state.items()
-    if not key.endswith(".num_batches_tracked")
-  }
-  rules = list(_list_rules(config))
-  expected = {key: shape for rule in rules for key, shape in rule.sources(shapes[f"{rule.target}/kernel"]).items()}
-  problems = [f"missing {key}" for key in expected if key not in ours]
-  problems += [f"extra {key}" for key in ours if key not in expected]
-  problems += [
-    f"{key} has the shape {ours[key].shape}, not {shape}"
-    for key, shape in expected.items()
-    if key in ours and ours[key].shape != shape
-  ]
-  if problems:
-    raise ConversionError(f"these are not the weights of this network: {printable('; '.join(problems))}")
-  return {path: array.astype(np.float32) for rule in rules for path, array in rule.apply(ours).items()}
-
-
-def _list_rules(config: InvertedResidualConfig) -> Iterator[Rule]:
-  """One rule for each of our layers, in PyTorch's names."""
-
-  def convolution(target: str, kernel: str, norm: str) -> Convolution:
-    keys = (f"{norm}.{kind}" for kind in ("weight", "bias", "running_mean", "running_var"))
-    return Convolution(target, f"{kernel}.weight", Normalization(*keys), _EPSILON)
-
-  yield convolution("conv1", "_conv_stem", "_bn0")
-  for number, block in enumerate(config.blocks):
-    for place, part in enumerate(("expand", "depthwise", "project")):
-      if part != "expand" or block.inside != block.channels:
-        source = f"_blocks.{number}._"
-        yield convolution(f"block{number}_{part}", f"{source}{part}_conv", f"{source}bn{place}")
-  yield convolution("cam", "_conv_head", "_bn1")
-  yield Affine("classifier", "_fc.weight", "_fc.bias")

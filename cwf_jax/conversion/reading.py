@@ -13,7 +13,7 @@ import pickle
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,23 +39,25 @@ class Reading:
 
   Attributes:
     layout: of the file.
+    form: place of the table that its weights were matched with, among the layout's.
     is_turn_known: whether the file shows that kernels are turned or not.
     matched: its weights by the keys of the layout's table, and what is wrong with them.
   """
 
   layout: str
+  form: int
   is_turn_known: bool
   matched: Matched
 
 
 def read(
-  source: str | os.PathLike, tables: Mapping[str, Table], layout: str, kernel_shapes: Mapping[str, tuple[int, ...]]
+  source: str | os.PathLike, tables: Mapping[str, Sequence[Table]], layout: str, kernel_shapes: Mapping[str, tuple[int, ...]]
 ) -> Reading:
   """Reads a file in this process.
 
   Args:
     source: its path.
-    tables: of the network, by layout.
+    tables: of the network, by layout; of several, the one with as many layers as the file is taken, or else the first.
     layout: one of `tables.LAYOUTS`, or "auto".
     kernel_shapes: of the network's layers, by target.
 
@@ -68,7 +70,9 @@ def read(
       raise ConversionError(f"{printable(path)} is of the layout {found.layout}, not {layout}")
     if found.layout not in tables:
       raise ConversionError(f"{printable(path)} is of the layout {found.layout}; of this network are read: {', '.join(tables)}")
-    return Reading(found.layout, found.is_turn_known, read_weights(found, tables[found.layout], kernel_shapes))
+    forms = tables[found.layout]
+    form = next((place for place, table in enumerate(forms) if len(table.layers) == len(found.layers)), 0)
+    return Reading(found.layout, form, found.is_turn_known, read_weights(found, forms[form], kernel_shapes))
 
 
 def _open_source(path: Path, kind: str, layout: str) -> contextlib.AbstractContextManager[Source]:
@@ -79,7 +83,7 @@ def _open_source(path: Path, kind: str, layout: str) -> contextlib.AbstractConte
 
 def read_apart(
   source: str | os.PathLike,
-  tables: Mapping[str, Table],
+  tables: Mapping[str, Sequence[Table]],
   layout: str,
   kernel_shapes: Mapping[str, tuple[int, ...]],
   patience: float = PATIENCE,
@@ -111,7 +115,7 @@ def read_apart(
     raise ConversionError(message["error"])
   problems = Problems(**message["problems"])
   matched = Matched(weights, message["epsilons"], problems, message["notes"])
-  return Reading(message["layout"], message["is_turn_known"], matched)
+  return Reading(message["layout"], message["form"], message["is_turn_known"], matched)
 
 
 def serve() -> None:
@@ -121,7 +125,8 @@ def serve() -> None:
   weights: dict[str, np.ndarray] = {}
   try:
     found = read(source, tables, layout, kernel_shapes)
-    weights, message = found.matched.arrays, {"layout": found.layout, "is_turn_known": found.is_turn_known}
+    weights, message = found.matched.arrays, {"layout": found.layout, "form": found.form}
+    message["is_turn_known"] = found.is_turn_known
     message |= {"epsilons": found.matched.epsilons, "problems": dataclasses.asdict(found.matched.problems)}
     message["notes"] = found.matched.notes
   except ConversionError as error:

@@ -22,10 +22,21 @@ class Normalization(NamedTuple):
   mean: str
   variance: str
 
+  @property
+  def layer(self) -> str:
+    """The batch norm's layer in the source."""
+    return self.gamma.rpartition("/")[0]
+
+  def to_scale(self, weights: Mapping[str, np.ndarray], epsilon: float) -> tuple[np.ndarray, np.ndarray]:
+    """The batch norm as a factor and an offset of each channel, in float64."""
+    gamma, beta, mean, variance = (weights[key].astype(np.float64) for key in self)
+    scale = gamma / np.sqrt(variance + epsilon)
+    return scale, beta - mean * scale
+
 
 @dataclasses.dataclass(frozen=True)
 class Convolution:
-  """A convolution without bias and the batch norm after it, folded into one kernel and one bias.
+  """A convolution and the batch norm after it, folded into one kernel and one bias.
 
   Attributes:
     target: our layer's name.
@@ -33,6 +44,7 @@ class Convolution:
     norm: the keys of the batch norm.
     epsilon: what the source's library adds to the variance.
     depthwise: the source's kernel is [rows columns channels 1], ours [rows columns 1 channels].
+    bias: the key of the source's own bias; empty where it has none.
   """
 
   target: str
@@ -40,44 +52,62 @@ class Convolution:
   norm: Normalization
   epsilon: float
   depthwise: bool = False
-
-  @property
-  def norm_layer(self) -> str:
-    """The batch norm's layer in the source."""
-    return self.norm.gamma.rpartition("/")[0]
+  bias: str = ""
 
   def sources(self, kernel_shape: Shape) -> dict[str, Shape]:
     """The keys that the rule reads, with the shapes that they must have where our kernel has `kernel_shape`."""
     rows, columns, inner, outer = kernel_shape
     shape = (rows, columns, outer, inner) if self.depthwise else kernel_shape
-    return {self.kernel: shape, **dict.fromkeys(self.norm, (outer,))}
+    return {self.kernel: shape, **dict.fromkeys((*self.norm, *([self.bias] if self.bias else [])), (outer,))}
 
   def apply(self, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Our parameters, in float64; not finite where a variance is negative."""
     kernel = weights[self.kernel].astype(np.float64)
-    gamma, beta, mean, variance = (weights[key].astype(np.float64) for key in self.norm)
     if self.depthwise:
       kernel = kernel.transpose(0, 1, 3, 2)
     with np.errstate(all="ignore"):  # what is not finite is reported by the caller, with everything else
-      scale = gamma / np.sqrt(variance + self.epsilon)
-      return {f"{self.target}/kernel": kernel * scale, f"{self.target}/bias": beta - mean * scale}
+      scale, offset = self.norm.to_scale(weights, self.epsilon)
+      if self.bias:
+        offset = offset + weights[self.bias].astype(np.float64) * scale
+      return {f"{self.target}/kernel": kernel * scale, f"{self.target}/bias": offset}
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+  """A batch norm that no convolution precedes: a factor and an offset of each channel; see `Convolution`."""
+
+  target: str
+  norm: Normalization
+  epsilon: float
+
+  def sources(self, shape: Shape) -> dict[str, Shape]:
+    """As `Convolution.sources`, for a factor of this shape."""
+    return dict.fromkeys(self.norm, shape)
+
+  def apply(self, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """As `Convolution.apply`."""
+    with np.errstate(all="ignore"):
+      scale, offset = self.norm.to_scale(weights, self.epsilon)
+    return {f"{self.target}/scale": scale, f"{self.target}/bias": offset}
 
 
 @dataclasses.dataclass(frozen=True)
 class Affine:
-  """A linear layer or a convolution with its bias, as it is."""
+  """A linear layer or a convolution as it is, with its bias; without a key of one the bias is zero."""
 
   target: str
   kernel: str
-  bias: str
+  bias: str = ""
 
   def sources(self, kernel_shape: Shape) -> dict[str, Shape]:
     """As `Convolution.sources`."""
-    return {self.kernel: kernel_shape, self.bias: kernel_shape[-1:]}
+    return {self.kernel: kernel_shape} | ({self.bias: kernel_shape[-1:]} if self.bias else {})
 
   def apply(self, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """As `Convolution.apply`."""
-    return {f"{self.target}/kernel": weights[self.kernel], f"{self.target}/bias": weights[self.bias]}
+    kernel = weights[self.kernel]
+    bias = weights[self.bias] if self.bias else np.zeros(kernel.shape[-1:], kernel.dtype)
+    return {f"{self.target}/kernel": kernel, f"{self.target}/bias": bias}
 
 
-Rule = Convolution | Affine
+Rule = Convolution | Scale | Affine

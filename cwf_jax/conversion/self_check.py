@@ -15,6 +15,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from cwf_jax.models.class_names import ClassList
+from cwf_jax.models.vgg import VGG
 
 NAMES = ("chelsea", "coffee", "astronaut")
 """A cat, a cup of coffee and a portrait: test images of scikit-image in the public domain, `SIZE` pixels a side."""
@@ -31,21 +32,26 @@ CHANCE = 0.004
 _FLAT = 3.0
 
 
+VGG_SIZE = 224
+"""For a VGG, whose first dense layer covers this many pixels."""
+
+
 @functools.cache
-def read_photographs() -> UInt8[np.ndarray, "3 160 160 3"]:
-  """The photographs, in the order of `NAMES`."""
+def read_photographs(size: int = SIZE) -> UInt8[np.ndarray, "3 size size 3"]:
+  """The photographs, in the order of `NAMES`, enlarged to `size` pixels a side."""
   folder = importlib.resources.files("cwf_jax.conversion").joinpath("photographs")
   images = []
   for name in NAMES:
     with folder.joinpath(f"{name}.jpg").open("rb") as file, Image.open(file) as image:
-      images.append(np.asarray(image.convert("RGB")))
+      images.append(np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC)))
   return np.stack(images)
 
 
 def compute_probabilities(network: nnx.Module) -> Float[np.ndarray, "3 c"]:
   """Each class's probability in each photograph; one after another, which takes a third of the memory."""
-  sizes = jnp.asarray([[SIZE, SIZE]], jnp.int32)
-  return np.concatenate([_run(network, image[None], sizes) for image in read_photographs()])
+  size = VGG_SIZE if isinstance(network, VGG) else SIZE
+  sizes = jnp.asarray([[size, size]], jnp.int32)
+  return np.concatenate([_run(network, image[None], sizes) for image in read_photographs(size)])
 
 
 @jax.jit

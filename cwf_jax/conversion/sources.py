@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from cwf_jax.conversion.files import ConversionError, find_storage_problem
-from cwf_jax.conversion.rules import Convolution
+from cwf_jax.conversion.rules import Convolution, Scale
 from cwf_jax.conversion.tables import Table
 from cwf_jax.errors import printable
 
@@ -34,6 +34,8 @@ class Weight:
     axes: their order: "" as ours, "oihw" for [out in rows columns], "oi" for [out in].
     is_turned: rows and columns run backward, as Theano's convolution takes them.
     groups: of a grouped convolution, whose kernel becomes a dense one with zeros between the groups.
+    is_channels_first: a dense layer's inputs are a map's cells channel by channel, as in PyTorch, Caffe and Keras on Theano;
+      otherwise all channels of a cell lie together.
   """
 
   path: str
@@ -41,6 +43,7 @@ class Weight:
   axes: str = ""
   is_turned: bool = False
   groups: int = 1
+  is_channels_first: bool = False
 
   @property
   def shape(self) -> tuple[int, ...] | None:
@@ -52,9 +55,13 @@ class Weight:
     sides[-2] *= self.groups
     return tuple(sides)
 
+  def has_shape(self, shape: tuple[int, ...]) -> bool:
+    """Whether it is an array of this shape, or the dense kernel [in out] of a convolution that covers its whole map."""
+    return self.shape in (shape, _flatten(shape))
+
   def find_problem(self, shape: tuple[int, ...]) -> str | None:
     """Why it is not read as an array of this shape; no value is touched."""
-    if self.shape != shape:
+    if not self.has_shape(shape):
       return f"is {self.shape if self.shape is not None else 'empty'}, expected {shape}"
     dtype = self.array.dtype
     if dtype.name != "bfloat16" and (dtype.kind != "f" or dtype.itemsize not in (2, 4, 8)):
@@ -63,14 +70,24 @@ class Weight:
       return f"has {shape[-1]} channels in {self.groups} groups"
     return find_storage_problem(self.array) if isinstance(self.array, h5py.Dataset) else None
 
-  def read(self) -> np.ndarray:
-    """The values in our order of axes; a kernel of groups as a dense one."""
+  def read(self, shape: tuple[int, ...]) -> np.ndarray:
+    """The values in our order of axes and in a shape that it has; a kernel of groups as a dense one."""
     array = self.array[()]
     if self.axes:
       array = array.transpose(_SPREAD[self.axes])
     if self.is_turned:
       array = array[::-1, ::-1]
-    return _spread_groups(array, self.groups) if self.groups > 1 else array
+    if self.groups > 1:
+      return _spread_groups(array, self.groups)
+    if array.shape != shape and self.is_channels_first:
+      rows, columns, inner, outer = shape
+      return array.reshape(inner, rows, columns, outer).transpose(1, 2, 0, 3)
+    return array.reshape(shape)
+
+
+def _flatten(shape: tuple[int, ...]) -> tuple[int, ...]:
+  """[in out] of a kernel [rows columns in out]; other shapes as they are."""
+  return (math.prod(shape[:3]), shape[3]) if len(shape) == 4 else shape
 
 
 def _spread_groups(kernel: np.ndarray, groups: int) -> np.ndarray:
@@ -159,7 +176,7 @@ def read_weights(source: Source, table: Table, kernel_shapes: Mapping[str, tuple
   Args:
     source: the file.
     table: of the network and the file's layout.
-    kernel_shapes: of our layers, by target.
+    kernel_shapes: of our layers' kernels, and factors where there is no kernel, by target.
 
   Raises:
     ConversionError: fewer than half of the network's layers are there in name and shape: the file is of another network.
@@ -185,12 +202,12 @@ def read_weights(source: Source, table: Table, kernel_shapes: Mapping[str, tuple
     wrong=[*source.problems, *wrong],
   )
   epsilons = _list_epsilons(source, table, places, problems.wrong, notes)
-  variances = {rule.norm.variance for rule in table.rules if isinstance(rule, Convolution)}
+  variances = {rule.norm.variance for rule in table.rules if isinstance(rule, (Convolution, Scale))}
   arrays = {}
   for key, shape in expected.items():
     if key in weights:
       problem = weights[key].find_problem(shape)
-      array = np.empty(0) if problem else weights[key].read()
+      array = np.empty(0) if problem else weights[key].read(shape)
       problem = problem or _find_wrong_values(array, key in variances)
       if problem:
         problems.wrong.append(f"{printable(weights[key].path)} {problem}")
@@ -229,7 +246,7 @@ def _add_biases(
 def _check_network(
   source: Source, table: Table, weights: Mapping[str, Weight], expected: Mapping[str, tuple[int, ...]]
 ) -> None:
-  misshapen = [key for key, shape in expected.items() if key in weights and weights[key].shape != shape]
+  misshapen = [key for key, shape in expected.items() if key in weights and not weights[key].has_shape(shape)]
   wrong = {key.rpartition("/")[0] for key in (*misshapen, *(expected.keys() - weights.keys()))}
   agreeing = len(table.layers) - len(wrong)
   if 2 * agreeing >= len(table.layers):
@@ -276,7 +293,7 @@ def _list_epsilons(
   source: Source, table: Table, places: Mapping[str, str], wrong: list[str], notes: list[str]
 ) -> dict[str, float]:
   """The epsilons that a file states of the table's batch norms; what is no epsilon goes to `wrong`, others to the notes."""
-  usual = {rule.norm_layer: rule.epsilon for rule in table.rules if isinstance(rule, Convolution)}
+  usual = {rule.norm.layer: rule.epsilon for rule in table.rules if isinstance(rule, (Convolution, Scale))}
   stated = {places[layer]: value for layer, value in source.epsilons.items() if places.get(layer) in usual}
   epsilons = {layer: value for layer, value in stated.items() if type(value) in (int, float) and 0 <= value <= 1}
   unfit = [f"{table.layers[layer]} ({value!r:.20})" for layer, value in stated.items() if layer not in epsilons]
@@ -287,6 +304,17 @@ def _list_epsilons(
     values = ", ".join(f"{value:g}" for value in sorted({epsilons[layer] for layer in others}))
     notes.append(f"the file's own epsilon ({values}) is used in {len(others)} batch norms")
   return {layer: float(epsilons[layer]) for layer in others}
+
+
+def apply_table(table: Table, matched: Matched) -> dict[str, np.ndarray]:
+  """Our parameters by their paths, in float32, from a file's weights without problems."""
+  arrays: dict[str, np.ndarray] = {}
+  with np.errstate(over="ignore"):  # what is too large for float32 is reported
+    for rule in table.rules:
+      if isinstance(rule, (Convolution, Scale)):
+        rule = dataclasses.replace(rule, epsilon=matched.epsilons.get(rule.norm.layer, rule.epsilon))
+      arrays |= {path: array.astype(np.float32, copy=False) for path, array in rule.apply(matched.arrays).items()}
+  return arrays
 
 
 def iterate_weights(layers: Mapping[str, Mapping[str, Weight]]) -> Iterator[Weight]:

@@ -5,8 +5,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from cwf_jax.conversion.published import find_tables
 from cwf_jax.conversion.rules import Affine, Convolution, Normalization
-from cwf_jax.conversion.tables import KERAS3, KERAS_H5, Table, find_tables
+from cwf_jax.conversion.tables import KERAS3, KERAS_H5, Table
 from cwf_jax.models import parameters, registry
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -34,13 +35,17 @@ def small_tables():
   """By layout; the names of 2018 are aliases."""
   groups = [f"layers/{group}/vars" for group in GROUPS]
   return {
-    KERAS_H5: Table(
-      _rules(NAMES, NORM, lambda layer, kind: f"{layer}/{kind}"),
-      {name: name for name in NAMES},
-      {f"old{name}": name for name in NAMES},
+    KERAS_H5: (
+      Table(
+        _rules(NAMES, NORM, lambda layer, kind: f"{layer}/{kind}"),
+        {name: name for name in NAMES},
+        {f"old{name}": name for name in NAMES},
+      ),
     ),
-    KERAS3: Table(
-      _rules(groups, range(4), lambda layer, kind: f"{layer}/{int(kind == 'bias')}"), dict(zip(groups, NAMES, strict=True))
+    KERAS3: (
+      Table(
+        _rules(groups, range(4), lambda layer, kind: f"{layer}/{int(kind == 'bias')}"), dict(zip(groups, NAMES, strict=True))
+      ),
     ),
   }
 
@@ -94,7 +99,7 @@ def write_mobilenet_v2(path, changes=None):
   """All of MobileNetV2 as Keras 3 does, small: each weight is one number, 0.5 or the one of its key in `changes`."""
   expected = parameters.list_parameters(registry.build_abstract("mobilenet_v2"))
   with h5py.File(path, "w") as file:
-    for rule in find_tables("mobilenet_v2")[KERAS3].rules:
+    for rule in find_tables("mobilenet_v2")[KERAS3][0].rules:
       for key, shape in rule.sources(expected[f"{rule.target}/kernel"].shape).items():
         file.create_dataset(key, data=np.full(shape, (changes or {}).get(key, 0.5), np.float32), compression="gzip")
   return path

@@ -1,10 +1,12 @@
 """Files into checkpoints: the real ones, and what is refused before anything is written."""
 
+import dataclasses
+
 import h5py
 import numpy as np
 import pytest
 
-from cwf_jax.conversion import files, self_check, tables
+from cwf_jax.conversion import files, published, self_check, tables
 from cwf_jax.conversion.convert import Converted, convert, read_network
 from cwf_jax.conversion.files import ConversionError
 from cwf_jax.errors import InputError
@@ -27,11 +29,11 @@ def real_readings():
 @real
 def test_both_real_files_give_the_same_parameters(real_readings):
   first, second = real_readings
-  assert (first[0], second[0]) == tuple(REAL) and first[2] == second[2] == ()
+  assert (first.layout, second.layout) == tuple(REAL) and first.notes == second.notes == ()
   expected = parameters.describe_arrays(parameters.list_parameters(registry.build_abstract("mobilenet_v2")))
-  assert parameters.describe_arrays(first[1]) == parameters.describe_arrays(second[1]) == expected
-  for path, array in first[1].items():
-    np.testing.assert_array_equal(array, second[1][path])
+  assert parameters.describe_arrays(first.arrays) == parameters.describe_arrays(second.arrays) == expected
+  for path, array in first.arrays.items():
+    np.testing.assert_array_equal(array, second.arrays[path])
 
 
 @real
@@ -40,7 +42,8 @@ def test_a_checkpoint_says_where_it_comes_from(tmp_path):
   converted = convert(source, "mobilenet_v2", tmp_path / "mine", origin={"licence": "Apache-2.0"})
   sha256 = files.hash_file(source)
   assert converted == Converted(str(tmp_path / "mine"), "mobilenet_v2", "keras-h5", sha256, converted.notes)
-  assert converted.notes[0].startswith("its first class for the photograph chelsea (a cat) is Egyptian cat (0.")
+  assert converted.notes[0] == "its input is RGB from -1 to 1 (--preprocessing=symmetric)"
+  assert converted.notes[1].startswith("its first class for the photograph chelsea (a cat) is Egyptian cat (0.")
   loaded = load_weights(tmp_path / "mine")
   assert loaded.classes == ClassList.imagenet() and not loaded.is_random
   told = {"source": source.name, "source_sha256": sha256, "layout": "keras-h5", "licence": "Apache-2.0"}
@@ -53,7 +56,7 @@ def test_a_checkpoint_says_where_it_comes_from(tmp_path):
 @real
 def test_the_published_names_are_taken(tmp_path, real_readings):
   """The names of the file that Keras publishes, which is not here: known by what others wrote about it."""
-  aliases = {layer: alias for alias, layer in tables.find_tables("mobilenet_v2")["keras-h5"].aliases.items()}
+  aliases = {layer: alias for alias, layer in published.find_tables("mobilenet_v2")["keras-h5"][0].aliases.items()}
   weights = {}
   with h5py.File(REAL[tables.KERAS_H5]) as file:
     for layer in (name.decode() for name in file.attrs["layer_names"]):
@@ -62,10 +65,10 @@ def test_the_published_names_are_taken(tmp_path, real_readings):
         weights[aliases.get(layer, layer)] = {
           name.rpartition("/")[2].removesuffix(":0"): file[layer][name][()] for name in names
         }
-  layout, arrays, notes = read_network(write_keras_h5(tmp_path / "published.h5", weights), "mobilenet_v2")
-  assert (layout, notes) == ("keras-h5", ())
-  for path, array in real_readings[0][1].items():
-    np.testing.assert_array_equal(arrays[path], array)
+  read = read_network(write_keras_h5(tmp_path / "published.h5", weights), "mobilenet_v2")
+  assert (read.layout, read.notes) == ("keras-h5", ())
+  for path, array in real_readings[0].arrays.items():
+    np.testing.assert_array_equal(read.arrays[path], array)
 
 
 def test_another_network_is_refused_and_nothing_is_written(tmp_path):
@@ -78,7 +81,7 @@ def test_another_network_is_refused_and_nothing_is_written(tmp_path):
 def test_the_names_of_networks_and_layouts_are_checked_first(tmp_path):
   with pytest.raises(InputError, match="did you mean 'mobilenet_v2'"):
     convert(tmp_path, "mobilenet_v3", tmp_path / "out")
-  with pytest.raises(ConversionError, match="no file of vgg16_cam_small is read, only those of mobilenet_v2, vgg16_cam; other"):
+  with pytest.raises(ConversionError, match=r"no file of vgg16_cam_small is read, only those of vgg16_cam, vgg16, .*; other"):
     convert(tmp_path, "vgg16_cam_small", tmp_path / "out")
   with pytest.raises(ConversionError, match="no layout is named 'onnx'"):
     convert(tmp_path, "mobilenet_v2", tmp_path / "out", layout="onnx")
@@ -134,6 +137,8 @@ def trained(monkeypatch):
   loaded = load_weights("vgg16_cam_small")
   entry = registry.Entry(type(loaded.network), loaded.network.config)
   monkeypatch.setattr(registry, "NETWORKS", {**registry.NETWORKS, "vgg16_cam": entry})
+  (form,) = published.find_published("vgg16_cam")
+  monkeypatch.setitem(published.NETWORKS, "vgg16_cam", lambda: (dataclasses.replace(form, config=loaded.network.config),))
   return {path: np.asarray(array) for path, array in parameters.list_parameters(loaded.network).items()}
 
 

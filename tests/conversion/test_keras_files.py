@@ -32,7 +32,8 @@ def _read(path, layout="auto"):
 
 def _by_target(found):
   """The parameters of each of our layers, so that layouts can be compared."""
-  return {path: array for rule in TABLES[found.layout].rules for path, array in rule.apply(found.matched.arrays).items()}
+  (table,) = TABLES[found.layout]
+  return {path: array for rule in table.rules for path, array in rule.apply(found.matched.arrays).items()}
 
 
 def _assert_same(found, weights, tmp_path):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cwf_jax.conversion import tables
+from cwf_jax.conversion import published
 from cwf_jax.conversion.files import ConversionError
 from cwf_jax.conversion.manifest import Entry, check_sha256, parse_manifest, read_manifest
 from cwf_jax.models import registry
@@ -19,7 +19,7 @@ def test_the_entries_of_the_package_can_be_converted():
   for name, entry in entries.items():
     assert entry.name == name and entry.source.startswith("https://") and entry.licence
     assert entry.network in registry.network_names()
-    assert entry.layout in tables.find_tables(entry.network)
+    assert entry.layout in published.find_tables(entry.network)
 
 
 def test_an_entry_is_read():

@@ -52,8 +52,8 @@ def test_a_shape_is_checked_before_anything_is_read(made):
 def test_axes_are_put_in_our_order():
   kernel = np.arange(2 * 3 * 4 * 5.0).reshape(2, 3, 4, 5)
   assert Weight("x", kernel, "oihw").shape == (4, 5, 3, 2) and Weight("x", kernel[0, 0], "oi").shape == (5, 4)
-  assert Weight("x", kernel, "oihw").read()[1, 2, 0, 1] == kernel[1, 0, 1, 2]
-  assert Weight("x", kernel, "oihw", is_turned=True).read()[1, 2, 0, 1] == kernel[1, 0, 4 - 2, 5 - 3]
+  assert Weight("x", kernel, "oihw").read((4, 5, 3, 2))[1, 2, 0, 1] == kernel[1, 0, 1, 2]
+  assert Weight("x", kernel, "oihw", is_turned=True).read((4, 5, 3, 2))[1, 2, 0, 1] == kernel[1, 0, 4 - 2, 5 - 3]
   assert Weight("x", kernel[0], "oihw").find_problem((4, 5, 3, 2)) == "is (3, 4, 5), expected (4, 5, 3, 2)"
 
 

@@ -1,103 +1,176 @@
-"""The tables are complete, without a repetition, and list the same weights in every layout."""
+"""The tables are complete, without a repetition, and know every name that publishers use."""
 
 import h5py
+import numpy as np
 import pytest
 
-from cwf_jax.conversion import tables
+from cwf_jax.conversion import published, reading, sources, tables
 from cwf_jax.conversion.files import ConversionError, list_datasets
-from cwf_jax.conversion.rules import Affine
-from cwf_jax.models import parameters, registry
-from tests.conversion.foreign import REAL
+from cwf_jax.conversion.rules import Affine, Convolution, Scale
+from cwf_jax.models.densenet import DenseNetConfig
+from cwf_jax.models.resnet50 import ResNet50Config
+from cwf_jax.models.vgg import VGGConfig
+from tests.conversion.foreign import REAL, write_keras_h5
+from tests.conversion.foreign_vgg16_cam import write_npz, write_torch
 
-TABLES = tables.find_tables("mobilenet_v2")
-WRITTEN = (tables.KERAS_H5, tables.KERAS3)
-"""Layouts with tables of their own; the others share the first one's."""
-
-
-@pytest.fixture(scope="module")
-def shapes():
-  listed = parameters.list_parameters(registry.build_abstract("mobilenet_v2"))
-  return {path.removesuffix("/kernel"): leaf.shape for path, leaf in listed.items() if path.endswith("/kernel")}
-
-
-def _expected(table, shapes):
-  found = {}
-  for rule in table.rules:
-    found |= rule.sources(shapes[rule.target])
-  return found
+NARROW = {
+  "vgg16": VGGConfig(widths=(8, 9, 10, 11, 12), classifier_channels=5, num_classes=6),
+  "resnet50": ResNet50Config(False, VGGConfig().preprocessing, conv1_channels=3, widths=(1, 2, 3, 4), num_classes=6),
+  "densenet121": DenseNetConfig(growth=1, depths=(6, 12, 24, 16), conv1_channels=4, num_classes=6),
+}
+"""Networks with the published layers and few channels."""
 
 
-@pytest.mark.parametrize("layout", WRITTEN)
-def test_every_parameter_has_one_rule_and_every_weight_one_use(layout, shapes):
-  table = TABLES[layout]
-  assert [rule.target for rule in table.rules] == list(dict.fromkeys(rule.target for rule in table.rules))
-  assert {rule.target for rule in table.rules} == set(shapes)
-  keys = [key for rule in table.rules for key in rule.sources(shapes[rule.target])]
-  assert len(keys) == len(set(keys)) == 262  # arrays of `keras.applications.MobileNetV2().weights`
-  assert len(table.layers) == 105 and {key.rpartition("/")[0] for key in keys} == set(table.layers)
-
-
-def test_the_layouts_hold_the_same_weights(shapes):
-  first, second = (list(_expected(TABLES[layout], shapes).values()) for layout in WRITTEN)
-  assert first == second
-  assert list(TABLES["keras3"].layers.values()) == list(TABLES["keras-h5"].layers)
+@pytest.mark.parametrize("name", published.NETWORKS)
+def test_every_parameter_has_one_rule_and_every_weight_one_use(name):
+  shapes = published.list_shapes(name)
+  for layout, forms in published.find_tables(name).items():
+    for place, table in enumerate(forms):
+      targets = [rule.target for rule in table.rules]
+      assert len(set(targets)) == len(targets)
+      assert set(targets) == set(shapes) - (set() if place == 0 else {"fc6", "fc7", "classifier"})
+      keys = [key for rule in table.rules for key in rule.sources(shapes[rule.target])]
+      assert len(keys) == len(set(keys)) and {key.rpartition("/")[0] for key in keys} == set(table.layers)
+      assert set(table.aliases.values()) <= set(table.layers.values()), layout
 
 
 @pytest.mark.parametrize(
-  ("target", "kernel", "mean"),
-  [
-    ("conv1", "Conv1/kernel", "bn_Conv1/moving_mean"),
-    ("block0_depthwise", "expanded_conv_depthwise/kernel", "expanded_conv_depthwise_BN/moving_mean"),
-    ("block7_expand", "block_7_expand/kernel", "block_7_expand_BN/moving_mean"),
-    ("block16_project", "block_16_project/kernel", "block_16_project_BN/moving_mean"),
-    ("cam", "Conv_1/kernel", "Conv_1_bn/moving_mean"),
-  ],
-)
-def test_names_of_keras_h5(target, kernel, mean):
-  (rule,) = [rule for rule in TABLES["keras-h5"].rules if rule.target == target]
-  assert (rule.kernel, rule.norm.mean, rule.epsilon) == (kernel, mean, 1e-3)
-  assert rule.depthwise == target.endswith("depthwise")
+  ("name", "layout", "count"),
+  [("mobilenet_v2", "keras-h5", 262), ("resnet50", "keras3", 320), ("resnet50", "torch", 267), ("densenet121", "keras-h5", 606),
+   ("densenet161", "torch", 806), ("vgg16", "caffe", 32), ("vgg19", "torch", 38)],
+)  # fmt: skip
+def test_a_network_has_as_many_arrays_as_its_publisher_counts(name, layout, count):
+  """`len(model.weights)` in Keras; in torchvision `len(state_dict())` without `num_batches_tracked`."""
+  shapes, table = published.list_shapes(name), published.find_tables(name)[layout][0]
+  assert sum(len(rule.sources(shapes[rule.target])) for rule in table.rules) == count
 
 
 @pytest.mark.parametrize(
-  ("target", "kernel", "mean"),
+  ("name", "layout", "rule"),
   [
-    ("conv1", "layers/conv2d/vars/0", "layers/batch_normalization/vars/2"),
-    ("block0_depthwise", "layers/depthwise_conv2d/vars/0", "layers/batch_normalization_1/vars/2"),
-    ("block0_project", "layers/conv2d_1/vars/0", "layers/batch_normalization_2/vars/2"),
-    ("block1_expand", "layers/conv2d_2/vars/0", "layers/batch_normalization_3/vars/2"),
-    ("block1_depthwise", "layers/depthwise_conv2d_1/vars/0", "layers/batch_normalization_4/vars/2"),
-    ("cam", "layers/conv2d_34/vars/0", "layers/batch_normalization_51/vars/2"),
+    ("mobilenet_v2", "keras-h5", Convolution("block2_depthwise", "block_2_depthwise", "block_2_depthwise_BN", 1e-3)),
+    ("mobilenet_v2", "keras3", Convolution("block1_expand", "layers/conv2d_2/vars", "layers/batch_normalization_3/vars", 1e-3)),
+    ("resnet50", "keras-h5", Convolution("layer3_5_conv2", "conv4_block6_2_conv", "conv4_block6_2_bn", 1.001e-5)),
+    ("resnet50", "torch", Convolution("layer2_0_downsample", "layer2.0.downsample.0", "layer2.0.downsample.1", 1e-5)),
+    ("densenet161", "torch", Scale("transition3_norm", "features.transition3.norm", 1e-5)),
+    ("densenet121", "keras-h5", Affine("block4_15_conv2", "conv5_block16_2_conv")),
+    ("vgg16", "keras3", Affine("fc6", "layers/dense/vars")),
   ],
 )
-def test_numbers_of_keras3(target, kernel, mean):
-  (rule,) = [rule for rule in TABLES["keras3"].rules if rule.target == target]
-  assert (rule.kernel, rule.norm.mean) == (kernel, mean)
-  assert TABLES["keras3"].rules[-1] == Affine("classifier", "layers/dense/vars/0", "layers/dense/vars/1")
+def test_names_and_numbers_of_layers(name, layout, rule):
+  """The layers that a rule reads, and the epsilon of its batch norm; their weights are counted above."""
+  (found,) = [found for found in published.find_tables(name)[layout][0].rules if found.target == rule.target]
+  assert type(found) is type(rule)
+  if not isinstance(rule, Scale):
+    assert found.kernel.rpartition("/")[0] == rule.kernel
+  if not isinstance(rule, Affine):
+    assert (found.norm.layer, found.epsilon) == (rule.norm, rule.epsilon)
 
 
-def test_the_published_file_names_every_layer_once():
-  aliases = TABLES["keras-h5"].aliases
-  assert aliases["mobl1_conv_1_expand"] == "block_1_expand" and aliases["bn1_conv_1_bn_expand"] == "block_1_expand_BN"
-  assert aliases["mobl0_conv_0_depthwise"] == "expanded_conv_depthwise" and aliases["Logits"] == "predictions"
-  same = {"Conv1", "bn_Conv1", "Conv_1", "Conv_1_bn"}
-  assert sorted([*aliases.values(), *same]) == sorted(TABLES["keras-h5"].layers)
+@pytest.mark.parametrize(
+  ("name", "layout", "aliases"),
+  [
+    ("mobilenet_v2", "keras-h5", {"mobl1_conv_1_expand": "block_1_expand", "Logits": "predictions"}),
+    ("mobilenet_v2", "keras-h5", {"bn1_conv_1_bn_expand": "block_1_expand_BN"}),
+    ("resnet50", "keras-h5", {"conv1": "conv1_conv", "res4f_branch2c": "conv4_block6_3_conv"}),
+    ("resnet50", "keras-h5", {"bn2a_branch1": "conv2_block1_0_bn", "fc1000": "predictions"}),
+    ("densenet121", "keras-h5", {"conv1/bn": "conv1_bn", "fc1000": "predictions"}),
+    ("densenet161", "torch", {"features.denseblock1.denselayer1.norm.2": "features.denseblock1.denselayer1.norm2"}),
+    ("vgg19", "torch", {"features.34": "conv5_4", "classifier.3": "fc7"}),
+    ("vgg16", "keras1-theano", {"block5_conv1": "conv5_1", "predictions": "fc8"}),
+  ],
+)
+def test_names_in_published_files(name, layout, aliases):
+  table = published.find_tables(name)[layout][0]
+  assert aliases.items() <= table.aliases.items()
 
 
-@pytest.mark.parametrize("layout", WRITTEN)
-def test_the_real_files_hold_these_weights_and_no_other(layout, shapes):
+@pytest.mark.parametrize("name", NARROW)
+@pytest.mark.parametrize("is_published", [False, True])
+def test_a_file_under_either_name_gives_every_parameter(tmp_path, name, is_published):
+  config, shapes = NARROW[name], published.list_shapes(name, NARROW[name])
+  known = published.find_tables(name)
+  generator = np.random.default_rng(0)
+  for layout, writer in (("keras-h5", write_keras_h5), ("torch", _write_state)):
+    table = known[layout][0]
+    names = {layer: alias for alias, layer in table.aliases.items()} if is_published else {}
+    arrays = {
+      key: generator.uniform(0.1, 1, shape).astype(np.float32)
+      for rule in table.rules
+      for key, shape in rule.sources(shapes[rule.target]).items()
+    }
+    layers = {}
+    for key, array in arrays.items():
+      layer, _, kind = key.rpartition("/")
+      layers.setdefault(names.get(layer, layer), {})[kind] = array
+    read = reading.read(writer(tmp_path / f"{layout}.h5x", layers), known, "auto", shapes)
+    assert read.matched.problems.list_all() == read.matched.notes == []
+    found = sources.apply_table(table, read.matched)
+    assert set(found) == {f"{target}/{kind}" for target in shapes for kind in ("bias", _kernel(table, target))}
+    for rule in table.rules:
+      for path, array in rule.apply(arrays).items():
+        np.testing.assert_array_equal(found[path], array.astype(np.float32))
+    assert published.find_published(name, layout)[read.form].config.num_classes == 1000, config
+
+
+def _kernel(table, target):
+  (rule,) = [rule for rule in table.rules if rule.target == target]
+  return "scale" if isinstance(rule, Scale) else "kernel"
+
+
+def _write_state(path, layers):
+  """As PyTorch does, with dense kernels [out in] whose inputs are a map's cells channel by channel."""
+  state = {}
+  kinds = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
+  for layer, arrays in layers.items():
+    is_dense = layer.startswith(("fc", "classifier"))
+    for kind, array in arrays.items():
+      if kind == "kernel":
+        array = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
+        array = array.reshape(len(array), -1) if is_dense else array
+      state[f"{layer}.{kinds.get(kind, kind).replace('kernel', 'weight')}"] = np.ascontiguousarray(array)
+    if "moving_mean" in arrays:
+      state[f"{layer}.num_batches_tracked"] = np.asarray(3)
+  return write_torch(path, state)
+
+
+@pytest.mark.parametrize("is_channels_first", [True, False])
+def test_the_inputs_of_a_flattened_map_are_sorted_as_the_library_does(tmp_path, is_channels_first):
+  """fc6 over a map of 7x7 cells: in PyTorch channel by channel, in our own order cell by cell."""
+  weights = {"fc6": np.arange(7 * 7 * 12 * 5, dtype=np.float32).reshape(7, 7, 12, 5)}
+  shapes = published.list_shapes("vgg16", NARROW["vgg16"])
+  state = {}
+  for layer, shape in shapes.items():
+    kernel = weights.get(layer, np.zeros(shape, np.float32))
+    if is_channels_first:
+      kernel = kernel.transpose(3, 2, 0, 1) if kernel.ndim == 4 else kernel.T
+      kernel = kernel.reshape(len(kernel), -1) if layer.startswith("fc") else kernel
+    elif layer.startswith("fc"):
+      kernel = kernel.reshape(-1, shape[-1])
+    name = layer if layer != "classifier" else "fc8"
+    state[f"{name}.weight" if is_channels_first else f"{name}/kernel"] = np.ascontiguousarray(kernel)
+    state[f"{name}.bias" if is_channels_first else f"{name}/bias"] = np.zeros(shape[-1], np.float32)
+  read = reading.read(write_npz(tmp_path / "x.npz", state), published.find_tables("vgg16"), "auto", shapes)
+  assert read.matched.problems.list_all() == []
+  np.testing.assert_array_equal(read.matched.arrays["fc6/kernel"], weights["fc6"])
+
+
+@pytest.mark.parametrize("layout", REAL)
+def test_the_real_files_hold_these_weights_and_no_other(layout):
   if not REAL[layout].exists():
     pytest.skip("the project's data pack (shared/data/weights) is not here")
   with h5py.File(REAL[layout]) as file:
     found = {path: dataset.shape for path, dataset in list_datasets(file).items()}
-  expected = _expected(TABLES[layout], shapes)
+  shapes, expected = published.list_shapes("mobilenet_v2"), {}
+  for rule in published.find_tables("mobilenet_v2")[layout][0].rules:
+    expected |= rule.sources(shapes[rule.target])
   if layout == "keras-h5":
     found = {path.split("/", 1)[1].replace("depthwise_kernel", "kernel").removesuffix(":0"): found[path] for path in found}
   assert found == expected
 
 
 def test_what_is_not_there_is_named():
-  with pytest.raises(ConversionError, match="no file of vgg16_cam_small is read, only those of mobilenet_v2, vgg16_cam"):
-    tables.find_tables("vgg16_cam_small")
+  with pytest.raises(ConversionError, match="no file of vgg16_cam_small is read, only those of vgg16_cam, vgg16, vgg19"):
+    published.find_tables("vgg16_cam_small")
   with pytest.raises(ConversionError, match="no layout is named 'onnx'; there are: auto, keras-h5, keras3"):
     tables.check_layout("onnx")

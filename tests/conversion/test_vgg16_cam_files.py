@@ -11,13 +11,13 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from cwf_jax.conversion import reading, tables
+from cwf_jax.conversion import published, reading, sources
 from cwf_jax.conversion.files import ConversionError
 from cwf_jax.models import parameters, registry
 from tests.conversion import foreign_vgg16_cam as foreign
 from tests.conversion.foreign_vgg16_cam import CAFFE, KERAS1, KERNELS, LAYERS, renamed, to_state
 
-TABLES = tables.find_tables("vgg16_cam")
+TABLES = published.find_tables("vgg16_cam")
 
 
 def _read(path, layout="auto"):
@@ -25,7 +25,7 @@ def _read(path, layout="auto"):
 
 
 def _parameters(found):
-  return {path: array for rule in TABLES[found.layout].rules for path, array in rule.apply(found.matched.arrays).items()}
+  return sources.apply_table(TABLES[found.layout][found.form], found.matched)
 
 
 def _assert_same(found, weights):
@@ -276,7 +276,7 @@ def test_an_array_that_is_far_too_large_for_its_file_is_refused(tmp_path):
 def test_a_network_of_which_this_kind_is_not_read_is_named(tmp_path):
   path = foreign.WRITERS["caffe"](tmp_path / "x", foreign.draw())
   with pytest.raises(ConversionError, match="is of the layout caffe; of this network are read: keras-h5, keras3"):
-    reading.read(path, tables.find_tables("mobilenet_v2"), "auto", KERNELS)
+    reading.read(path, published.find_tables("mobilenet_v2"), "auto", KERNELS)
 
 
 def test_layers_after_a_numbered_network_inside_a_layer_go_on_from_its_numbers(tmp_path):

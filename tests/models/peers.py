@@ -1,7 +1,9 @@
-"""Networks of PyTorch and Keras with random weights and batch norm statistics, and the fold of their layers into ours."""
+"""Networks of PyTorch and Keras with random weights and batch norm statistics, saved by these libraries and converted."""
 
 import math
 import os
+import warnings
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -9,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cwf_jax.conversion import published, reading, sources
 from cwf_jax.models import parameters, registry
 from tests.oracle.deviation import assert_close
 
@@ -16,77 +19,48 @@ from tests.oracle.deviation import assert_close
 TOLERANCE = 1e-4
 
 
-class TorchLayers:
-  """A PyTorch network's weights by the names of its state dict, in our layout and in float64."""
+def convert(path: Path, name: str, config: Any = None) -> Any:
+  """Our network from a file that a peer saved.
 
-  epsilon = 1e-5
-
-  def __init__(self, module: Any):
-    self.state = {name: values.numpy().astype(np.float64) for name, values in module.state_dict().items()}
-
-  def conv(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """The kernel [rows columns in out] and the bias, zero where there is none."""
-    kernel = self.state[f"{name}.weight"].transpose(2, 3, 1, 0)
-    return kernel, self.state.get(f"{name}.bias", np.zeros(kernel.shape[-1]))
-
-  def dense(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """The kernel [in out] and the bias."""
-    return self.state[f"{name}.weight"].T, self.state[f"{name}.bias"]
-
-  def norm(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """A batch norm as a factor and an offset."""
-    parts = ("weight", "bias", "running_mean", "running_var")
-    return _to_scale(*(self.state[f"{name}.{part}"] for part in parts), self.epsilon)
-
-
-class KerasLayers:
-  """A Keras network's weights by the names of its layers, in float64."""
-
-  def __init__(self, model: Any, epsilon: float = 1.001e-5):
-    """`epsilon` is that of ResNet and DenseNet unless another one is given."""
-    self.model, self.epsilon = model, epsilon
-
-  def _read(self, name: str) -> dict[str, np.ndarray]:
-    return {weight.name: np.asarray(weight.value, np.float64) for weight in self.model.get_layer(name).weights}
-
-  def conv(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """The kernel [rows columns in out] and the bias, zero where there is none."""
-    weights = self._read(name)
-    kernel = weights["kernel"]
-    if isinstance(self.model.get_layer(name), load_keras().layers.DepthwiseConv2D):
-      kernel = kernel.transpose(0, 1, 3, 2)
-    return kernel, weights.get("bias", np.zeros(kernel.shape[-1]))
-
-  dense = conv
-
-  def norm(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """A batch norm as a factor and an offset."""
-    weights = self._read(name)
-    return _to_scale(*(weights[part] for part in ("gamma", "beta", "moving_mean", "moving_variance")), self.epsilon)
-
-
-def _to_scale(gamma, beta, mean, variance, epsilon: float) -> tuple[np.ndarray, np.ndarray]:
-  scale = gamma / np.sqrt(variance + epsilon)
-  return scale, beta - mean * scale
-
-
-def fold(layers: Any, target: str, conv: str, norm: str | None = None) -> dict[str, np.ndarray]:
-  """Our parameters of the convolution `target`, with the batch norm that follows it."""
-  kernel, bias = layers.conv(conv)
-  scale, offset = (1.0, 0.0) if norm is None else layers.norm(norm)
-  return {f"{target}/kernel": kernel * scale, f"{target}/bias": bias * scale + offset}
-
-
-def classify(layers: Any, name: str) -> dict[str, np.ndarray]:
-  """Our parameters of the classifier."""
-  return dict(zip(("classifier/kernel", "classifier/bias"), layers.dense(name), strict=True))
-
-
-def build(name: str, config: Any, arrays: dict[str, np.ndarray]) -> Any:
-  """Our network with all of these parameters and no others."""
-  network = registry.build_abstract(name, config)
+  Args:
+    path: of the file.
+    name: of the network.
+    config: where the file's network is narrower than the published one: its settings, but for the publisher's own.
+  """
+  shapes, tables = published.list_shapes(name, config), published.find_tables(name)
+  read = reading.read(path, tables, "auto", shapes)
+  assert read.matched.problems.list_all() == []
+  assert read.matched.notes == []
+  arrays = sources.apply_table(tables[read.layout][read.form], read.matched)
+  form = published.find_published(name, read.layout)[read.form]
+  network = registry.build_abstract(name, form.config if config is None else config)
   assert arrays.keys() == parameters.list_parameters(network).keys()
-  return parameters.with_parameters(network, {path: np.asarray(array, np.float32) for path, array in arrays.items()})
+  assert config is None or config.preprocessing == form.config.preprocessing
+  return parameters.with_parameters(network, arrays)
+
+
+def convert_torch(module: Any, name: str, folder: Path, config: Any = None) -> Any:
+  """As `convert`, of what PyTorch saves of a module."""
+  import torch
+
+  torch.save(module.state_dict(), folder / "peer.pth")
+  return convert(folder / "peer.pth", name, config)
+
+
+def convert_keras(model: Any, name: str, folder: Path, file_name: str = "peer.weights.h5") -> Any:
+  """As `convert`, of what Keras saves of a model: its weights, or all of it as "NAME.h5" or "NAME.keras"."""
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # Keras's own, of NumPy 2 and of its format of old
+    (model.save_weights if file_name.endswith(".weights.h5") else model.save)(folder / file_name)
+  return convert(folder / file_name, name)
+
+
+def assert_same(network: Any, other: Any) -> None:
+  """Two networks have the same settings and the same parameters to the bit."""
+  assert network.config == other.config
+  ours, theirs = parameters.list_parameters(network), parameters.list_parameters(other)
+  for path, array in ours.items():
+    np.testing.assert_array_equal(array, theirs[path], err_msg=path)
 
 
 def randomize_torch(module: Any, linear_gain: float, seed: int = 0) -> Any:
@@ -102,8 +76,10 @@ def randomize_torch(module: Any, linear_gain: float, seed: int = 0) -> Any:
   torch.manual_seed(seed)
   for part in module.modules():
     if isinstance(part, torch.nn.BatchNorm2d):
+      torch.nn.init.uniform_(part.running_var, -6.0, 0.3)
+      part.running_var.copy_(10.0**part.running_var)  # from far below epsilon to far above
       torch.nn.init.uniform_(part.weight, 0.5, 1.2)
-      torch.nn.init.uniform_(part.running_var, 0.8, 2.0)
+      part.weight.data *= part.running_var.sqrt()
       torch.nn.init.normal_(part.bias, 0.0, 0.2)
       part.running_mean.normal_(0.0, 0.2)
     elif isinstance(part, (torch.nn.Conv2d, torch.nn.Linear)):
@@ -124,13 +100,15 @@ def randomize_keras(model: Any, linear_gain: float, seed: int = 0) -> Any:
   """Draws all weights and statistics; the arguments are those of `randomize_torch`."""
   generator = np.random.default_rng(seed)
   for layer in model.layers:
-    for weight in layer.weights:
+    for weight in reversed(layer.weights):  # a variance before its gamma
       shape, kind = weight.shape, weight.name
       if kind == "kernel":
         gain = 2.0 if len(shape) == 4 else linear_gain
         values = generator.standard_normal(shape, np.float32) * np.float32(math.sqrt(gain / math.prod(shape[:-1])))
-      elif kind in ("gamma", "moving_variance"):
-        values = generator.uniform(*((0.5, 1.2) if kind == "gamma" else (0.8, 2.0)), shape)
+      elif kind == "moving_variance":
+        variance = values = 10.0 ** generator.uniform(-6, 0.3, shape)  # from far below epsilon to far above
+      elif kind == "gamma":
+        values = generator.uniform(0.5, 1.2, shape) * np.sqrt(variance)
       else:
         values = generator.normal(0.0, 0.2, shape)
       weight.assign(values)

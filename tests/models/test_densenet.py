@@ -13,82 +13,38 @@ from tests.oracle.deviation import assert_close
 SIZE = (64, 96)
 
 
-def _read(layers, name, rename, classifier):
-  """Our parameters; `rename` turns our layer's name into the peer's names of convolution and norm, None where it has none."""
-  config = registry.find_network(name).config
-  arrays = peers.classify(layers, classifier)
-  for path in parameters.list_parameters(registry.build_abstract(name)):
-    target = path.split("/")[0]
-    if target == "classifier":
-      continue
-    conv, norm = rename(target)
-    if conv is None:
-      arrays |= dict(zip((f"{target}/scale", f"{target}/bias"), layers.norm(norm), strict=True))
-    else:
-      arrays |= peers.fold(layers, target, conv, norm)
-  return peers.build(name, config, arrays)
-
-
-def _split(target):
-  """("block2", 3, "conv1") of "block2_3_conv1"; the layer is None outside of blocks."""
-  block, *layer, part = target.split("_")
-  return block, int(layer[0]) if layer else None, part
-
-
-def _rename_torch(target):
-  if target in ("conv1", "norm5"):
-    return ("features.conv0", "features.norm0") if target == "conv1" else (None, "features.norm5")
-  block, layer, part = _split(target)
-  start = f"features.dense{block}.denselayer{layer + 1}." if layer is not None else f"features.{block}."
-  return {
-    "norm": (None, f"{start}norm" if layer is None else f"{start}norm1"),
-    "conv": (f"{start}conv", None),
-    "conv1": (f"{start}conv1", f"{start}norm2"),
-    "conv2": (f"{start}conv2", None),
-  }[part]
-
-
-def _rename_keras(target):
-  if target in ("conv1", "norm5"):
-    return ("conv1_conv", "conv1_bn") if target == "conv1" else (None, "bn")
-  block, layer, part = _split(target)
-  number = int(block[-1]) + 1
-  start = f"pool{number}" if layer is None else f"conv{number}_block{layer + 1}"
-  return {
-    "norm": (None, f"{start}_bn" if layer is None else f"{start}_0_bn"),
-    "conv": (f"{start}_conv", None),
-    "conv1": (f"{start}_1_conv", f"{start}_1_bn"),
-    "conv2": (f"{start}_2_conv", None),
-  }[part]
-
-
 def _activation_in_keras(tap):
-  """The name of the Keras layer that returns our tap."""
+  """The name of the Keras layer that returns our tap: "conv3_block4_1_relu" of "block2_3_conv1"."""
   if tap in ("conv1", "pool1", "norm5"):
     return {"conv1": "conv1_relu", "pool1": "pool1", "norm5": "relu"}[tap]
-  return _rename_keras(tap)[1].removesuffix("_bn") + "_relu"
+  block, *layer, part = tap.split("_")
+  number = int(block[-1]) + 1
+  if not layer:
+    return f"pool{number}_relu"
+  return f"conv{number}_block{int(layer[0]) + 1}_{1 if part == 'conv1' else 0}_relu"
 
 
 @pytest.mark.parametrize("name", ["densenet121", pytest.param("densenet161", marks=pytest.mark.long)])
-def test_it_equals_torchvisions_structure_in_pytorch(name):
+def test_it_equals_torchvisions_structure_in_pytorch(name, tmp_path):
   pytest.importorskip("torch", reason="torch is in the extra `peers`")
   from tests.models.torch_networks import DenseNet
 
   module = DenseNet() if name == "densenet121" else DenseNet.densenet161()
   peers.randomize_torch(module, linear_gain=8.0)
   pixels = peers.draw_pixels(*SIZE)
-  network = _read(peers.TorchLayers(module), name, _rename_torch, "classifier")
+  network = peers.convert_torch(module, name, tmp_path)
   title = f"DenseNet-{name[-3:]} beside PyTorch"
   peers.assert_parity(title, network, pixels, peers.run_torch(module, pixels))
 
 
-def test_it_equals_keras():
+def test_it_equals_keras(tmp_path):
   keras = peers.load_keras()
   model = keras.applications.DenseNet121(weights=None, input_shape=(*SIZE, 3))
   peers.randomize_keras(model, linear_gain=8.0)
-  network, pixels = _read(peers.KerasLayers(model), "densenet121", _rename_keras, "predictions"), peers.draw_pixels(*SIZE)
+  network, pixels = peers.convert_keras(model, "densenet121", tmp_path), peers.draw_pixels(*SIZE)
   names = {tap: _activation_in_keras(tap) for tap in network.config.tap_names}
   peers.assert_parity("DenseNet-121 beside Keras", network, pixels, peers.run_keras(model, names, pixels))
+  peers.assert_same(network, peers.convert_keras(model, "densenet121", tmp_path, "peer.h5"))
 
 
 @pytest.fixture(scope="module")

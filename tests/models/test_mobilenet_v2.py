@@ -125,24 +125,16 @@ def test_it_has_the_parameters_that_keras_counts():
   assert sum(leaf.size for leaf in shapes.values()) == 3_538_984 - 3 * normalized == 3_487_816
 
 
-def test_it_equals_keras():
+def test_it_equals_keras(tmp_path):
   keras = peers.load_keras()
   model = keras.applications.MobileNetV2(weights=None, input_shape=(64, 96, 3))
   peers.randomize_keras(model, linear_gain=2.0)
-  layers_, config = peers.KerasLayers(model, epsilon=1e-3), MobileNetV2Config()
-  arrays = peers.classify(layers_, "predictions") | peers.fold(layers_, "conv1", "Conv1", "bn_Conv1")
-  arrays |= peers.fold(layers_, "cam", "Conv_1", "Conv_1_bn")
-  names = {"conv1": "Conv1_relu", "cam": "out_relu"}
-  for path in parameters.list_parameters(registry.build_abstract("mobilenet_v2")):
-    target = path.split("/")[0]
-    if target.startswith("block"):
-      start = target.replace("block0", "expanded_conv").replace("block", "block_")
-      arrays |= peers.fold(layers_, target, start, f"{start}_BN")
-      if target in config.tap_names:
-        names[target] = f"{start}_relu"
-  pixels = peers.draw_pixels(64, 96)
-  network = peers.build("mobilenet_v2", config, arrays)
+  names = {"conv1": "Conv1_relu", "block0_depthwise": "expanded_conv_depthwise_relu", "cam": "out_relu"}
+  names = {tap: names.get(tap, tap.replace("block", "block_") + "_relu") for tap in MobileNetV2Config().tap_names}
+  network, pixels = peers.convert_keras(model, "mobilenet_v2", tmp_path), peers.draw_pixels(64, 96)
   peers.assert_parity("MobileNetV2 beside Keras", network, pixels, peers.run_keras(model, names, pixels))
+  for file_name in ("peer.h5", "peer.keras"):
+    peers.assert_same(network, peers.convert_keras(model, "mobilenet_v2", tmp_path, file_name))
 
 
 def test_blocks_without_an_expansion_or_a_shortcut(network):

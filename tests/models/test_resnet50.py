@@ -13,49 +13,30 @@ from tests.oracle.deviation import assert_close
 SIZE = (64, 96)
 
 
-def _read(layers, config, name_parts, stem, classifier):
-  """Our parameters; `name_parts` gives the convolution's and the norm's name of a block's layer."""
-  arrays = peers.fold(layers, "conv1", *stem) | peers.classify(layers, classifier)
-  for path in parameters.list_parameters(registry.build_abstract("resnet50", config)):
-    target = path.split("/")[0]
-    if target.startswith("layer"):
-      stage, block, layer = target.removeprefix("layer").split("_")
-      arrays |= peers.fold(layers, target, *name_parts(int(stage), int(block), layer))
-  return peers.build("resnet50", config, arrays)
-
-
-def test_it_equals_torchvisions_structure_in_pytorch():
+def test_it_equals_torchvisions_structure_in_pytorch(tmp_path):
   pytest.importorskip("torch", reason="torch is in the extra `peers`")
   from tests.models.torch_networks import ResNet
 
-  def name_parts(stage, block, layer):
-    start = f"layer{stage}.{block}."
-    if layer == "downsample":
-      return f"{start}downsample.0", f"{start}downsample.1"
-    return f"{start}{layer}", f"{start}bn{layer[-1]}"
-
   module, pixels = peers.randomize_torch(ResNet(), linear_gain=0.2), peers.draw_pixels(*SIZE)
-  network = _read(peers.TorchLayers(module), ResNet50Config.torchvision(), name_parts, ("conv1", "bn1"), "fc")
+  network = peers.convert_torch(module, "resnet50", tmp_path)
+  assert network.config == ResNet50Config.torchvision()
   peers.assert_parity("ResNet-50 beside PyTorch", network, pixels, peers.run_torch(module, pixels))
 
 
-def test_it_equals_keras():
+def test_it_equals_keras(tmp_path):
   keras = peers.load_keras()
   model = keras.applications.ResNet50(weights=None, input_shape=(*SIZE, 3))
   peers.randomize_keras(model, linear_gain=0.2)
-
-  def name_parts(stage, block, layer):
-    start = f"conv{stage + 1}_block{block + 1}_{0 if layer == 'downsample' else layer[-1]}"
-    return f"{start}_conv", f"{start}_bn"
-
   config, pixels = ResNet50Config.keras(), peers.draw_pixels(*SIZE)
-  network = _read(peers.KerasLayers(model), config, name_parts, ("conv1_conv", "conv1_bn"), "predictions")
+  network = peers.convert_keras(model, "resnet50", tmp_path)
+  assert network.config == config
   names = {"conv1": "conv1_relu", "pool1": "pool1_pool"}
   for block in config.blocks:
     stage, position = map(int, block.name.removeprefix("layer").split("_"))
     start = f"conv{stage + 1}_block{position + 1}"
     names |= {f"{block.name}_conv1": f"{start}_1_relu", f"{block.name}_conv2": f"{start}_2_relu", block.name: f"{start}_out"}
   peers.assert_parity("ResNet-50 beside Keras", network, pixels, peers.run_keras(model, names, pixels))
+  peers.assert_same(network, peers.convert_keras(model, "resnet50", tmp_path, "peer.h5"))
 
 
 @pytest.fixture(scope="module", params=["keras", "torchvision"])

@@ -10,6 +10,7 @@ from cwf_jax.load import load_encoder, load_weights
 from cwf_jax.models import parameters, registry
 from cwf_jax.models.checkpoint import save_checkpoint
 from cwf_jax.models.class_names import ClassList
+from cwf_jax.models.network import Preprocessing
 from cwf_jax.models.vgg import VGGConfig
 from tests.models import peers
 from tests.oracle.deviation import assert_close
@@ -17,49 +18,43 @@ from tests.oracle.deviation import assert_close
 SIZE = (224, 256)
 
 
-def _read(layers, config, convs, dense):
-  """Our parameters; `convs` names the peer's convolutions in order, `dense` its three dense layers."""
-  targets = [tap for tap in config.tap_names if tap.startswith("conv")]
-  arrays = {}
-  for target, conv in zip(targets, convs, strict=True):
-    arrays |= peers.fold(layers, target, conv)
-  for target, layer in zip(("fc6", "fc7"), dense, strict=False):
-    arrays |= dict(zip((f"{target}/kernel", f"{target}/bias"), layers.dense(layer), strict=True))
-  return arrays | peers.classify(layers, dense[-1])
-
-
-def test_it_equals_torchvisions_structure_in_pytorch():
+def test_it_equals_torchvisions_structure_in_pytorch(tmp_path):
   """Narrow from fc6 on, which the test with Keras has in its full width."""
   pytest.importorskip("torch", reason="torch is in the extra `peers`")
   from tests.models.torch_networks import VGG
 
-  module, config = VGG(classifier_channels=64), dataclasses.replace(VGGConfig.vgg16(), classifier_channels=64)
+  torchvision = dataclasses.replace(VGGConfig.vgg16(), preprocessing=Preprocessing.torchvision())
+  module, config = VGG(classifier_channels=64), dataclasses.replace(torchvision, classifier_channels=64)
   peers.randomize_torch(module, linear_gain=2.0)
-  layers, pixels = peers.TorchLayers(module), peers.draw_pixels(*SIZE)
-  convs = [name.removesuffix(".weight") for name, values in layers.state.items() if values.ndim == 4]
-  arrays = _read(layers, config, convs, ("classifier.0", "classifier.3", "classifier.6"))
-  arrays["fc6/kernel"] = arrays["fc6/kernel"].reshape(512, 7, 7, 64).transpose(1, 2, 0, 3)  # PyTorch flattens channels first
-  arrays["fc7/kernel"] = arrays["fc7/kernel"][None, None]
-  network = peers.build("vgg16", config, arrays)
+  pixels = peers.draw_pixels(*SIZE)
+  network = peers.convert_torch(module, "vgg16", tmp_path, config)
   peers.assert_parity("VGG-16 beside PyTorch", network, pixels, peers.run_torch(module, pixels))
 
 
 @pytest.mark.parametrize("name", ["vgg16", "vgg19"])
 @pytest.mark.long
-def test_it_equals_keras(name):
+def test_it_equals_keras(name, tmp_path):
   keras = peers.load_keras()
   model = (keras.applications.VGG16 if name == "vgg16" else keras.applications.VGG19)(weights=None)
   peers.randomize_keras(model, linear_gain=2.0)
-  config, pixels = registry.find_network(name).config, peers.draw_pixels(224, 224)
-  taps = {tap: f"block{tap[4]}_{tap[:4]}{tap[5:].replace('_', '')}" for tap in config.tap_names if tap[:4] in ("conv", "pool")}
-  convs = [layer for layer in taps.values() if "conv" in layer]
-  arrays = _read(peers.KerasLayers(model), config, convs, ("fc1", "fc2", "predictions"))
-  arrays["fc6/kernel"] = arrays["fc6/kernel"].reshape(7, 7, 512, 4096)
-  arrays["fc7/kernel"] = arrays["fc7/kernel"][None, None]
-  expected = peers.run_keras(model, taps | {"fc6": "fc1", "fc7": "fc2"}, pixels)
+  network, pixels = peers.convert_keras(model, name, tmp_path), peers.draw_pixels(224, 224)
+  assert network.config == registry.find_network(name).config
+  taps = [tap for tap in network.config.tap_names if not tap.startswith("fc")]
+  names = {tap: f"block{tap[4]}_{tap[:4]}{tap[5:].replace('_', '')}" for tap in taps}
+  expected = peers.run_keras(model, names | {"fc6": "fc1", "fc7": "fc2"}, pixels)
   for tap in ("fc6", "fc7"):  # the one window of 224x224, in the middle of pool5
     expected[tap] = np.pad(expected[tap][:, None, None], ((0, 0), (3, 3), (3, 3), (0, 0)))
-  peers.assert_parity(f"VGG-{name[-2:]} beside Keras", peers.build(name, config, arrays), pixels, expected)
+  peers.assert_parity(f"VGG-{name[-2:]} beside Keras", network, pixels, expected)
+
+
+def test_a_file_without_the_classifier_becomes_a_network_without_classes(tmp_path):
+  keras = peers.load_keras()
+  model = keras.applications.VGG16(weights=None, include_top=False)
+  network = peers.convert_keras(model, "vgg16", tmp_path)
+  assert network.config == VGGConfig.vgg16(classifier=False)
+  for layer in ("block1_conv1", "block5_conv3"):
+    ours = getattr(network, layer.replace("block", "conv").replace("_conv", "_"))
+    np.testing.assert_array_equal(ours.kernel[...], model.get_layer(layer).kernel.value)
 
 
 @pytest.fixture(scope="module")
