@@ -69,6 +69,10 @@ Sizes = SizesArray | Sequence[Sequence[Any]]
 """(height, width) of each image, as an array or as lists or tuples of whole numbers."""
 
 
+CAM_FEATURES = "cam_features"
+"""In place of a tap's name: the map that CAMs are made of."""
+
+
 @dataclasses.dataclass(frozen=True)
 class EncoderSettings:
   """What is static in an encoder; hashable, so that it can be part of a compiled program's key.
@@ -76,7 +80,7 @@ class EncoderSettings:
   Attributes:
     protocol: sizes, number of classes, the query's box rule.
     preprocessing: of the network, changed by the protocol where it says so.
-    tap: the name of the feature map X.
+    tap: the name of the feature map X; `CAM_FEATURES` for the map A that CAMs are made of.
     dtype: of the network's convolutions, "float32" or "bfloat16"; from the CAMs on all is float32.
     classes: the names of the classes.
     weights: the name under which the weights were loaded.
@@ -134,6 +138,13 @@ class Encoder:
   settings: EncoderSettings = dataclasses.field(metadata={"static": True})
   cell_whitening: whitening.Whitening | None = None
 
+  @property
+  def feature_channels(self) -> int:
+    """K, channels of the feature map and dimensions of a raw class vector."""
+    if self.settings.tap == CAM_FEATURES:
+      return self.network.class_weights.shape[0]
+    return self.network.config.feature_channels
+
   def __repr__(self) -> str:
     settings, whitening = self.settings, self.whitening
     parts = {
@@ -142,7 +153,7 @@ class Encoder:
       "image_size": settings.protocol.image_size,
       "classes": len(settings.classes),
       "summed": settings.protocol.num_classes,
-      "dimensions": self.network.config.feature_channels if whitening is None else np.shape(whitening.projection)[-1],
+      "dimensions": self.feature_channels if whitening is None else np.shape(whitening.projection)[-1],
       "whitened": whitening is not None,
       "dtype": settings.dtype,
     }
@@ -207,12 +218,15 @@ class Encoder:
     sizes = _check_sizes(images, sizes)
     with jax.named_scope("network"):
       pixels = self.settings.preprocessing.apply(jnp.asarray(images), jnp.dtype(self.settings.dtype))
-      output = self.network(pixels, sizes, (tap, *(name for name in taps if name != tap)))
+      named = () if tap == CAM_FEATURES else (tap,)
+      output = self.network(pixels, sizes, tuple(dict.fromkeys((*named, *taps))))
     kept = {name: values.astype(jnp.float32) for name, values in output.taps.items()}
-    finer = kept[tap].shape[1] // output.mask.shape[1]
+    cam_features = output.cam_features.astype(jnp.float32)
+    features = cam_features if tap == CAM_FEATURES else kept[tap]
+    finer = features.shape[1] // output.mask.shape[1]
     return Activations(
-      features=kept[tap],
-      cam_features=resizing.enlarge(output.cam_features.astype(jnp.float32), output.mask, finer),
+      features=features,
+      cam_features=resizing.enlarge(cam_features, output.mask, finer),
       mask=resizing.enlarge_mask(output.mask, finer),
       probabilities=jax.nn.softmax(output.logits),
       taps={name: kept[name] for name in taps},

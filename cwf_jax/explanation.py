@@ -22,7 +22,7 @@ from cwf_jax.images.canvases import stack
 from cwf_jax.images.queries import FittedQuery, ImageLike
 from cwf_jax.ops.attribution import share_classes
 from cwf_jax.ops.regions import THRESHOLDS, find_regions, mask_boxes
-from cwf_jax.protocol import CELL, Box
+from cwf_jax.protocol import Box
 from cwf_jax.queries import Query, encode_query, pad_count
 from cwf_jax.reasons import (
   CommonClass,
@@ -186,8 +186,9 @@ def map_classes(
   if probabilities is None:
     probabilities = maps.probabilities
   (height, width), names = photograph.whole.size, encoder.settings.classes.names
-  rows, columns = height // CELL, width // CELL
-  covered = _to_pixels((0, 0, columns, rows), photograph)
+  cell = encoder.settings.protocol.cell
+  rows, columns = height // cell, width // cell
+  covered = _to_pixels((0, 0, columns, rows), photograph, cell)
   return tuple(
     ClassMap(
       class_id=int(class_id),
@@ -195,7 +196,7 @@ def map_classes(
       probability=float(probabilities[class_id]),
       cam=maps.cams[place, :rows, :columns],
       map_box=covered,
-      regions=tuple(_to_pixels(region, photograph) if region.any() else None for region in maps.regions[place]),
+      regions=tuple(_to_pixels(region, photograph, cell) if region.any() else None for region in maps.regions[place]),
     )
     for place, class_id in enumerate(class_ids)
   )
@@ -233,9 +234,9 @@ def _make_side(encoder: Encoder, query: Query, shares: np.ndarray, class_id: int
   return Side(query.photograph.pixels, query.photograph.box, named, class_map)
 
 
-def _to_pixels(cells: Sequence[int] | Int[np.ndarray, "4"], photograph: FittedQuery) -> Box:
-  """A box of cells in pixels of the photograph."""
+def _to_pixels(cells: Sequence[int] | Int[np.ndarray, "4"], photograph: FittedQuery, cell: int) -> Box:
+  """A box of cells, `cell` pixels a side in the resized photograph, in pixels of the photograph."""
   (height, width), resized = photograph.pixels.shape[:2], photograph.whole.size
-  down, across = CELL * height / resized[0], CELL * width / resized[1]
+  down, across = cell * height / resized[0], cell * width / resized[1]
   left, top, right, bottom = (float(side) for side in cells)
   return (left * across, top * down, right * across, bottom * down)

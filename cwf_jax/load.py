@@ -16,7 +16,7 @@ import numpy as np
 
 from cwf_jax import protocol as protocols
 from cwf_jax.conversion import manifest, packaged, published
-from cwf_jax.encoder import Encoder, EncoderSettings
+from cwf_jax.encoder import CAM_FEATURES, Encoder, EncoderSettings
 from cwf_jax.errors import InputError
 from cwf_jax.models import checkpoint, registry
 from cwf_jax.models.checkpoint import LoadedNetwork
@@ -77,16 +77,18 @@ def load_encoder(
   dtype: str | None = None,
   image_size: int | None = None,
   num_classes: int = NUM_CLASSES,
+  feature_map: str = protocols.STRIDE16,
 ) -> Encoder:
   """Builds an encoder from weights by name, or from weights that are loaded already.
 
   Args:
     weights: "default", a checkpoint's name or folder, "random:NETWORK" (seeded), or what `load_weights` returned.
-    protocol: "paper", "reference", or a `Protocol` of your own (then `image_size` and `num_classes` are its own, and
-      its sizes are rounded to those that the network takes).
+    protocol: "paper", "reference", or a `Protocol` of your own (then `image_size`, `num_classes` and `feature_map` are its
+      own, and its sizes are rounded to those that the network takes).
     dtype: of the convolutions, "float32" or "bfloat16"; None means float32 on a CPU and bfloat16 on accelerators.
     image_size: the shorter side in pixels; None means the checkpoint's own.
     num_classes: the classes summed into a descriptor; all the network has, if they are fewer.
+    feature_map: "stride16", or "last", which no whitening of a checkpoint is for; see `Protocol`.
 
   Raises:
     InputError: no such weights, a damaged checkpoint, a network without classes, no such protocol, or a size or number that
@@ -105,24 +107,29 @@ def load_encoder(
     protocol = protocols.Protocol.preset(
       protocol, config.image_size if image_size is None else image_size, min(num_classes, config.num_classes)
     )
-  protocol = protocol.for_network(config.size_multiple)
+    protocol = dataclasses.replace(protocol, feature_map=feature_map)
+  protocol = protocol.for_network(config.size_multiple, config.stride, config.cam_stride)
+  is_last = protocol.feature_map == protocols.LAST
+  tap = CAM_FEATURES if is_last else config.feature_tap
   preprocessing = config.preprocessing
   if protocol.reversed_means:
     preprocessing = preprocessing.with_means_reversed()
   settings = EncoderSettings(
     protocol=protocol,
     preprocessing=preprocessing,
-    tap=config.feature_tap,
+    tap=tap,
     dtype=dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16"),
     classes=loaded.classes,
     weights=loaded.name,
     weights_sha256=loaded.sha256,
     weights_folder=loaded.folder,
     is_random=loaded.is_random,
-    fingerprint=protocols.fingerprint(loaded.sha256, dataclasses.asdict(preprocessing), config.feature_tap, protocol),
+    fingerprint=protocols.fingerprint(loaded.sha256, dataclasses.asdict(preprocessing), tap, protocol),
     reliable_names=not loaded.is_random and loaded.metadata.get("reliable_names", True),
   )
-  return Encoder(loaded.network, _to_whitening(loaded.whitening), settings, _to_whitening(loaded.cell_whitening))
+  whitenings = (None, None) if is_last else (loaded.whitening, loaded.cell_whitening)
+  whitening, cell_whitening = map(_to_whitening, whitenings)
+  return Encoder(loaded.network, whitening, settings, cell_whitening)
 
 
 def _to_whitening(arrays: Mapping[str, np.ndarray] | None) -> Whitening | None:

@@ -21,7 +21,7 @@ import numpy as np
 from cwf_jax.errors import InputError
 
 CELL = 16
-"""Pixels a side of a cell of the feature map; the least size of an image or box."""
+"""Pixels a side of a cell of most feature maps; the least size of an image or box."""
 
 Size = tuple[int, int]
 """(height, width)."""
@@ -31,6 +31,9 @@ Box = tuple[float, float, float, float]
 
 
 SIZE_RULES = ("shorter_side", "fixed_frame", "longer_side", "square")
+
+FEATURE_MAPS = STRIDE16, LAST = ("stride16", "last")
+"""The maps that class vectors are pooled from: the network's choice of stride 16, or the last one, of which CAMs are made."""
 
 
 class BoxError(InputError):
@@ -50,10 +53,13 @@ class Protocol:
     image_size: the shorter side, in pixels; under "longer_side" the most that the longer one has.
     num_classes: the classes summed into a descriptor.
     box_rule: how a query's box is laid on the cells. "scaled": scaled with the image; left and top down, right and bottom
-      up. "unscaled": all four divided by 16 and floored as they are (row 3).
+      up. "unscaled": all four divided by a cell's side and floored as they are (row 3).
     reversed_means: the preprocessing subtracts the channel means in reversed order (row 1).
     expand_with_query: query expansion adds the query's own descriptor to the first answers' (row 9).
     size_multiple: images are resized to multiples of it, in pixels; the network decides (MobileNetV2: 32).
+    feature_map: X, which class vectors are pooled from: "stride16", with CAMs resized to it, or "last", the map A that CAMs are
+      made of, as the authors' code has it for ResNet-50 and DenseNet-161 (METHOD section 1).
+    cell: pixels a side of that map's cells; the network decides.
   """
 
   name: str
@@ -64,17 +70,20 @@ class Protocol:
   reversed_means: bool = False
   expand_with_query: bool = False
   size_multiple: int = 1
+  feature_map: str = STRIDE16
+  cell: int = CELL
 
   def __post_init__(self):
-    for field, choices in (("size_rule", SIZE_RULES), ("box_rule", ("scaled", "unscaled"))):
+    named = (("size_rule", SIZE_RULES), ("box_rule", ("scaled", "unscaled")), ("feature_map", FEATURE_MAPS))
+    for field, choices in named:
       if getattr(self, field) not in choices:
         raise InputError(f"{field} is one of {', '.join(choices)}; found {getattr(self, field)!r}")
-    for field in ("image_size", "num_classes", "size_multiple"):
+    for field in ("image_size", "num_classes", "size_multiple", "cell"):
       if type(getattr(self, field)) is not int:
         raise InputError(f"{field} is a whole number; found {getattr(self, field)!r}")
     if not 2 * CELL <= self.image_size <= 4096:
       raise InputError(f"image_size is a number of pixels from {2 * CELL} to 4096; found {self.image_size}")
-    for field in ("num_classes", "size_multiple"):
+    for field in ("num_classes", "size_multiple", "cell"):
       if getattr(self, field) < 1:
         raise InputError(f"{field} is at least 1; found {getattr(self, field)}")
 
@@ -100,9 +109,11 @@ class Protocol:
       raise InputError(f"no protocol named {name!r}; there are {', '.join(presets)}")
     return presets[name](image_size, num_classes)
 
-  def for_network(self, size_multiple: int) -> "Protocol":
-    """The same protocol for a network that takes sizes of such multiples, if those it has are not such already."""
-    return self if self.size_multiple % size_multiple == 0 else dataclasses.replace(self, size_multiple=size_multiple)
+  def for_network(self, size_multiple: int, stride: int = CELL, cam_stride: int = CELL) -> "Protocol":
+    """The same protocol with sizes that a network takes, and with the cells of its map; see `CamConfig` for the arguments."""
+    if self.size_multiple % size_multiple == 0:
+      size_multiple = self.size_multiple
+    return dataclasses.replace(self, size_multiple=size_multiple, cell=cam_stride if self.feature_map == LAST else stride)
 
   @property
   def _frame(self) -> Size:
@@ -113,7 +124,7 @@ class Protocol:
   @property
   def _unit(self) -> int:
     """Canvases and crops have whole cells and sizes that the network takes."""
-    return math.lcm(CELL, self.size_multiple)
+    return math.lcm(self.cell, self.size_multiple)
 
   def resized(self, height: int, width: int) -> Size:
     """The (height, width) at which an indexed image of these pixels is computed; never under one cell a side.
@@ -193,19 +204,20 @@ class Protocol:
     Args:
       box: in pixels of the original, checked by `check_box`.
       original: (height, width) of the upright original.
-      resized: (height, width) at which the image is computed; the map has floor(size / 16) cells.
+      resized: (height, width) at which the image is computed; the map has floor(size / cell) cells.
 
     Example:
       >>> box, original, resized = (100, 50, 400, 300), (600, 800), (720, 960)
       >>> Protocol.paper().box_to_cells(box, original, resized)
       (7, 3, 30, 23)
     """
-    rows, columns = resized[0] // CELL, resized[1] // CELL
+    rows, columns = resized[0] // self.cell, resized[1] // self.cell
     left, top, right, bottom = box
     if self.box_rule == "unscaled":
-      left, top, right, bottom = (int(side // CELL) for side in box)
+      left, top, right, bottom = (int(side // self.cell) for side in box)
     else:
-      across, down = original[1] * CELL, original[0] * CELL  # one division, so that an edge on a cell's border stays there
+      # One division, so that an edge on a cell's border stays there.
+      across, down = original[1] * self.cell, original[0] * self.cell
       left, top = math.floor(left * resized[1] / across), math.floor(top * resized[0] / down)
       right, bottom = math.ceil(right * resized[1] / across), math.ceil(bottom * resized[0] / down)
     left, top = min(max(left, 0), columns - 1), min(max(top, 0), rows - 1)
@@ -217,13 +229,13 @@ class Protocol:
 
   @classmethod
   def from_json(cls, values: dict) -> "Protocol":
-    """The inverse of `to_json`; an older index has no `size_multiple`.
+    """The inverse of `to_json`; an older index lacks what was added since.
 
     Raises:
       InputError: another setting is missing, or one is unknown or out of range.
     """
     names = {field.name for field in dataclasses.fields(cls)}
-    if set(values) | {"size_multiple"} != names:
+    if set(values) | {"size_multiple", "feature_map", "cell"} != names:
       raise InputError(f"the protocol's settings should be {sorted(names)}; found {sorted(values)}")
     return cls(**values)
 

@@ -24,7 +24,7 @@ from cwf_jax.images.decoding import UnreadableImageError
 from cwf_jax.images.queries import FittedQuery, ImageLike, fit_query
 from cwf_jax.ops.matching import MIN_CAM, Matches, describe_cells, locate_cells, match_cells, select_cells
 from cwf_jax.ops.regions import mask_boxes
-from cwf_jax.protocol import CELL, Box, Size
+from cwf_jax.protocol import Box, Size
 from cwf_jax.queries import Query
 
 MIN_PROBABILITY = 0.05
@@ -140,9 +140,10 @@ def match_photographs(
   Returns:
     A match for each answer; None where its file cannot be read.
   """
-  length = max((height // CELL) * (width // CELL) for height, width in encoder.settings.protocol.canvases)
+  cell = encoder.settings.protocol.cell
+  length = max((height // cell) * (width // cell) for height, width in encoder.settings.protocol.canvases)
   count = max(1, min(_ANSWERS_AT_ONCE, _PAIRS_AT_ONCE // length**2))
-  ours = _pad(query.photograph, describe_query_cells(encoder, query), length)
+  ours = _pad(query.photograph, describe_query_cells(encoder, query), length, cell)
   matches: list[Match | None] = []
   described = _describe_answers(encoder, answers, length)
   while group := list(itertools.islice(described, count)):
@@ -202,12 +203,16 @@ def per_cent(probability: float) -> str:
 
 
 class _Cells(NamedTuple):
-  """A photograph's cells [n d] and their (column, row) [n 2], and its (height, width) as a file and as it is computed."""
+  """A photograph's cells [n d] and their (column, row) [n 2], and its (height, width) as a file and as it is computed.
+
+  A cell is `side` pixels a side in the photograph as it is computed.
+  """
 
   cells: np.ndarray
   positions: np.ndarray
   original: Size
   resized: Size
+  side: int
 
 
 def _describe_answers(encoder: Encoder, answers: Iterable[ImageLike], length: int) -> Iterator[_Cells | None]:
@@ -234,14 +239,14 @@ def _describe_answer(encoder: Encoder, photograph: FittedQuery | None, length: i
   if photograph is None:
     return None
   class_ids = np.arange(min(NUM_CLASSES, len(encoder.settings.classes)))
-  return _pad(photograph, _describe_cells(encoder, photograph, class_ids, 0.0), length)
+  return _pad(photograph, _describe_cells(encoder, photograph, class_ids, 0.0), length, encoder.settings.protocol.cell)
 
 
-def _pad(photograph: FittedQuery, cells: np.ndarray, length: int) -> _Cells:
+def _pad(photograph: FittedQuery, cells: np.ndarray, length: int, cell: int) -> _Cells:
   """Pads the lists of cells and positions, so that photographs of any canvas share one program."""
-  positions = locate_cells(tuple(side // CELL for side in photograph.whole.canvas))
+  positions = locate_cells(tuple(side // cell for side in photograph.whole.canvas))
   padding = ((0, length - len(cells)), (0, 0))
-  return _Cells(np.pad(cells, padding), np.pad(positions, padding), photograph.pixels.shape[:2], photograph.whole.size)
+  return _Cells(np.pad(cells, padding), np.pad(positions, padding), photograph.pixels.shape[:2], photograph.whole.size, cell)
 
 
 def _describe_cells(encoder: Encoder, photograph: FittedQuery, class_ids: np.ndarray, min_cam: float) -> np.ndarray:
@@ -287,5 +292,5 @@ def _to_point(photograph: _Cells, position: np.ndarray) -> Point:
 def _cell_sides(photograph: _Cells) -> tuple[float, float]:
   """The (height, width) of a cell, in pixels of the photograph."""
   pairs = zip(photograph.original, photograph.resized, strict=True)
-  down, across = (CELL * original / resized for original, resized in pairs)
+  down, across = (photograph.side * original / resized for original, resized in pairs)
   return down, across

@@ -397,3 +397,27 @@ def test_a_protocol_of_ones_own_gets_sizes_that_the_network_takes():
   preset = load_encoder("random:mobilenet_v2", image_size=224).settings
   assert given.protocol == preset.protocol and given.fingerprint == preset.fingerprint
   assert all(side % 32 == 0 for canvas in given.protocol.canvases for side in canvas)
+
+
+def test_the_last_map_is_pooled_where_it_is_asked_for():
+  """X is the map A that CAMs are made of, as in the authors' code for ResNet-50: METHOD eq. 1 to 4 in NumPy, without resizing."""
+  encoder = load_encoder("random:mobilenet_v2", image_size=64, num_classes=4, feature_map="last")
+  images, sizes = draw(2, 64, 96)
+  activations = activate(encoder, images, sizes)
+  output = encoder.network(encoder.settings.preprocessing.apply(images), sizes)
+  assert_close("encoder: the last map", activations.features, output.cam_features, THROUGH_THE_NETWORK)
+  assert activations.features.shape == (2, 2, 3, encoder.feature_channels) and activations.mask.shape == (2, 2, 3)
+  found = call(encoder, images, sizes)
+  weights = encoder.network.class_weights
+  cam_features, probabilities = activations.cam_features, activations.probabilities
+  expected, ids = encoding.encode(activations.features, cam_features, probabilities, weights, 4, activations.mask)
+  np.testing.assert_array_equal(found.class_ids, ids)
+  assert_close("encoder: class vectors", found.class_vectors, expected, TOLERANCE)
+  assert encoder.settings.fingerprint != load_encoder("random:mobilenet_v2", image_size=64, num_classes=4).settings.fingerprint
+  with pytest.raises(InputError, match="feature_map is one of stride16, last; found 'first'"):
+    load_encoder("random:mobilenet_v2", feature_map="first")
+
+
+def test_a_checkpoints_whitening_is_not_for_the_last_map():
+  encoder = load_encoder("default", feature_map="last")
+  assert (encoder.whitening, encoder.cell_whitening, encoder.feature_channels) == (None, None, 1280)

@@ -259,6 +259,15 @@ def test_sizes_for_a_network_that_takes_multiples_by_hand():
   assert reference.canvases == ((704, 1024), (1024, 704)) and reference.resized(3, 2) == (1024, 704)
 
 
+def test_a_box_is_laid_on_the_cells_of_the_map():
+  protocol = dataclasses.replace(Protocol.paper(256), feature_map="last").for_network(32, stride=16, cam_stride=32)
+  assert (protocol.cell, Protocol.paper(256).for_network(32, stride=16, cam_stride=32).cell) == (32, 16)
+  assert protocol.box_to_cells((100, 50, 400, 300), (512, 640), (256, 320)) == (1, 0, 7, 5)  # 50, 25, 200, 150 over 32
+  assert Protocol.from_json(protocol.to_json()) == protocol
+  older = {name: value for name, value in Protocol.paper(256).to_json().items() if name not in ("feature_map", "cell")}
+  assert Protocol.from_json(older) == Protocol.paper(256)
+
+
 def test_for_a_network_changes_the_multiple_alone():
   for protocol in PRESETS:
     assert protocol.for_network(1) == protocol and protocol.size_multiple == 1

@@ -27,7 +27,7 @@ MODES = {
 """What each mode does; its module in this package has the same name."""
 
 
-ENCODER_FLAGS = ("weights", "protocol", "image_size", "num_classes", "batch_size")
+ENCODER_FLAGS = ("weights", "protocol", "image_size", "num_classes", "feature_map", "batch_size")
 """Flags of all modes that those without an encoder leave out, in their `WITHOUT`."""
 
 
@@ -104,6 +104,8 @@ def define_shared(values: flags.FlagValues, without: tuple[str, ...] = ()) -> No
   number("image_size", None, "shorter side in pixels; default: the checkpoint's own", lower_bound=32, flag_values=values)
   summed = "classes summed into a descriptor; default: 32, and the paper's 64 in evaluations"
   number("num_classes", None, summed, lower_bound=1, flag_values=values)
+  maps = "the map that is searched by: of stride 16 (default), or the network's last one, as the authors have it for ResNet-50"
+  flags.DEFINE_enum("feature_map", None, ["stride16", "last"], maps, flag_values=values)
   number("batch_size", None, "images on the device at a time; default: by their size", lower_bound=1, flag_values=values)
   flags.DEFINE_boolean("quiet", False, "no progress and no remarks on standard error, only errors", flag_values=values)
   text("log_file", None, "a file that the remarks are appended to, with times", flag_values=values)

@@ -19,7 +19,7 @@ The converted network names what a photograph shows, so that you see whether its
 something. --weights=FOLDER then takes the checkpoint.
 """
 
-WITHOUT = ("index", "weights", "protocol", "image_size", "num_classes", "batch_size")
+WITHOUT = ("index", "weights", "protocol", "image_size", "num_classes", "feature_map", "batch_size")
 """Flags of all modes that this one has no use for."""
 
 

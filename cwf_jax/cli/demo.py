@@ -7,7 +7,7 @@ from pathlib import Path
 from absl import flags
 
 from cwf_jax.cli import evaluate
-from cwf_jax.cli.call import CallError, parse_call
+from cwf_jax.cli.call import ENCODER_FLAGS, CallError, parse_call
 from cwf_jax.cli.notes import program
 from cwf_jax.errors import printable
 
@@ -28,8 +28,6 @@ WITHOUT = ("index",)
 
 _MARK = ".cwf_jax-demo"
 _SYSTEMS = "raw,raw_cw,ofa,ona"
-_SHARED = ("weights", "protocol", "image_size", "num_classes", "batch_size")
-"""Flags that are passed on to the evaluation."""
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -59,7 +57,7 @@ def run(values: flags.FlagValues, console) -> int:
   _check_index(index, encoder)
   output.mkdir(parents=True, exist_ok=True)
   (output / _MARK).touch()  # first, so that a demo that was interrupted is known as one
-  shared = [f"--{flag}={values[flag].value}" for flag in _SHARED if values[flag].value is not None]
+  shared = [f"--{flag}={values[flag].value}" for flag in ENCODER_FLAGS if values[flag].value is not None]
   asked = ("--mode=evaluate", "--dataset=toy_oxford", f"--systems={_SYSTEMS}", f"--output={output}")
   evaluation = parse_call(["main.py", *asked, *shared]).values
   lines, _ = evaluate.evaluate(evaluation, console)
@@ -84,7 +82,7 @@ def _check_index(index: Path, encoder) -> None:
   from cwf_jax.index.store import is_index, open_index
 
   if is_index(index) and open_index(index).settings.fingerprint != encoder.settings.fingerprint:
-    flags_of_encoder = "--weights, --protocol, --image_size or --num_classes"
+    flags_of_encoder = "--weights, --protocol, --image_size, --num_classes or --feature_map"
     raise CallError(f"{printable(index)} was made with another {flags_of_encoder}; give the same, or name another --output")
 
 

@@ -8,12 +8,14 @@ from cwf_jax.cli.call import CallError
 def make_encoder(values: flags.FlagValues):
   """The encoder of a new index."""
   from cwf_jax.load import NUM_CLASSES, load_encoder
+  from cwf_jax.protocol import STRIDE16
 
   return load_encoder(
     values["weights"].value or "default",
     values["protocol"].value or "paper",
     image_size=values["image_size"].value,
     num_classes=values["num_classes"].value or NUM_CLASSES,
+    feature_map=values["feature_map"].value or STRIDE16,
   )
 
 
@@ -31,7 +33,7 @@ def agreeing_encoder(values: flags.FlagValues, index, folder_flag: str = "index"
     CallError: flags disagree with the index; with every disagreement, both sides named.
   """
   from cwf_jax.load import load_encoder
-  from cwf_jax.protocol import Protocol
+  from cwf_jax.protocol import STRIDE16, Protocol
 
   settings = index.settings
   problems, encoder = [], None
@@ -43,6 +45,7 @@ def agreeing_encoder(values: flags.FlagValues, index, folder_flag: str = "index"
   recorded = {
     "protocol": (values["protocol"].value, settings.protocol["name"]),
     "image_size": (values["image_size"].value, settings.protocol["image_size"]),
+    "feature_map": (values["feature_map"].value, settings.protocol.get("feature_map", STRIDE16)),
     "num_classes": (_at_most(values["num_classes"].value, settings.network_classes), settings.num_classes),
   }
   problems += [f"--{flag}={asked}, but its own is {own}" for flag, (asked, own) in recorded.items() if asked not in (None, own)]

@@ -1,5 +1,6 @@
 """`--mode=evaluate`: a benchmark's table, measured beside published."""
 
+import dataclasses
 import time
 from pathlib import Path
 
@@ -146,7 +147,7 @@ def evaluate(values: flags.FlagValues, console) -> tuple[list[str], str]:
 def _load(values: flags.FlagValues, settings, names: tuple[str, ...]):
   """The encoder, the weights it is of, and the classes of a fixed list, None for those of most queries."""
   from cwf_jax.load import load_encoder, load_weights
-  from cwf_jax.protocol import Protocol
+  from cwf_jax.protocol import STRIDE16, Protocol
 
   weights = load_weights(values["weights"].value or "default")
   count = weights.network.config.num_classes
@@ -154,7 +155,9 @@ def _load(values: flags.FlagValues, settings, names: tuple[str, ...]):
   size = values["image_size"].value or weights.network.config.image_size
   check_sizes(settings, names, size)
   # Reversed means belong to single passes; see `passes.with_protocol`.
-  encoder = load_encoder(weights, Protocol.paper(size, min(settings.num_classes, count)))
+  feature_map = values["feature_map"].value or STRIDE16
+  protocol = dataclasses.replace(Protocol.paper(size, min(settings.num_classes, count)), feature_map=feature_map)
+  encoder = load_encoder(weights, protocol)
   listed = values["classes"].value
   return encoder, weights, None if listed is None else tuple(encoder.settings.classes.resolve_all(listed))
 

@@ -15,7 +15,7 @@ Puts a checkpoint where every mode finds it by its name: in $CWF_JAX_HOME, by de
 none, it is trusted on your word: --sha256. Weights that are there already are not fetched again.
 """
 
-WITHOUT = ("index", "protocol", "image_size", "num_classes", "batch_size")
+WITHOUT = ("index", "protocol", "image_size", "num_classes", "feature_map", "batch_size")
 """Flags of all modes that this one has no use for."""
 
 

@@ -24,7 +24,7 @@ takes --batch_size crops, 32 by default. The run is kept in OUTPUT.run: --resume
 flags, goes on after a kill.
 """
 
-WITHOUT = ("index", "protocol", "num_classes")
+WITHOUT = ("index", "protocol", "num_classes", "feature_map")
 """Flags of all modes that this one has no use for."""
 
 

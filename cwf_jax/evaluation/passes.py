@@ -27,7 +27,7 @@ from cwf_jax.images.loading import SkippedImage, fill_batches
 from cwf_jax.indexing.build import default_batch_size, processors
 from cwf_jax.models.layers import valid_mask
 from cwf_jax.ops.regions import mask_boxes
-from cwf_jax.protocol import CELL, Protocol
+from cwf_jax.protocol import Protocol
 
 IDS = ".ids"
 """What is put after a column's name for the classes of its vectors."""
@@ -74,7 +74,7 @@ def see(
     float16, as an index keeps them.
 
   Raises:
-    InputError: `cells` are given, which have 16 pixels, and a column's map has other cells.
+    InputError: `cells` are given, which are those of the feature map, and a column's map has other cells.
   """
   names = {SYSTEMS[column.system].map for column in columns if column.system is not None}
   config = encoder.network.config
@@ -86,8 +86,9 @@ def see(
     features = activations.features if name is None else activations.taps[name]
     mask = activations.mask if name is None else _mask_of(features, images, sizes)
     if cells is not None:
-      if (stride := _stride_of(features, images)) != CELL:
-        raise InputError(f"a query is cut to cells of {CELL} pixels, and {column.name} pools a map of {stride}: let it see BOX")
+      cell = encoder.settings.protocol.cell
+      if (stride := _stride_of(features, images)) != cell:
+        raise InputError(f"a query is cut to cells of {cell} pixels, and {column.name} pools a map of {stride}: let it see BOX")
       mask = mask & mask_boxes(cells, mask.shape[1:])
     seen = Seen(features, mask, encoder, activations, settings.only(SYSTEMS[column.system or "ofa"].vary))
     if column.system is not None:

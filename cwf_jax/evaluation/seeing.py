@@ -228,7 +228,9 @@ def plan_passes(
 def protocol_of(name: str, encoder: Encoder, settings: Settings) -> Protocol:
   """The sizes at which a system's images are computed, where the encoder's shorter side is the paper's."""
   protocol = SYSTEMS[name].sizes.protocol(settings, encoder.settings.protocol.image_size)
-  return protocol.for_network(encoder.network.config.size_multiple)
+  protocol = dataclasses.replace(protocol, feature_map=encoder.settings.protocol.feature_map)
+  config = encoder.network.config
+  return protocol.for_network(config.size_multiple, config.stride, config.cam_stride)
 
 
 def vector_key(encoder: Encoder, protocol: Protocol, settings: Mapping[str, Any]) -> str:

@@ -32,7 +32,7 @@ def choose_settings(
     InputError: a value that cannot be, named with its flag.
   """
   config, own = encoder.network.config, encoder.settings
-  channels, classes = config.feature_channels, config.num_classes
+  channels, classes = encoder.feature_channels, config.num_classes
   if n_pca is not None and whitening != "self":
     raise InputError("--n_pca is for --whitening=self: the classes of each image that it is fitted on")
   n_pca = 1 if n_pca is None else n_pca

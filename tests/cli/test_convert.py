@@ -34,8 +34,8 @@ def test_a_file_becomes_a_checkpoint(cli, source, tmp_path):
 
 
 def test_the_script_is_the_mode(source, tmp_path, environment):
-  command = [sys.executable, str(ROOT / "weights" / "convert.py"), "--network=mobilenet_v2", f"--source={source}", "--output=mine"]
-  command += ["--preprocessing=torchvision"]
+  command = [sys.executable, str(ROOT / "weights" / "convert.py"), f"--source={source}", "--output=mine"]
+  command += ["--network=mobilenet_v2", "--preprocessing=torchvision"]
   done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
   assert done.returncode == 0 and "note: its first class for the photograph" in done.stderr
   assert done.stdout.startswith("mine: mobilenet_v2, ")

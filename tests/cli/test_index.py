@@ -126,6 +126,7 @@ def test_a_wrong_call_is_one_line(refused, images, tmp_path, arguments, said):
   [
     ("--image_size=96", "--image_size=96, but its own is 64"),
     ("--protocol=reference", "--protocol=reference, but its own is paper"),
+    ("--feature_map=last", "--feature_map=last, but its own is stride16"),
     ("--num_classes=5", "--num_classes=5, but its own is 4"),
     ("--weights=random:vgg16_cam_quarter", "--weights=random:vgg16_cam_quarter, but it has those of"),
     ("--whitening=self", "whitening is none, not self"),

@@ -497,3 +497,20 @@ def test_a_whitening_of_the_index_wins_over_the_encoder_s_own(make_searcher, pic
   query = again.encode(pictures / IDS[0])
   assert again.search([query], top=1)[0][0].score == pytest.approx(1.0, abs=1e-6)
   assert open_index(searcher.index.folder).settings.whitening.source == "self"
+
+
+def test_an_index_of_the_last_map_is_searched_by_it(tmp_path):
+  """Cells of 32 pixels: descriptors, boxes and matching places follow the map that the index was made from."""
+  (tmp_path / "images").mkdir()
+  for seed in (1, 2, 3):
+    Image.fromarray(_picture(192, 128, seed)).save(tmp_path / "images" / f"{seed}.png")
+  encoder = load_encoder("random:mobilenet_v2", image_size=128, num_classes=4, feature_map="last")
+  build_index(tmp_path / "images", tmp_path / "index", encoder)
+  searcher = Searcher(open_index(tmp_path / "index"))
+  assert searcher.encoder.settings == encoder.settings and searcher.index.settings.feature_channels == 1280
+  query = searcher.encode(tmp_path / "images" / "2.png", box=(0, 0, 90, 128))
+  assert query.photograph.cells == (0, 0, 3, 4)  # 90 / 32 rounded up, 4 rows
+  answer = searcher.match(query, searcher.search([query], top=1)[0])[0]
+  assert answer.id == "2.png" and answer.score > 0.5
+  assert answer.match is not None and answer.match.places >= 4
+  assert answer.match.query_box == answer.match.answer_box == (0, 0, 96, 128)  # the same cells of the same photograph
