@@ -400,7 +400,7 @@ def test_a_protocol_of_ones_own_gets_sizes_that_the_network_takes():
 
 
 def test_the_last_map_is_pooled_where_it_is_asked_for():
-  """X is the map A that CAMs are made of, as in the authors' code for ResNet-50: METHOD eq. 1 to 4 in NumPy, without resizing."""
+  """X is the map A that CAMs are made of, as the authors have it for ResNet-50: METHOD eq. 1 to 4 without resizing."""
   encoder = load_encoder("random:mobilenet_v2", image_size=64, num_classes=4, feature_map="last")
   images, sizes = draw(2, 64, 96)
   activations = activate(encoder, images, sizes)
