@@ -159,7 +159,7 @@ def read_set(encoder: Encoder, name: str, folder: Path):
 
 
 def encode_box(encoder: Encoder, name: str, path: str, box) -> np.ndarray:
-  """Class vectors [64 k] of a query in a box (METHOD section 3)."""
+  """Class vectors [64 k] of a query in a box (METHOD 3)."""
   query = fit_query(path, tuple(box), encoder.settings.protocol)
   class_ids = classify(encoder, *stack([query.crop], query.crop.canvas, 1))
   images, sizes = stack([query.whole], query.whole.canvas, 1)

@@ -69,7 +69,7 @@ def draw(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, Whitening
 
 
 def match(query, answers, whitening) -> Matches:
-  """METHOD section 4b, from feature maps to places and boxes."""
+  """METHOD 4b, from feature maps to places and boxes."""
   query_mask, answer_masks = jnp.ones(query.shape[:2], bool), jnp.ones(answers.shape[:3], bool)
   query_cells = describe_cells(query[None], whitening, query_mask[None])[0]
   return match_places(query_cells, query_mask, describe_cells(answers, whitening, answer_masks), answer_masks)

@@ -93,7 +93,7 @@ def time_forward(options: argparse.Namespace) -> float:
 
 
 def pool_all_classes(features, cam_features, weights):
-  """METHOD section 2, steps 1 to 3, for every class."""
+  """METHOD 2.1 to 2.3, for every class."""
   return pool_class_vectors(features, compute_cams(cam_features, weights), compute_channel_weights(features))
 
 

@@ -4,7 +4,7 @@
     python benchmarks/protocol_rows.py --systems=raw,ofa --output=rows  # some systems; what passes give is kept in rows/
     python benchmarks/protocol_rows.py --smoke                          # seconds; for the tests
 
-Evaluates the preset `paper`, then `paper` with one setting of `reference` at a time (METHOD.md section 7), then `reference`.
+Evaluates the preset `paper`, then `paper` with one setting of `reference` at a time (METHOD 7), then `reference`.
 Each is told as its difference to `paper`, with a 95 % interval by a paired bootstrap over the queries of both sets.
 """
 
@@ -66,7 +66,7 @@ def run(options: argparse.Namespace, folder: pathlib.Path) -> None:
 
 
 def list_variants(smoke: bool):
-  """(label, row of METHOD section 7, preset, changes): one setting at a time, then the whole preset."""
+  """(label, row of METHOD 7, preset, changes): one setting at a time, then the whole preset."""
   from cwf_jax.evaluation.settings import list_settings
 
   differing = [field for field in list_settings() if field.metadata["reference"] != field.default]

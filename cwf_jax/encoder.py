@@ -4,8 +4,8 @@
     encoding = jax.jit(type(encoder).__call__)(encoder, images, sizes)
     descriptors = encoder.describe(encoding.class_vectors)
 
-An `Encoder` is a pytree: the network's arrays and the whitening are its leaves, everything else is static. METHOD.md,
-section 2, is the recipe; `cwf_jax.ops` is its mathematics.
+An `Encoder` is a pytree: the network's arrays and the whitening are its leaves, everything else is static. METHOD 2 is
+the recipe; `cwf_jax.ops` is its mathematics.
 """
 
 import dataclasses
@@ -122,7 +122,7 @@ class Encoder:
     network: a module of `cwf_jax.models`.
     whitening: the checkpoint's own, or None.
     settings: the static part.
-    cell_whitening: of single cells of the features, for matching places (METHOD section 4b), or None.
+    cell_whitening: of single cells of the features, for matching places (METHOD 4b), or None.
 
   Example:
     >>> from cwf_jax import load_encoder
@@ -302,7 +302,7 @@ class Encoder:
   def describe(
     self, class_vectors: Float[Array | np.ndarray, "b n k"], whitening: whitening.Whitening | None = None
   ) -> Float[Array, "b d"]:
-    """Whitens and aggregates class vectors into descriptors (METHOD section 2, steps 4 and 5).
+    """Whitens and aggregates class vectors into descriptors (METHOD 2.4 and 2.5).
 
     Args:
       class_vectors: raw, unit rows; zero where a class's map is empty.

@@ -1,6 +1,6 @@
 """The settings in which the paper and its published code differ, and the sizes at which images are computed.
 
-Two presets, one engine: `Protocol.paper()` follows the text, `Protocol.reference()` the code of 2017 (METHOD.md, section 7).
+Two presets, one engine: `Protocol.paper()` follows the text, `Protocol.reference()` the code of 2017 (METHOD 7).
 Every image, crop and region is computed inside one of a few declared canvases, padded at the right and at the bottom, so
 that a collection of any shapes needs a handful of compiled programs.
 
@@ -48,17 +48,17 @@ class Protocol:
     name: the preset that the settings started from.
     size_rule: "shorter_side": the shorter side becomes `image_size`, the aspect is kept, a longer side of more than twice
       `image_size` shrinks the image. "fixed_frame": every image is stretched to the frame of 1024x720 (in proportion to
-      `image_size`), turned for portraits; a square counts as landscape (rows 2 and 8). "longer_side": the longer side is at
-      most `image_size`, the aspect is kept, nothing is enlarged but sides under 32 pixels. "square": stretched to a square.
+      `image_size`), turned for portraits; a square counts as landscape (METHOD 7.2 and 7.8). "longer_side": the longer side is
+      at most `image_size`, the aspect is kept, nothing is enlarged but sides under 32 pixels. "square": stretched to a square.
     image_size: the shorter side, in pixels; under "longer_side" the most that the longer one has.
     num_classes: the classes summed into a descriptor.
     box_rule: how a query's box is laid on the cells. "scaled": scaled with the image; left and top down, right and bottom
-      up. "unscaled": all four divided by a cell's side and floored as they are (row 3).
-    reversed_means: the preprocessing subtracts the channel means in reversed order (row 1).
-    expand_with_query: query expansion adds the query's own descriptor to the first answers' (row 9).
+      up. "unscaled": all four divided by a cell's side and floored as they are (METHOD 7.3).
+    reversed_means: the preprocessing subtracts the channel means in reversed order (METHOD 7.1).
+    expand_with_query: query expansion adds the query's own descriptor to the first answers' (METHOD 7.9).
     size_multiple: images are resized to multiples of it, in pixels; the network decides (MobileNetV2: 32).
     feature_map: X, which class vectors are pooled from: "stride16", with CAMs resized to it, or "last", the map A that CAMs are
-      made of, as the authors' code has it for ResNet-50 and DenseNet-161 (METHOD section 1).
+      made of, as the authors' code has it for ResNet-50 and DenseNet-161 (METHOD 1).
     cell: pixels a side of that map's cells; the network decides.
   """
 
@@ -149,7 +149,7 @@ class Protocol:
     return height * scale, width * scale
 
   def resized_crop(self, height: int, width: int) -> Size:
-    """The size at which a query's crop is classified: its own, floored to whole cells, never enlarged (row 4).
+    """The size at which a query's crop is classified: its own, floored to whole cells, never enlarged (METHOD 7.4).
 
     A crop larger than every canvas is scaled down with its aspect kept.
 

@@ -1,4 +1,4 @@
-"""A query: a photograph, or a box in one, encoded (METHOD section 3).
+"""A query: a photograph, or a box in one, encoded (METHOD 3).
 
     query = encode_query(encoder, "tower.jpg", box=(40, 30, 400, 380))
     query.class_ids, query.class_vectors      # what it is searched by

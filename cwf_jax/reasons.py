@@ -4,7 +4,7 @@
     (match,) = match_photographs(encoder, query, ["another.jpg"])
     match.places, match.query_box, match.answer_box
 
-Matching places (METHOD section 4b) are the evidence that two photographs show the same thing; common classes say what kind of
+Matching places (METHOD 4b) are the evidence that two photographs show the same thing; common classes say what kind of
 thing both show.
 """
 

@@ -59,7 +59,7 @@ def main(folder: str) -> None:
   inspect.formatannotation = pdoc.doc.formatannotation = show_as_written
   pdoc.doc._safe_getdoc, pdoc.docstrings.convert = read_whole, convert_what_tells
   shutil.rmtree(folder, ignore_errors=True)
-  pdoc.render.configure(docformat="google", math=False, search=True)
+  pdoc.render.configure(docformat="google", math=False, search=True, footer_text="METHOD 2.5 is number 2.5 of docs/method.md.")
   pdoc.pdoc(*MODULES, output_directory=Path(folder))
 
 

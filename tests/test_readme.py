@@ -44,7 +44,9 @@ def test_every_mode_is_in_the_table():
   assert set(listed) == set(MODES)
 
 
-@pytest.mark.parametrize("name", ["README.md", "BUILD.md", "weights/README.md", "benchmarks/README.md"])
+@pytest.mark.parametrize(
+  "name", ["README.md", "BUILD.md", "weights/README.md", "benchmarks/README.md", "docs/method.md", "docs/reasons.md"]
+)
 def test_the_files_that_a_page_names_are_there(name):
   page = ROOT / name
   for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):

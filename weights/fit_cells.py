@@ -1,4 +1,4 @@
-"""Fits the whitening of single cells, by which matching places are found (METHOD section 4b).
+"""Fits the whitening of single cells, by which matching places are found (METHOD 4b).
 
   python weights/fit_cells.py --weights efficientnet_lite0 --pool imagenet_samples.tar
 

@@ -4,7 +4,7 @@
     compare_names(known, ["paris_louvre_000136.jpg", ...], {"paris_defense_000605", ...})
     # [Problem("20 files are the known corrupted ones of Paris6k, remove them", ("paris_louvre_000136.jpg", ...))]
 
-METHOD.md, section 5.
+METHOD 5.1.
 """
 
 import collections

@@ -4,7 +4,7 @@
      "queries": {"q.jpg": {"box": [10, 20, 110, 90], "relevant": ["a.jpg"], "junk": ["c.jpg"]}}}
 
 Names are those of the files below the folder. A query may lie in the same folder outside the database; its box, in pixels of
-the upright image, may be left out and then is the whole image; so may its junk. DESIGN.md, "Names that outside code relies on".
+the upright image, may be left out and then is the whole image; so may its junk. Other programs rely on this form.
 """
 
 import collections

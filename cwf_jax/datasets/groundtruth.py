@@ -2,7 +2,7 @@
 
 `NAME_query.txt` holds one line, the image's name and a box in its pixels: `oxc1_all_souls_000013 136.5 34.1 648.5 955.7`.
 `NAME_good.txt`, `NAME_ok.txt` and `NAME_junk.txt` hold one image's name a line, and may be empty. Names have no ending.
-J. Philbin et al., 2007; METHOD.md, section 5.
+J. Philbin et al., 2007; METHOD 5.1.
 """
 
 import collections

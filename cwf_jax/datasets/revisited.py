@@ -2,7 +2,7 @@
 
 A dictionary of `imlist` (the database, names without ending), `qimlist` (the queries' images, none of them in the database)
 and `gnd`: for each query `bbx`, and rows of `imlist` that are `easy` or `hard` to find, or `junk`. F. Radenovic et al., 2018;
-METHOD.md, section 5. The pickle is read as data: nothing in it is run.
+METHOD 5.3. The pickle is read as data: nothing in it is run.
 """
 
 import collections

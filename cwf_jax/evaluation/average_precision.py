@@ -1,7 +1,7 @@
 """How good a ranking is, as the Oxford Buildings benchmark counts it.
 
 Average precision is the area under the curve of precision over recall, by trapezoids; mP@k is how many of the first answers
-are right. METHOD.md, section 5; the original `compute_ap` (J. Philbin, R. Arandjelovic, A. Zisserman) computes in float32,
+are right. METHOD 5.2 and 5.3; the original `compute_ap` (J. Philbin, R. Arandjelovic, A. Zisserman) computes in float32,
 this module in float64. Both need no ranking, only the places in it of the positives and the junk: `places`.
 
 Of four rows, the positives 5 and 2 come first and third: 1/2 (1 + 1)/2 + 1/2 (1/2 + 2/3)/2 = 19/24.

@@ -4,7 +4,7 @@
     benchmark.score(find_places(scores, benchmark.listed, order))["mAP"].mean()
 
 Whatever form a ground truth has (`openers` reads them), it is rows of the database that should be found, and rows that are
-skipped. METHOD.md, section 5.
+skipped. METHOD 5.
 """
 
 import dataclasses

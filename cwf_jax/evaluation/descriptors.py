@@ -34,7 +34,7 @@ def describe(parts: Parts, count: int, whitening: Whitening | None, fill: bool =
     parts: of all images.
     count: of images.
     whitening: None for none.
-    fill: zero vectors are filled with the one before (METHOD section 7, row 11).
+    fill: zero vectors are filled with the one before (METHOD 7.11).
 
   Returns:
     Unit rows, zero where an image has no vector.
@@ -48,7 +48,7 @@ def describe(parts: Parts, count: int, whitening: Whitening | None, fill: bool =
 
 
 def fill_with_previous(vectors: Float[Array, "b n k"]) -> Float[Array, "b n k"]:
-  """Puts the vector before it in the place of a zero one; those at the beginning stay zero (METHOD section 7, row 11)."""
+  """Puts the vector before it in the place of a zero one; those at the beginning stay zero (METHOD 7.11)."""
   places = jnp.arange(vectors.shape[1])
   last = jax.lax.cummax(jnp.where((vectors != 0).any(-1), places, 0), axis=1)
   return jnp.take_along_axis(vectors, last[..., None], axis=1)
@@ -92,7 +92,7 @@ def score_online(
   whitening: Whitening | None,
   fill: bool = False,
 ) -> Online:
-  """Scores every image's sum of the classes that each query wants (METHOD section 2, step 5, online).
+  """Scores every image's sum of the classes that each query wants (METHOD 2.5, online).
 
   Args:
     queries: descriptors.

@@ -25,7 +25,7 @@ class ImageSet:
     name: of the set.
     source: where they are.
     ids: which, sorted.
-    stretched: those whose contrast is stretched to 0-255 (METHOD section 7, row 17).
+    stretched: those whose contrast is stretched to 0-255 (METHOD 7.17).
   """
 
   name: str

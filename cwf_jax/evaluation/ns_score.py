@@ -1,6 +1,6 @@
 """UKBench's score: how many of an object's four views are among the first four answers.
 
-Nister and Stewenius, "Scalable Recognition with a Vocabulary Tree", CVPR 2006; METHOD.md, section 5. The query is one of the
+Nister and Stewenius, "Scalable Recognition with a Vocabulary Tree", CVPR 2006; METHOD 5.4. The query is one of the
 views, it is in the database and counts. So a query's score is a whole number from 0 to 4, and one that finds itself and
 nothing else has 1; the mean over the queries is called N-S.
 

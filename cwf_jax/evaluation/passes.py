@@ -162,7 +162,7 @@ def see_images(
 def see_query(
   encoder: Encoder, query: FittedQuery, columns: tuple[Column, ...], settings: Settings
 ) -> dict[str, np.ndarray]:
-  """A query's pass, [1 r k] of each column; its classes are those of its box alone (METHOD section 3)."""
+  """A query's pass, [1 r k] of each column; its classes are those of its box alone (METHOD 3)."""
   class_ids = None
   if query.crop is not None:
     count = max(column.count for column in columns)

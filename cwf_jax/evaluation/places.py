@@ -1,6 +1,6 @@
 """The places of a few rows in a complete ranking, without the ranking.
 
-Average precision, mP@k and N-S (METHOD.md, section 5) ask where the positives and the junk came, some hundred rows of a
+Average precision, mP@k and N-S (METHOD 5.2 to 5.4) ask where the positives and the junk came, some hundred rows of a
 million. A place counts from 0: the rows with a higher score, and of those with an equal score the ones that an `order` puts
 first. Which order that is matters where many scores are equal: files are often listed by what they show.
 

@@ -1,4 +1,4 @@
-"""The numbers that others published, to stand beside measured ones and never instead of them (METHOD section 6).
+"""The numbers that others published, to stand beside measured ones and never instead of them (METHOD 6).
 
 Tables are in the paper's order: its table 1a, the first comparison of the slides, and further systems. The other systems'
 numbers are their authors', not re-run by the paper. Where the paper's final table differs from the slides, the paper's is in

@@ -29,7 +29,7 @@ class FittedQuery(NamedTuple):
 
 
 def box_rule_of(system: str, query: Query, database: Collection[str], settings: Settings) -> str:
-  """How a system reads the box of a query: by its own rule where the query is in the database (METHOD section 7, row 0)."""
+  """How a system reads the box of a query: by its own rule where the query is in the database (METHOD 7.0)."""
   return SYSTEMS[system].box_rule(settings) if query.image in database else "corners"
 
 
@@ -38,9 +38,9 @@ def read_box(box: Box, rule: str, size: tuple[int, int], settings: Settings) -> 
 
   Args:
     box: as the ground truth has it, in pixels.
-    rule: "corners", or "size": the last two numbers are its width and height (METHOD section 7, row 0).
+    rule: "corners", or "size": the last two numbers are its width and height (METHOD 7.0).
     size: (height, width) of the image.
-    settings: say whether its sides are floored first (row 16).
+    settings: say whether its sides are floored first (METHOD 7.16).
 
   Raises:
     BoxError: it lies outside, or what is left of it is under 16 pixels a side.

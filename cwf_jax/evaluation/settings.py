@@ -3,8 +3,9 @@
     settings = Settings.preset("reference", {"ties": "shuffled"})
     settings.changes()    # {"ties": "shuffled"}: what differs from the preset
 
-Every row of METHOD.md, section 7, that acts up to the first ranking is a setting here; those of region re-ranking (5, 6, 7,
-10, 18, 19) come with it, and row 13 is a matter of how weights are converted, which a checkpoint records.
+Every row of METHOD 7 where code and paper differ up to the first ranking is a setting here. Those of region re-ranking
+(METHOD 7.5 to 7.7, 7.10, 7.18 and 7.19) come with it. METHOD 7.9 is `Protocol.expand_with_query`, and METHOD 7.13 is a matter
+of how weights are converted, which a checkpoint records.
 """
 
 import dataclasses
@@ -28,7 +29,7 @@ def _setting(meaning: str, paper: Any, reference: Any, row: str, acts: str, choi
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """One attribute a difference; its meaning and the row of METHOD.md section 7 are in its field's metadata."""
+  """One attribute a difference; its meaning and the row of METHOD 7 are in its field's metadata."""
 
   preset_name: str
   size_rule: str = _setting(
@@ -53,7 +54,7 @@ class Settings:
     *("cells_and_channels", "channels", "0", "vectors", ("cells_and_channels", "channels")),
   )
   crow_epsilon: float = _setting(
-    "crow's channel weights: log((K e + sum Q) / (e + Q_k)); 0: equations 2 and 3", 0.0, 0.0, "2b", "vectors"
+    "crow's channel weights: log((K e + sum Q) / (e + Q_k)); 0: equations 2 and 3 of the paper", 0.0, 0.0, "2b", "vectors"
   )
   box_rule: str = _setting(
     "a query's box on the cells: scaled with the image; unscaled: its pixels in the original divided by 16",
@@ -135,7 +136,7 @@ class Settings:
     return SomeSettings(tuple((name, getattr(self, name)) for name in sorted(set(names))))
 
   def protocol(self, image_size: int) -> Protocol:
-    """Sizes and boxes of the systems of METHOD section 2."""
+    """Sizes and boxes of the systems of METHOD 2."""
     return Protocol(
       self.preset_name, self.size_rule, image_size, self.num_classes, self.box_rule, self.reversed_means
     )  # fmt: skip

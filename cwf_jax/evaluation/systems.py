@@ -1,4 +1,4 @@
-"""The systems that are compared (METHOD sections 2 and 2b), each a few lines over `ops`.
+"""The systems that are compared (METHOD 2 and 2b), each a few lines over `ops`.
 
 Another one is another function here, from what was seen of an image to vectors, and its line in `SYSTEMS`:
 
@@ -147,7 +147,7 @@ def pool_raw(seen: Seen) -> Vectors:
 
 
 def pool_channels(seen: Seen) -> Vectors:
-  """The sum, weighted by channels (equations 2 and 3)."""
+  """The sum, weighted by channels (METHOD eq. 2 and 3)."""
   return pool_sum(seen.features, seen.mask, channel_weights=compute_channel_weights(seen.features, seen.mask))
 
 
@@ -200,9 +200,9 @@ SYSTEMS = {
 
 
 def pool_classes(seen: Seen, class_ids: Int[Array, "b n"]) -> Float[Array, "b n k"]:
-  """The vectors of classes (METHOD section 2, steps 1 to 3), of unit length, zero where there is none.
+  """The vectors of classes (METHOD 2.1 to 2.3), of unit length, zero where there is none.
 
-  Under `empty_maps=divided` a map is divided by its maximum in the whole image, before its ReLU (section 7, row 11).
+  Under `empty_maps=divided` a map is divided by its maximum in the whole image, before its ReLU (METHOD 7.11).
   """
   if seen.settings.empty_maps == "no_vector":
     return seen.encoder.pool_classes(seen.activations, class_ids, seen.mask)

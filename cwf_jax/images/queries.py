@@ -1,4 +1,4 @@
-"""A photograph, or a box in one, made ready to be encoded (METHOD section 3)."""
+"""A photograph, or a box in one, made ready to be encoded (METHOD 3)."""
 
 import os
 from typing import NamedTuple

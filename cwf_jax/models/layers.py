@@ -233,7 +233,7 @@ class CenteredClassifier(nnx.Module):
   """The linear layer over averaged CAM features; it starts with weights centered over the classes.
 
   Softmax ignores a vector added to the weights of all classes, class activation maps do not: with a common part in the
-  weights all maps of an image can be empty (METHOD section 2).
+  weights all maps of an image can be empty (METHOD 2.1).
   """
 
   def __init__(self, channels: int, num_classes: int, *, rngs: nnx.Rngs):

@@ -42,7 +42,7 @@ class Preprocessing:
     return cls("rgb", tuple(255 * mean for mean in means), tuple(1 / (255 * deviation) for deviation in deviations))
 
   def with_means_reversed(self) -> "Preprocessing":
-    """The means in the wrong order, as the published code subtracts them (METHOD section 7, row 1)."""
+    """The means in the wrong order, as the published code subtracts them (METHOD 7.1)."""
     return dataclasses.replace(self, mean=self.mean[::-1])
 
   def apply(self, images: Real[Array, "b h w 3"], dtype: DTypeLike = jnp.float32) -> Float[Array, "b h w 3"]:

@@ -54,7 +54,7 @@ def draw_parameter(path: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
   """Random values with the mean and the spread that the layers' own initializers have, the same on every machine.
 
   Kernels are uniform with He's variance for convolutions and LeCun's for the classifier, whose columns are centered
-  (METHOD section 2). Each path has its own stream. The draw and the centering are exact, in integers, and one
+  (METHOD 2.1). Each path has its own stream. The draw and the centering are exact, in integers, and one
   multiplication follows, so no machine's rounding shows.
 
   Raises:

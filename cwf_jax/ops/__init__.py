@@ -1,4 +1,4 @@
-"""The mathematics of METHOD.md: pure functions on arrays, for `jit`, `vmap` and `grad`.
+"""The mathematics of METHOD 2 to 4b (docs/method.md): pure functions on arrays, for `jit`, `vmap` and `grad`.
 
 `cams` and `weighting` say where to look, `pooling` makes vectors of it, `whitening` and `aggregation` make descriptors of
 those, `quantization` makes vectors small, `ranking` orders descriptors, and `matching` checks whether two photographs show

@@ -12,7 +12,7 @@ from cwf_jax.ops.normalize import l2_normalize
 @jax.named_scope("aggregate")
 @check_axes(empty="n")
 def aggregate(class_vectors: Float[Array, "b n k"]) -> Float[Array, "b k"]:
-  """Sums the vectors and normalizes (METHOD section 2, step 5); zero if all are zero.
+  """Sums the vectors and normalizes (METHOD 2.5); zero if all are zero.
 
   Args:
     class_vectors: unit rows, whitened or not; zero where there is no vector.
@@ -53,7 +53,7 @@ def match_classes(
 def aggregate_matching(
   class_vectors: Float[Array, "b n k"], matches: Bool[Array, "q b n"]
 ) -> Float[Array, "q b k"]:
-  """Every image's descriptor by every query's classes: online aggregation, or a fixed list (METHOD section 2, step 5).
+  """Every image's descriptor by every query's classes: online aggregation, or a fixed list (METHOD 2.5).
 
   Args:
     class_vectors: of the images, unit rows, whitened or not; zero where there is no vector.
@@ -78,7 +78,7 @@ def aggregate_matching(
 def combine_scales(descriptors: Float[Array, "s b k"], exponent: float | Float[Array, ""] = 1.0) -> Float[Array, "b k"]:
   """One descriptor of an image seen at several scales: the generalized mean over the scales, of unit length.
 
-  METHOD section 2b, multi-scale; Radenovic, Tolias and Chum 2019. It comes before whitening.
+  METHOD 2b.19; Radenovic, Tolias and Chum 2019. It comes before whitening.
 
   Args:
     descriptors: of each scale, unit rows; >= 0 where the exponent is not 1. A zero row counts.

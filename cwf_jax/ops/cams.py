@@ -19,7 +19,7 @@ def compute_cams(
   """Computes one map for each class: the CAM features weighted by the classifier, without its bias.
 
   Zhou et al. 2016; Jimenez et al. 2017, eq. 1. The ReLU comes before the division by the maximum, so a map without a
-  positive value is empty (METHOD section 7, row 11).
+  positive value is empty (METHOD 7.11).
 
   Args:
     cam_features: A, post-ReLU activations of the CAM convolution.

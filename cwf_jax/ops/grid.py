@@ -1,4 +1,4 @@
-"""R-MAC's grid: square regions of three sizes that cover a map, whatever its shape (METHOD section 2b).
+"""R-MAC's grid: square regions of three sizes that cover a map, whatever its shape (METHOD 2b.15).
 
 Tolias, Sicre and Jegou, "Particular object retrieval with integral max-pooling of CNN activations", 2016.
 

@@ -1,4 +1,4 @@
-"""Matching places: how many cells of two photographs match in one consistent position (METHOD section 4b).
+"""Matching places: how many cells of two photographs match in one consistent position (METHOD 4b).
 
     query_masks = select_cells(query_cams, query_masks)
     (query,) = describe_cells(query_features, whitening, query_masks)
@@ -42,7 +42,7 @@ MIN_CAM = 0.4
 
 @dataclasses.dataclass(frozen=True)
 class MatchSettings:
-  """The constants of METHOD section 4b.
+  """The constants of METHOD 4b.2 and 4b.3.
 
   Attributes:
     min_cosine: least cosine of two matching cells, above 0 and up to 1.
@@ -102,7 +102,7 @@ class Matches(NamedTuple):
 def select_cells(
   cams: Float[Array, "b i j c"], mask: Bool[Array, "b i j"], min_cam: float | Float[Array, ""] = MIN_CAM
 ) -> Bool[Array, "b i j"]:
-  """Selects the cells of a query that its classes look at (METHOD section 4b, step 1).
+  """Selects the cells of a query that its classes look at (METHOD 4b.1).
 
   Args:
     cams: of the query's most probable classes, in [0, 1].
@@ -128,7 +128,7 @@ def describe_cells(
   whitening: Whitening | None = None,
   mask: Bool[Array, "b i j"] | None = None,
 ) -> Float[Array, "b i j d"]:
-  """Normalizes, whitens and normalizes each cell (METHOD section 4b, step 1).
+  """Normalizes, whitens and normalizes each cell (METHOD 4b.1).
 
   Args:
     features: of any range.
@@ -161,7 +161,7 @@ def match_places(
   answer_masks: Bool[Array, "b p q"],
   settings: MatchSettings = MatchSettings(),
 ) -> Matches:
-  """Counts the cells of a query and of each answer that match in one consistent position (METHOD section 4b, steps 2 to 4).
+  """Counts the cells of a query and of each answer that match in one consistent position (METHOD 4b.2 to 4b.4).
 
   Two cells match where each is the other's nearest, by the cosine, the first in row order among equals. Of these matches
   the `max_matches` with the largest cosines count, the first in the query's row order among equals. Each rotation and scale,

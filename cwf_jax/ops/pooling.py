@@ -18,7 +18,7 @@ from cwf_jax.ops.regions import mask_boxes
 from cwf_jax.ops.weighting import compute_channel_weights
 
 GEM_FLOOR = 1e-6
-"""No activation counts as less in the generalized mean (METHOD section 2b)."""
+"""No activation counts as less in the generalized mean (METHOD 2b.8)."""
 
 
 @jax.named_scope("pool_sum")
@@ -32,7 +32,7 @@ def pool_sum(
   """Sums over the cells, weighted if weights are given.
 
   Without weights this is raw sum pooling; with `compute_channel_weights` the paper's "CroW"; with
-  `compute_spatial_weights` too it is CroW (METHOD section 2b).
+  `compute_spatial_weights` too it is CroW (METHOD 2b.1, 2b.2 and 2b.5).
 
   Args:
     features: post-ReLU activations, >= 0.
@@ -58,7 +58,7 @@ def pool_sum(
 @jax.named_scope("pool_max")
 @check_axes()
 def pool_max(features: Float[Array, "b i j k"], mask: Bool[Array, "b i j"] | None = None) -> Float[Array, "b k"]:
-  """MAC: the maximum of each channel (METHOD section 2b); Azizpour et al. 2015, Tolias, Sicre and Jegou 2016.
+  """MAC: the maximum of each channel (METHOD 2b.6); Azizpour et al. 2015, Tolias, Sicre and Jegou 2016.
 
   Args:
     features: any values.
@@ -85,7 +85,7 @@ def pool_gem(
   mask: Bool[Array, "b i j"] | None = None,
   exponent: float | Float[Array, ""] = 3.0,
 ) -> Float[Array, "b k"]:
-  """GeM: the generalized mean `(mean max(x, 1e-6)^p)^(1/p)` of each channel (METHOD section 2b).
+  """GeM: the generalized mean `(mean max(x, 1e-6)^p)^(1/p)` of each channel (METHOD 2b.8).
 
   Radenovic, Tolias and Chum, "Fine-tuning CNN Image Retrieval with No Human Annotation", 2019. An exponent of 1 is the
   mean; as it grows the result nears the maximum. It can be learned: the gradient with respect to it is exact.
@@ -117,7 +117,7 @@ def pool_gem(
 @jax.named_scope("pool_rmac")
 @check_axes()
 def pool_rmac(features: Float[Array, "b i j k"], mask: Bool[Array, "b i j"] | None = None) -> Float[Array, "b r k"]:
-  """R-MAC: one vector for each region of a grid, the maximum of each channel in it (METHOD section 2b).
+  """R-MAC: one vector for each region of a grid, the maximum of each channel in it (METHOD 2b.7).
 
   Tolias, Sicre and Jegou 2016. The vectors are whitened and summed by `aggregate`; without whitening they are summed as
   they are. The grid is that of the cells that count, in one program for all shapes.
@@ -201,7 +201,7 @@ def pool_region_vectors(
   boxes: Int[Array, "b t 4"],
   mask: Bool[Array, "b i j"] | None = None,
 ) -> Float[Array, "b t c k"]:
-  """Pools the vectors of classes inside each of an image's boxes, as region re-ranking does (METHOD section 4).
+  """Pools the vectors of classes inside each of an image's boxes, as region re-ranking does (METHOD 4.2).
 
   The channel weights are those of the box. A map need not be divided by its maximum inside the box: that cancels.
 

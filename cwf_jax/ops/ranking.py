@@ -75,7 +75,7 @@ def rank_scores(scores: Float[Array, "q n"], k: int) -> Ranking:
 
 
 def rank(queries: Float[Array, "q k"], database: Float[Array, "n k"], k: int) -> Ranking:
-  """Ranks the whole database for each query by inner product (METHOD section 2, step 6).
+  """Ranks the whole database for each query by inner product (METHOD 2.6).
 
   Args:
     queries: unit rows.
@@ -228,13 +228,13 @@ def expand_query(
   n: int,
   queries: Float[Array, "q k"] | None = None,
 ) -> Float[Array, "q k"]:
-  """The normalized sum of the first n answers' descriptors becomes the query (METHOD section 4).
+  """The normalized sum of the first n answers' descriptors becomes the query (METHOD 4.1).
 
   Args:
     descriptors: of the database, unit rows.
     rows: of a ranking, the best first.
     n: answers summed, 1 to m.
-    queries: added to the sum if given (METHOD section 7, row 9).
+    queries: added to the sum if given (METHOD 7.9).
 
   Raises:
     ValueError: n is not in 1 to m.
@@ -260,7 +260,7 @@ def expand_query_by_scores(
   n: int = 10,
   alpha: float = 3.0,
 ) -> Float[Array, "q k"]:
-  """Alpha query expansion: `l2(q + sum of the first n answers, each times max(score, 0)^alpha)` (METHOD section 2b).
+  """Alpha query expansion: `l2(q + sum of the first n answers, each times max(score, 0)^alpha)` (METHOD 2b.17).
 
   Radenovic, Tolias and Chum 2019. With alpha = 0 each answer counts alike, one whose score is not above 0 not at all.
 
@@ -291,7 +291,7 @@ def expand_query_by_scores(
 def augment_database(
   database: Float[np.ndarray, "n k"], neighbors: int = 10, alpha: float = 3.0, block: int = BLOCK
 ) -> Float[np.ndarray, "n k"]:
-  """Database-side augmentation: each row expanded by its own nearest rows, itself left out (METHOD section 2b).
+  """Database-side augmentation: each row expanded by its own nearest rows, itself left out (METHOD 2b.18).
 
   As `expand_query_by_scores` of every row. A row that is all zero stays zero.
 

@@ -14,7 +14,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Int32
 
 THRESHOLDS = (0.01, 0.1, 0.2, 0.3, 0.4)
-"""METHOD section 4; the published code stops before the last (section 7, row 5)."""
+"""METHOD 4.2; the published code stops before the last (METHOD 7.5)."""
 
 
 def find_regions(
@@ -22,7 +22,7 @@ def find_regions(
 ) -> Int32[Array, "b t 4"]:
   """Finds the bounding box of the largest 8-connected component above each threshold.
 
-  METHOD section 4; section 7, rows 7 and 16 (component, strictness) and 19 (a map without a region). The largest
+  METHOD 4.2; METHOD 7.7 and 7.16 (component, strictness); METHOD 7.19 (a map without a region). The largest
   component is the one with the most cells; among equals the one whose first cell in row order comes first.
 
   Args:

@@ -51,7 +51,7 @@ def compute_channel_weights(
 def compute_spatial_weights(
   features: Float[Array, "b i j k"], mask: Bool[Array, "b i j"] | None = None, a: float = 2.0, b: float = 2.0
 ) -> Float[Array, "b i j"]:
-  """Weights a cell by the sum of its channels, S: `(S / (sum S^a)^(1/a))^(1/b)` (METHOD section 2b, CroW).
+  """Weights a cell by the sum of its channels, S: `(S / (sum S^a)^(1/a))^(1/b)` (METHOD 2b.5).
 
   Args:
     features: post-ReLU activations, >= 0.
@@ -82,7 +82,7 @@ def compute_spatial_weights(
 def compute_center_weights(
   features: Float[Array, "b i j k"], mask: Bool[Array, "b i j"] | None = None
 ) -> Float[Array, "b i j"]:
-  """SPoC's center prior: `exp(-((y - cy)^2 + (x - cx)^2) / (2 s^2))`, s a sixth of the shorter side (METHOD section 2b).
+  """SPoC's center prior: `exp(-((y - cy)^2 + (x - cx)^2) / (2 s^2))`, s a sixth of the shorter side (METHOD 2b.3).
 
   Args:
     features: of which only the shape and the type count.

@@ -178,7 +178,7 @@ def count_distinct(vectors: Float[np.ndarray, "n k"]) -> float:
 
 
 def fit_whitening(vectors: Float[np.ndarray, "n k"] | Float[Array, "n k"], dimensions: int) -> Whitening:
-  """Fits PCA-whitening (METHOD section 2, step 4), in float64 on the host.
+  """Fits PCA-whitening (METHOD 2.4), in float64 on the host.
 
   The sign of each direction is the one that makes its component of the largest magnitude positive, so that a fit is the
   same wherever it is made. The divisor of the covariance is n (it cancels in the normalization that follows). No
@@ -206,7 +206,7 @@ def fit_whitening(vectors: Float[np.ndarray, "n k"] | Float[Array, "n k"], dimen
 
 @jax.named_scope("apply_whitening")
 def apply_whitening(whitening: Whitening, vectors: Float[Array, "... k"]) -> Float[Array, "... d"]:
-  """Whitens and normalizes (METHOD section 2, step 4).
+  """Whitens and normalizes (METHOD 2.4).
 
   Args:
     whitening: of vectors of k channels, to d dimensions.

@@ -47,7 +47,7 @@ def measure_accuracy(network: CamNetwork, batches: Iterable[Batch], side: int) -
 
 
 def fit_own_whitening(encoder: Encoder, images: Iterable[Fitted], n_pca: int, batch_size: int) -> tuple[Whitening, int]:
-  """Fits on the vectors of each image's `n_pca` most probable classes (METHOD section 2, step 4).
+  """Fits on the vectors of each image's `n_pca` most probable classes (METHOD 2.4).
 
   Args:
     encoder: of the trained network.

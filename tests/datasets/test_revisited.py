@@ -61,7 +61,7 @@ def test_the_real_files(name, database):
     assert query.box == tuple(map(float, answer["bbx"]))
     for key in ("easy", "hard", "junk"):
       assert getattr(query, key) == tuple(source["imlist"][row] for row in dict.fromkeys(answer[key]))
-  # METHOD.md: two queries of ROxford5k have no easy positive.
+  # METHOD 5.3: two queries of ROxford5k have no easy positive.
   assert sum(not query.easy for query in found.queries) == (2 if name == "roxford5k" else 0)
 
 

@@ -51,7 +51,7 @@ def _set(folder, name=None):
 
 
 class Maps:
-  """The oracle's forward passes: every picture at the size that METHOD says, in one canvas that is not the product's."""
+  """The oracle's forward passes: every picture at its size in METHOD 2b, in one canvas that is not the product's."""
 
   def __init__(self, encoder, reference=False):
     self._encoder, self._reference = encoder, reference
@@ -110,7 +110,7 @@ def _image_vectors(maps, pixels, name, listed=None, reference=False):
 def _query_vectors(maps, pixels, box, cells_of, name, listed=None, reference=False):
   """The oracle's vectors [r k] of a box in a picture, and its classes."""
   left, top, right, bottom = map(int, box)
-  if reference and name in ("crow", "ucrow"):  # METHOD section 7, row 0
+  if reference and name in ("crow", "ucrow"):  # METHOD 7.0
     right, bottom = min(left + right, pixels.shape[1]), min(top + bottom, pixels.shape[0])
   crop = pixels[top:bottom, left:right]
   if name in MAP_OF and MAP_OF[name] != "X":
@@ -275,7 +275,7 @@ class TestParity:
     for key in ("raw", "raw+pca", "crow", "rmac", "ofa", "ona"):
       name = key.partition("+")[0]
       expected, _ = _expect(maps, (database, queries, others), name, key != "raw", cells_of, reference=True)
-      expected[range(3), benchmark.own_rows] = 1  # row 15
+      expected[range(3), benchmark.own_rows] = 1  # METHOD 7.15
       assert_close(f"experiment, the published code, {key}", run.scores[key], expected, TOLERANCE)
       assert run.by_key[key].values["mAP"] == pytest.approx(oracle.measure(expected, order, POSITIVE, JUNK), abs=1e-12)
     assert run.by_key["raw"].sizes == "fixed frame 64"

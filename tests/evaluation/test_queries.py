@@ -26,9 +26,9 @@ class TestRead:
   @pytest.mark.parametrize(
     ("box", "overrides", "rule", "expected"),
     [
-      ((10.9, 20.2, 110.7, 90.99), {}, "corners", (10, 20, 110, 90)),  # row 16
+      ((10.9, 20.2, 110.7, 90.99), {}, "corners", (10, 20, 110, 90)),  # METHOD 7.16
       ((10.9, 20.2, 110.7, 90.99), {"floor_boxes": False}, "corners", (10.9, 20.2, 110.7, 90.99)),
-      ((10.5, 20.5, 30.5, 40.5), {}, "size", (10, 20, 40, 60)),  # row 0: the last two are width and height
+      ((10.5, 20.5, 30.5, 40.5), {}, "size", (10, 20, 40, 60)),  # METHOD 7.0: the last two are width and height
       ((10.5, 20.5, 30.5, 40.5), {"floor_boxes": False}, "size", (10.5, 20.5, 41, 61)),
       ((100, 60, 170, 110), {}, "size", (100, 60, 180, 120)),  # clipped to the image
       ((-5, -0.5, 200, 130), {}, "corners", (0, 0, 180, 120)),
@@ -54,12 +54,12 @@ class TestFit:
     assert found.seen.size == (64, 96) and found.seen.pixels.shape == (64, 96, 3)
     assert found.cells == (1, 0, 5, 3)  # 33/30, 20/30 down; 150/30, 90/30 up
     assert found.cells == oracle.lay_box(BOX_OF, (HEIGHT, WIDTH), (64, 96))
-    # Row 4: the crop, 117x70, is classified at its own size, which is too large for a canvas: 107x64, floored to 16s.
+    # METHOD 7.4: the crop, 117x70, is classified at its own size, which is too large for a canvas: 107x64, floored to 16s.
     assert found.crop.size == (64, 96)
     assert fit_query(pixels, (0, 0, 61, 50), CELLS, PAPER.protocol(PAPER_SETTINGS, 64)).crop.size == (48, 48)
 
   def test_unscaled_cells_of_the_stretched_image(self, pixels):
-    """Row 3: divided by 16, floored; rows 2 and 8: 64x91 pixels have 4x5 cells."""
+    """METHOD 7.3: divided by 16, floored; METHOD 7.2 and 7.8: 64x91 pixels have 4x5 cells."""
     found = fit_query(pixels, BOX_OF, CELLS, PAPER.protocol(REFERENCE, 64))
     assert found.seen.size == (64, 91)
     assert found.cells == (2, 1, 5, 4)  # 33/16, 20/16, 150/16 clipped, 90/16 clipped

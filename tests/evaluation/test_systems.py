@@ -1,4 +1,4 @@
-"""Each system against the oracle: with masks, of unit length, zero where nothing fires; sizes and rules as METHOD has them."""
+"""Each system against the oracle: with masks, of unit length, zero where nothing fires; sizes and rules of METHOD 2b."""
 
 import dataclasses
 import types
@@ -204,7 +204,7 @@ class TestSizes:
       (PAPER, "paper", 720, (1536, 2048), (720, 960)),
       (PAPER, "paper", 720, (2048, 1536), (960, 720)),
       (PAPER, "paper", 720, (100, 300), (480, 1440)),  # at most twice as long as the shorter side
-      # rows 2 and 8: stretched to the frame, turned for portraits; a square is landscape
+      # METHOD 7.2 and 7.8: stretched to the frame, turned for portraits; a square is landscape
       (PAPER, "reference", 720, (1536, 2048), (720, 1024)),
       (PAPER, "reference", 720, (2048, 1536), (1024, 720)),
       (PAPER, "reference", 720, (500, 500), (720, 1024)),

@@ -18,7 +18,7 @@ def test_a_class_is_found_by_what_a_person_types(text):
 
 
 def test_the_classes_of_the_paper_are_all_known():
-  # METHOD section 6, figure 5, whose "movie theater" is the cinema of this list.
+  # METHOD 6.4, whose "movie theater" is the cinema of this list.
   listed = (
     "vault, bell cote, bannister, analog clock, cinema, coil, pier, dome, pedestal, flagpole, church, chime, "
     "suspension bridge, birdhouse, sundial, triumphal arch"

@@ -108,7 +108,7 @@ def test_boxes_by_hand():
 
 
 def test_cells_count_and_not_area():
-  """METHOD section 7, row 7: neither the hole of a ring counts nor is a line empty."""
+  """METHOD 7.7: neither the hole of a ring counts nor is a line empty."""
   heatmap = parse(
     "####.....",
     "#..#.....",

@@ -1,1 +1,1 @@
-"""METHOD.md's equations in plain NumPy loops and float64, written from the text and not from the code."""
+"""The equations of METHOD 2 to 5 in plain NumPy loops and float64, written from the text and not from the code."""

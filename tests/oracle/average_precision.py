@@ -1,4 +1,4 @@
-"""METHOD section 5: the loop over a ranking of the original `compute_ap`, in float64, and mP@k."""
+"""METHOD 5.2 and 5.3: the loop over a ranking of the original `compute_ap`, in float64, and mP@k."""
 
 import math
 

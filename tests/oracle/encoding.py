@@ -1,4 +1,4 @@
-"""METHOD section 2, steps 1 to 5, and the weights and the multi-scale mean of section 2b: from activations to descriptors."""
+"""METHOD 2.1 to 2.5, and the weights and the multi-scale mean of METHOD 2b: from activations to descriptors."""
 
 import math
 
@@ -41,7 +41,7 @@ def compute_cams(cam_features, class_weights, mask=None) -> np.ndarray:
 def compute_channel_weights(features, mask=None, epsilon=0.0) -> np.ndarray:
   """Step 2: with Q_k the share of cells where X_k > 0, `CW_k = log(sum_n Q_n / Q_k)`; 0 where Q_k = 0.
 
-  Section 2b, with an epsilon e: `log((K e + sum Q)/(e + Q_k))`.
+  METHOD 2b.5, with an epsilon e: `log((K e + sum Q)/(e + Q_k))`.
   """
   features = np.asarray(features, np.float64)
   images, channels = features.shape[0], features.shape[3]
@@ -57,7 +57,7 @@ def compute_channel_weights(features, mask=None, epsilon=0.0) -> np.ndarray:
 
 
 def compute_spatial_weights(features, mask=None, a=2.0, b=2.0) -> np.ndarray:
-  """Section 2b, CroW: `S = sum_k X_k`, `w = (S / (sum S^a)^(1/a))^(1/b)`; 0 where nothing fires and outside the mask."""
+  """METHOD 2b.5: `S = sum_k X_k`, `w = (S / (sum S^a)^(1/a))^(1/b)`; 0 where nothing fires and outside the mask."""
   features = np.asarray(features, np.float64)
   result = np.zeros(features.shape[:3])
   for image, cells in enumerate(list_cells(mask, features.shape[:3])):
@@ -70,7 +70,7 @@ def compute_spatial_weights(features, mask=None, a=2.0, b=2.0) -> np.ndarray:
 
 
 def compute_center_weights(shape, mask=None) -> np.ndarray:
-  """Section 2b, SPoC: `exp(-((y-cy)^2+(x-cx)^2) / (2 s^2))`, `s = min(h, w)/6`, center `((h-1)/2, (w-1)/2)`.
+  """METHOD 2b.3: `exp(-((y-cy)^2+(x-cx)^2) / (2 s^2))`, `s = min(h, w)/6`, center `((h-1)/2, (w-1)/2)`.
 
   Where there is a mask, h, w and the places are those of the rectangle of cells that count; zero outside it.
   """
@@ -88,7 +88,7 @@ def compute_center_weights(shape, mask=None) -> np.ndarray:
 
 
 def pool_sum(features, mask=None, spatial_weights=None, channel_weights=None) -> np.ndarray:
-  """Section 2b: `C_k sum_ij w_ij X_ijk`, with each weight 1 where it is not given."""
+  """METHOD 2b.5: `C_k sum_ij w_ij X_ijk`, with each weight 1 where it is not given."""
   features = np.asarray(features, np.float64)
   result = np.zeros((features.shape[0], features.shape[3]))
   for b, cells in enumerate(list_cells(mask, features.shape[:3])):
@@ -122,7 +122,7 @@ def aggregate(class_vectors) -> np.ndarray:
 
 
 def combine_scales(descriptors, exponent=1.0) -> np.ndarray:
-  """Section 2b, multi-scale: the generalized mean over scales, then l2; what is below zero counts as zero if p is not 1."""
+  """METHOD 2b.19: the generalized mean over scales, then l2; what is below zero counts as zero if p is not 1."""
   descriptors = np.asarray(descriptors, np.float64)
   scales, images, channels = descriptors.shape
   result = np.zeros((images, channels))

@@ -1,4 +1,4 @@
-"""METHOD section 2b, R-MAC's grid, in fractions: no rounding can decide between two of its candidates."""
+"""METHOD 2b.15, R-MAC's grid, in fractions: no rounding can decide between two of its candidates."""
 
 from fractions import Fraction
 from math import floor

@@ -1,7 +1,7 @@
-"""METHOD section 4b: matching places of a query and one answer, by loops over cells, matches and transformations.
+"""METHOD 4b: matching places of a query and one answer, by loops over cells, matches and transformations.
 
-METHOD leaves open what rounding and ties do: cosines, matrices and tolerances are whole numbers of 1/4096 here, and the first
-in row order, or in the order of the settings, wins.
+Cosines, matrices and tolerances are whole numbers of 1/4096 (METHOD 4b.2). Among equals the first in row order, or in the
+order of the settings, wins (METHOD 4b.3).
 """
 
 import math

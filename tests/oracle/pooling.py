@@ -1,4 +1,4 @@
-"""METHOD section 2b, MAC, GeM and R-MAC, and the vectors of boxes of section 4: from activations to vectors."""
+"""METHOD 2b.6 to 2b.8, MAC, R-MAC and GeM, and the vectors of boxes of METHOD 4.2: from activations to vectors."""
 
 import numpy as np
 
@@ -53,7 +53,7 @@ def sum_rmac(features, mask=None) -> np.ndarray:
 
 
 def pool_region_vectors(features, cams, boxes, mask=None) -> np.ndarray:
-  """Section 4: the class vectors inside each box; channel weights are computed inside the cut, as section 3 has it."""
+  """METHOD 4.2: the class vectors inside each box; channel weights are computed inside the cut (METHOD 3)."""
   images, rows, columns, channels = np.shape(features)
   result = np.zeros((images, np.shape(boxes)[1], np.shape(cams)[3], channels))
   for b in range(images):

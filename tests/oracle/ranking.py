@@ -1,4 +1,4 @@
-"""METHOD section 2, step 6, query expansion of section 4, and alpha-QE and DBA of section 2b."""
+"""METHOD 2.6, 4.1, 2b.17 and 2b.18: ranking, query expansion, alpha-QE and DBA."""
 
 import math
 

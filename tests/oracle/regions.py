@@ -1,4 +1,4 @@
-"""METHOD section 4's regions: the bounding box of the largest connected component above each threshold, by flood fill."""
+"""METHOD 4.2, the regions: the bounding box of the largest connected component above each threshold, by flood fill."""
 
 import numpy as np
 

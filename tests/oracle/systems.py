@@ -1,5 +1,5 @@
-"""METHOD section 2b's table and section 7's row 11: each system from an image's maps to its descriptor, a query's box on the
-cells, and the ranking."""
+"""METHOD 2b and 7.11: each system from an image's maps to its descriptor, a query's box on the cells, and the
+ranking."""
 
 import math
 
@@ -15,7 +15,7 @@ def pool(name: str, features, mask, by_channels_alone: bool = False, epsilon: fl
     name: of the system.
     features: of its map.
     mask: the cells inside the image, and of a query inside its box.
-    by_channels_alone: section 7, row 0: what the published comparison calls CroW.
+    by_channels_alone: METHOD 7.0: what the published comparison calls CroW.
     epsilon: of the paper of CroW.
   """
   if name == "rmac":
@@ -53,7 +53,7 @@ def pool_classes(features, cam_features, class_weights, class_ids, mask, whole=N
     class_ids: of each image.
     mask: the cells that count: of the image, or of a query's box.
     whole: the cells of the whole image.
-    divided: section 7, row 11: a CAM of the whole image is divided by its maximum before its ReLU.
+    divided: METHOD 7.11: a CAM of the whole image is divided by its maximum before its ReLU.
   """
   weights = np.asarray(class_weights, np.float64)
   own = np.stack([weights[:, chosen] for chosen in class_ids])
@@ -78,7 +78,7 @@ def _divide(cam_features, own, whole) -> np.ndarray:
 
 
 def fill(vectors) -> np.ndarray:
-  """Section 7, row 11: where there is no number, the previous row stands; a zero row is what there is none of."""
+  """METHOD 7.11: where there is no number, the previous row stands; a zero row is what there is none of."""
   result = np.array(vectors, np.float64)
   for image in result:
     for place in range(1, len(image)):
@@ -108,7 +108,7 @@ def choose_fixed(query_classes, count: int) -> list[int]:
 
 
 def lay_box(box, original, resized, stride: int = 16) -> tuple[int, int, int, int]:
-  """Section 3: the box scaled with the image; left and top down, right and bottom up, clipped, at least one cell."""
+  """METHOD 3: the box scaled with the image; left and top down, right and bottom up, clipped, at least one cell."""
   rows, columns = resized[0] // stride, resized[1] // stride
   left, right = (side * resized[1] / original[1] / stride for side in (box[0], box[2]))
   top, bottom = (side * resized[0] / original[0] / stride for side in (box[1], box[3]))

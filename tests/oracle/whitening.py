@@ -1,4 +1,4 @@
-"""METHOD section 2, step 4: PCA-whitening, by the singular values of the centered vectors."""
+"""METHOD 2.4: PCA-whitening, by the singular values of the centered vectors."""
 
 import numpy as np
 

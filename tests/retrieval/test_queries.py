@@ -1,4 +1,4 @@
-"""Queries: without a box what the index holds; with a box METHOD section 3, held against the oracle."""
+"""Queries: without a box what the index holds; with a box METHOD 3, held against the oracle."""
 
 import math
 
@@ -36,7 +36,7 @@ def _alone(pixels):
 
 
 def _cells(protocol, box, original, resized):
-  """METHOD section 3 and section 7, row 3, from the text."""
+  """METHOD 3 and 7.3, from the text."""
   rows, columns = resized[0] // 16, resized[1] // 16
   if protocol == "reference":
     left, top, right, bottom = (math.floor(side / 16) for side in box)
