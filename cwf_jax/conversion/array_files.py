@@ -35,7 +35,8 @@ def read_arrays(path: Path, kind: str) -> Source:
     ConversionError: the file is damaged, or a pickle that names what no state dict needs.
   """
   if kind == files.TORCH:
-    return list_layers(read_state_dict(path.read_bytes(), str(path)), path, TORCH)
+    with path.open("rb") as file:
+      return list_layers(read_state_dict(file, str(path)), path, TORCH)
   read, layout = (_read_safetensors, SAFETENSORS) if kind == files.SAFETENSORS else (_read_npz, NPZ)
   try:
     return list_layers(read(path), path, layout)

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import hashlib
 import importlib.util
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -153,7 +154,7 @@ def read_state(name: str) -> dict[str, np.ndarray]:
     InputError: as `load_packaged`.
   """
   package = PACKAGES[name]
-  return read_state_dict(_read_file(package), Path(package.file).name)
+  return read_state_dict(io.BytesIO(_read_file(package)), Path(package.file).name)
 
 
 def _read_file(package: Package) -> bytes:

@@ -13,6 +13,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -100,16 +101,18 @@ def read_apart(
   environment = {**os.environ, "PYTHONPATH": os.pathsep.join(folder or os.getcwd() for folder in sys.path)}
   limit = patience + path.stat().st_size / 1e6
   damaged = f"{printable(path)} cannot be read, it is damaged"
-  try:
-    done = subprocess.run(command, input=request, env=environment, capture_output=True, timeout=limit)
-  except subprocess.TimeoutExpired:
-    raise ConversionError(f"{damaged}: reading {kind} did not come to an end within {limit:.0f} seconds") from None
-  if done.returncode < 0:
-    raise ConversionError(f"{damaged}: reading {kind} was ended by {_name_signal(-done.returncode)}")
-  if done.returncode:
-    raise RuntimeError(f"the process that reads {printable(path)} failed: {done.stderr.decode(errors='replace').strip()}")
-  with np.load(io.BytesIO(done.stdout), allow_pickle=False) as archive:
-    weights = {name: archive[name] for name in archive.files}
+  with tempfile.TemporaryFile() as output:  # not a pipe, which would hold all of it in memory once more
+    try:
+      done = subprocess.run(command, input=request, env=environment, stdout=output, stderr=subprocess.PIPE, timeout=limit)
+    except subprocess.TimeoutExpired:
+      raise ConversionError(f"{damaged}: reading {kind} did not come to an end within {limit:.0f} seconds") from None
+    if done.returncode < 0:
+      raise ConversionError(f"{damaged}: reading {kind} was ended by {_name_signal(-done.returncode)}")
+    if done.returncode:
+      raise RuntimeError(f"the process that reads {printable(path)} failed: {done.stderr.decode(errors='replace').strip()}")
+    output.seek(0)
+    with np.load(output, allow_pickle=False) as archive:
+      weights = {name: archive[name] for name in archive.files}
   message = json.loads(weights.pop(_MESSAGE).tobytes())
   if "error" in message:
     raise ConversionError(message["error"])

@@ -1,6 +1,6 @@
 """Weights that PyTorch saved, read without PyTorch, and without running anything that a file may hold.
 
-    state = read_state_dict(content, "lite0.pth")      # {"_conv_stem.weight": float32 [32 3 3 3], ...}
+    state = read_state_dict(file, "lite0.pth")      # {"_conv_stem.weight": float32 [32 3 3 3], ...}
 
 Since PyTorch 1.6 a file is a zip archive: data.pkl, a pickle of the state dict whose tensors refer to storages by key, and a
 file data/KEY for each storage. Before, it was three pickles that name the format, the pickle of the state dict, a pickle of the
@@ -15,7 +15,7 @@ import math
 import pickle
 import zipfile
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -41,29 +41,30 @@ _STORAGES = {
 """PyTorch's storage classes, little-endian as most machines write them."""
 
 
-def read_state_dict(content: bytes, name: str) -> dict[str, np.ndarray]:
+def read_state_dict(file: BinaryIO, name: str) -> dict[str, np.ndarray]:
   """Reads the tensors of a state dict, which may lie in a mapping under "state_dict", "model_state_dict" or "model".
 
   Args:
-    content: of the whole file.
+    file: open for reading, at its start.
     name: of the file, for messages.
 
   Returns:
-    Each tensor by its key, in the file's order, as a copy in row-major order.
+    Each tensor by its key, in the file's order, in row-major order; tensors may share their values.
 
   Raises:
     ConversionError: another format, a pickle that names what no state dict needs, or a damaged file.
   """
-  read = _read_archive if content.startswith(b"PK") else _read_legacy
+  read = _read_archive if file.read(2) == b"PK" else _read_legacy
+  file.seek(0)
   try:
-    return read(io.BytesIO(content))
+    return read(file)
   except ConversionError as error:
     raise ConversionError(f"{printable(name)}: {error}") from None
   except Exception as error:  # a damaged pickle fails in as many ways as it has instructions
     raise ConversionError(f"{printable(name)}: damaged, or no file of weights that PyTorch saved ({brief(error)})") from None
 
 
-def _read_legacy(file: io.BytesIO) -> dict[str, np.ndarray]:
+def _read_legacy(file: BinaryIO) -> dict[str, np.ndarray]:
   if _load(file) != _MAGIC:
     raise ConversionError("a pickle, but not a file of weights that PyTorch saved")
   protocol = _load(file)
@@ -78,7 +79,7 @@ def _read_legacy(file: io.BytesIO) -> dict[str, np.ndarray]:
   return _to_arrays(state, values)
 
 
-def _read_archive(file: io.BytesIO) -> dict[str, np.ndarray]:
+def _read_archive(file: BinaryIO) -> dict[str, np.ndarray]:
   with zipfile.ZipFile(file) as archive:
     members = {member.filename: member for member in archive.infolist()}
     if any(member.compress_type != zipfile.ZIP_STORED for member in members.values()):
@@ -144,7 +145,7 @@ class _Unpickler(pickle.Unpickler):
     storages: those that tensors refer to, by key.
   """
 
-  def __init__(self, file: io.BytesIO):
+  def __init__(self, file: BinaryIO):
     super().__init__(file, encoding="utf-8")
     self.storages: dict[str, _Storage] = {}
 
@@ -162,11 +163,11 @@ class _Unpickler(pickle.Unpickler):
     return self.storages.setdefault(key, _Storage(key, kind, length))
 
 
-def _load(file: io.BytesIO) -> Any:
+def _load(file: BinaryIO) -> Any:
   return _Unpickler(file).load()
 
 
-def _read_storage(storage: _Storage, file: io.BytesIO) -> np.ndarray:
+def _read_storage(storage: _Storage, file: BinaryIO) -> np.ndarray:
   """A storage's values: its length as 8 bytes, then the values."""
   dtype, length = _STORAGES[storage.kind], int.from_bytes(file.read(8), "little")
   content = file.read(storage.length * dtype.itemsize)
@@ -202,4 +203,4 @@ def _to_array(key: str, tensor: Any, values: Mapping[str, np.ndarray]) -> np.nda
   if last >= len(storage) or math.prod(tensor.shape) > len(storage):
     raise ConversionError(f"{printable(key)} reaches beyond its storage")
   strides = tuple(stride * storage.itemsize for stride in tensor.strides)
-  return np.lib.stride_tricks.as_strided(storage[tensor.offset :], tensor.shape, strides).copy()
+  return np.asarray(np.lib.stride_tricks.as_strided(storage[tensor.offset :], tensor.shape, strides), order="C")

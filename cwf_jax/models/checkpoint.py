@@ -153,8 +153,8 @@ def save_checkpoint(
   if stored not in STORED:
     raise InputError(f"parameters are stored as {' or '.join(STORED)}, not {stored!r}")
   with np.errstate(over="ignore"):  # what is too large is refused with everything else
-    written = {path: array.astype(STORED[stored]) for path, array in arrays.items()}
-  arrays = {path: array.astype(np.float32) for path, array in written.items()}
+    written = {path: array.astype(STORED[stored], copy=False) for path, array in arrays.items()}
+  arrays = {path: array.astype(np.float32, copy=False) for path, array in written.items()}
   whitenings = {WHITENING_NAME: whitening, CELLS_NAME: cell_whitening}
   problems = _check_parts(network_name, network.config, arrays, classes)
   problems += [problem for one in whitenings.values() for problem in _check_whitening(one, network.config)]

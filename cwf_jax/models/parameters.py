@@ -41,7 +41,8 @@ def hash_arrays(arrays: Mapping[str, np.ndarray]) -> str:
   for path in sorted(arrays):
     array = np.asarray(arrays[path])
     digest.update(json.dumps([path, list(array.shape), array.dtype.name]).encode() + b"\n")
-    digest.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
+    values = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+    digest.update(values.reshape(-1).view(np.uint8))
   return digest.hexdigest()
 
 

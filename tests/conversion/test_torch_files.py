@@ -65,7 +65,7 @@ STATE = {
 
 
 def test_tensors_are_views_of_their_storages():
-  state = read_state_dict(_write(STATE, VALUES), "w.pth")
+  state = read_state_dict(io.BytesIO(_write(STATE, VALUES)), "w.pth")
   assert list(state) == ["whole", "turned", "count"]
   np.testing.assert_array_equal(state["whole"], np.arange(12, dtype=np.float32).reshape(3, 4))
   np.testing.assert_array_equal(state["turned"], [[1, 5], [2, 6], [3, 7], [4, 8]])
@@ -81,7 +81,7 @@ def test_what_pytorch_writes_is_read():
   expected["parameter"] = torch.nn.Parameter(torch.ones(2, 2).double())
   file = io.BytesIO()
   torch.save(expected, file, _use_new_zipfile_serialization=False)
-  state = read_state_dict(file.getvalue(), "w.pth")
+  state = read_state_dict(io.BytesIO(file.getvalue()), "w.pth")
   assert state.keys() == expected.keys()
   for key, value in expected.items():
     np.testing.assert_array_equal(state[key], value.detach().numpy())
@@ -92,7 +92,7 @@ def test_what_pytorch_writes_is_read():
 def test_every_other_name_is_refused_and_nothing_is_run(name, tmp_path):
   call = f"c{name}\n".encode() + b"(X" + struct.pack("<i", 5) + b"false" + b"tR"
   with pytest.raises(ConversionError, match=r"w.pth: it asks for .*, which no file of weights needs"):
-    read_state_dict(_write({"w": call}, {}), "w.pth")
+    read_state_dict(io.BytesIO(_write({"w": call}, {})), "w.pth")
 
 
 def _change(**fields):
@@ -120,7 +120,7 @@ def _change(**fields):
 )
 def test_a_damaged_or_foreign_file_is_one_line(content, message):
   with pytest.raises(ConversionError, match=message) as error:
-    read_state_dict(content, "w.pth")
+    read_state_dict(io.BytesIO(content), "w.pth")
   assert "w.pth: " in str(error.value) and "\n" not in str(error.value)
 
 
@@ -130,6 +130,6 @@ def test_any_cut_and_any_changed_byte_is_an_error_or_harmless():
   for place in generator.integers(0, len(content), 300):
     for damaged in (content[:place], content[:place] + bytes([content[place] ^ 0x55]) + content[place + 1 :]):
       try:
-        read_state_dict(damaged, "w.pth")
+        read_state_dict(io.BytesIO(damaged), "w.pth")
       except ConversionError as error:
         assert str(error).startswith("w.pth: ")
