@@ -7,7 +7,7 @@ from cwf_jax.cli.convert import tell
 
 EXAMPLES = """
   python main.py --mode=fetch --weights=vgg16_cam
-  python main.py --mode=fetch --weights=vgg16_cam --source=downloads/vgg16CAM_train_iter_90000.caffemodel
+  python main.py --mode=fetch --weights=vgg16_cam --source=downloads/vgg16CAM.caffemodel
   python weights/fetch.py --weights=mobilenet_v2
 
 Puts a checkpoint where every mode finds it by its name: in $CWF_JAX_HOME, by default

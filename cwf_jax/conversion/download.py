@@ -107,15 +107,17 @@ def _continue(address: str, target: Path, size: int | None, progress: Progress) 
     response = _open(address, {"Range": f"bytes={done}-", "If-Range": state.validator} if done else {})
   except urllib.error.HTTPError as error:
     error.close()
-    if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and done:
-      return _restart(address, target, size, progress)
+    if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and done:  # the file is shorter now
+      target.unlink()
+      return _continue(address, target, size, progress)
     raise FetchError(f"{shown} cannot be fetched: the server says {error.code} {error.reason}") from None
   except (OSError, ValueError, http.client.HTTPException) as error:
     raise FetchError(f"{shown} cannot be reached: {_reason(getattr(error, 'reason', error))}") from None
   with response:
     start, published = _read_headers(response)
-    if done and start and (start, published) != (done, state):
-      return _restart(address, target, size, progress)
+    if done and start and (start, published) != (done, state):  # the file is another now
+      target.unlink()
+      return _continue(address, target, size, progress)
     if start > done:
       raise FetchError(f"{shown} cannot be fetched: the server sends a part of the file")
     total = size if published.bytes is None else published.bytes
@@ -135,12 +137,6 @@ def _continue(address: str, target: Path, size: int | None, progress: Progress) 
   if total and done < total:
     raise _BrokenOffError(f"ended after {done} of {total} bytes")
   _write_state(target, published._replace(bytes=done))
-
-
-def _restart(address: str, target: Path, size: int | None, progress: Progress) -> None:
-  """Begins again: what is here belongs to another file than the one that the server has now."""
-  target.unlink()
-  _continue(address, target, size, progress)
 
 
 class _NoFTP(urllib.request.FTPHandler):
@@ -207,4 +203,5 @@ def _download_from_drive(address: str, target: Path, progress: Progress) -> None
     if isinstance(error, OSError) and error.errno is not None:  # of the disk
       raise
     text = " ".join(str(error).split()) or type(error).__name__
-    raise FetchError(f"{address} cannot be fetched from Google Drive: {text}; {by_hand}") from None
+    again = f"remove {printable(target.parent)} to begin again"
+    raise FetchError(f"{address} cannot be fetched from Google Drive: {text}; {again}, {by_hand}") from None

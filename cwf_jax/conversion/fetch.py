@@ -106,28 +106,34 @@ def _find_fetched(folder: Path, sha256: str | None) -> Converted:
 
 def _fetch_one(entry: Entry, source: Source, home: Path, sha256: str | None, progress: Progress) -> Converted:
   """Downloads, verifies and converts a source. A download that is not what it should be is removed."""
-  parts = split_address(source.address)
-  address = source.address if parts and parts.scheme != "file" else None
-  if address is None:
-    path, records = files.find_kind(urllib.request.url2pathname(parts.path) if parts else source.address)[0], {}
-  else:
-    key = hashlib.sha256(address.encode()).hexdigest()[:8]
-    path, records = home / "downloads" / entry.name / f"{key}-{_file_name(source)}", _read_records(home)
+  address, local = source.address, _find_local(source.address)
+  key = hashlib.sha256(address.encode()).hexdigest()[:8]
+  path = local or home / "downloads" / entry.name / f"{key}-{_file_name(source)}"
+  records = {} if local else _read_records(home)
+  if not local:
     download(address, path, source.bytes, progress)
   try:
     found = _verify(source, path, sha256, records)
     converted = convert(path, entry.network, home / entry.name, source.layout, _describe_origin(entry, source))
   except (FetchError, ConversionError) as error:
-    if address:
+    if not local:
       path.unlink()
-    raise type(error)(str(error).replace(printable(path), printable(source.address))) from None
-  if address is None or source.sha256:
+    raise type(error)(str(error).replace(printable(path), printable(address))) from None
+  if local or source.sha256:
     return converted
   _record(home, address, found, path.stat().st_size)
   if sha256 or source.sha256_prefix or source.md5 or address in records:
     return converted
   note = f"no hash of {printable(address)} was known; its sha256, {found}, is recorded in {printable(home / RECORDS)}"
   return dataclasses.replace(converted, notes=(note, *converted.notes))
+
+
+def _find_local(address: str) -> Path | None:
+  """The file that a path or an address of a file names; None for an address on the network."""
+  parts = split_address(address)
+  if parts and parts.scheme != "file":
+    return None
+  return files.find_kind(urllib.request.url2pathname(parts.path) if parts else address)[0]
 
 
 def _verify(source: Source, path: Path, sha256: str | None, records: Mapping[str, Any]) -> str:
