@@ -20,7 +20,7 @@ class Server:
     takes_ranges: a part of the file is sent where one is asked for.
     checks_validator: if the validator is still the file's.
     cuts: after how many bytes each answer breaks off, in order; None: not at all. Later ones do not.
-    pause: an event that the answer waits for, after its first bytes.
+    pause: an event that an answer waits for after its first 100 bytes.
     requests: the headers of each, in order.
   """
 
@@ -78,10 +78,12 @@ def server(monkeypatch):
         self.send_header("Content-Length", str(len(content) - start if state.length < 0 else state.length))
       self.end_headers()
       cut = state.cuts.pop(0) if state.cuts else None
-      self.wfile.write(content[start : None if cut is None else start + cut])
+      body = content[start : None if cut is None else start + cut]
+      self.wfile.write(body[:100])
       if state.pause:
         self.wfile.flush()
         state.pause.wait(30)
+      self.wfile.write(body[100:])
       self.close_connection = True
 
     def log_message(self, *_):

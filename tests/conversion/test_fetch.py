@@ -209,7 +209,7 @@ def test_two_at_once(home, server, published, quick):
   server.pause, started, results = threading.Event(), threading.Event(), []
   first = threading.Thread(target=lambda: results.append(call(published, progress=lambda done, total: started.set())))
   first.start()
-  assert started.wait(30)
+  assert started.wait(30)  # and the lock is the first one's until the server goes on
   assert "is being fetched by another process" in refuse(published)
   server.pause.set()
   first.join()
