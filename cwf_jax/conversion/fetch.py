@@ -22,7 +22,7 @@ from typing import Any
 
 import filelock
 
-from cwf_jax.conversion import files, tables
+from cwf_jax.conversion import files
 from cwf_jax.conversion.convert import Converted, convert
 from cwf_jax.conversion.download import FetchError, Progress, download, split_address
 from cwf_jax.conversion.files import ConversionError
@@ -72,7 +72,6 @@ def fetch(
   home = search_folders()[-1] if home is None else Path(home).expanduser().absolute()
   if os.path.lexists(home / name):
     return _find_fetched(home / name, sha256)
-  tables.find_tables(entry.network)  # before a long download
   failures: list[FetchError | ConversionError] = []
   downloads = home / "downloads" / name
   with holding(downloads, FetchError(f"{name} is being fetched by another process; wait for it, then call again")):
