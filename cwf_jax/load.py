@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cwf_jax import protocol as protocols
-from cwf_jax.conversion import manifest, packaged, published
+from cwf_jax.conversion import manifest, packaged
 from cwf_jax.encoder import CAM_FEATURES, Encoder, EncoderSettings
 from cwf_jax.errors import InputError
 from cwf_jax.models import checkpoint, registry
@@ -63,9 +63,7 @@ def load_weights(name: str | os.PathLike[str] = "default", seed: int = 0) -> Loa
 def _hint(name: str) -> str:
   """What can be done about weights that are not here: fetched, or replaced by those of a checkpoint's folder."""
   if name in manifest.read_manifest():
-    return f"; --mode=fetch --weights={name} gets them"
-  if name in published.NETWORKS:
-    return f"; --mode=convert --network={name} makes them of a published file (weights/README.md), random:{name} draws them"
+    return f"; --mode=fetch --weights={name} downloads them, --mode=convert makes them from a file, random:{name} draws them"
   if name in registry.network_names():
     return f"; {name} comes without trained weights: name the folder of a checkpoint of it, or random:{name}"
   return ""

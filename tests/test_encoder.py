@@ -369,7 +369,7 @@ def test_reference_reverses_the_means(tiny_checkpoint, tiny_encoder):
 def test_load_encoder_errors(tmp_path, tiny_checkpoint):
   with pytest.raises(InputError, match="no weights 'nowhere'"):
     load_encoder("nowhere")
-  with pytest.raises(InputError, match=r"--mode=convert --network=vgg16_cam makes them of a published file"):
+  with pytest.raises(InputError, match=r"--mode=fetch --weights=vgg16_cam downloads them, --mode=convert makes them"):
     load_encoder("vgg16_cam")
   with pytest.raises(InputError, match="no network is named 'vgg'"):
     load_encoder("random:vgg")

@@ -20,7 +20,7 @@ LARGEST = 13_000_000  # bytes
 if not (ROOT / ".git").exists():
   pytest.skip("git lists the files of the package, and this is no checkout", allow_module_level=True)
 
-OPTIONAL = {"demo", "heif"}
+OPTIONAL = {"demo", "gdown", "heif"}
 """The extras whose packages the product imports where they are there."""
 
 _UNREACHABLE = re.compile(r"connection broken by|NewConnectionError|ConnectTimeoutError|ReadTimeoutError|ProxyError")
@@ -107,7 +107,7 @@ def test_every_package_that_is_imported_is_declared(metadata):
       names += [node.module] if isinstance(node, ast.ImportFrom) else []
       tops = {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"cwf_jax"}
       for top in sorted(tops):
-        if declared.isdisjoint(map(_normalize, providers.get(top, []))):
+        if declared.isdisjoint(map(_normalize, providers.get(top, [top]))):
           undeclared.append(f"{path.relative_to(ROOT)}:{node.lineno} imports {top}")
   assert not undeclared, "\n".join(undeclared)
 
@@ -151,7 +151,8 @@ def test_an_unpacked_wheel_imports_itself_and_lazily(unpacked):
   assert done.stdout.splitlines() == [str(folder / "cwf_jax" / "__init__.py"), "False"], done.stderr
 
 
-_EXTRAS = ("skimage", "sklearn", "pillow_heif", "faiss", "flatbuffers", "hypothesis", "beartype", "keras", "torch", "pdoc")
+_EXTRAS = ("skimage", "sklearn", "pillow_heif", "gdown", "faiss", "flatbuffers", "hypothesis", "beartype", "keras", "torch",
+           "pdoc")  # fmt: skip
 
 
 def test_every_module_of_an_unpacked_wheel_can_be_imported_without_the_extras(unpacked):

@@ -51,7 +51,7 @@ class Console:
     self._log.error(str(error), exc_info=error)
 
   @contextlib.contextmanager
-  def progress(self, unit: str, start: int = 0) -> Iterator["Progress"]:
+  def progress(self, unit: str, start: int | None = 0) -> Iterator["Progress"]:
     """A bar with rate and time left; where standard error is not a terminal, a line every ten seconds."""
     bar = Progress(unit, self.quiet, self._check, start)
     try:
@@ -61,11 +61,11 @@ class Console:
 
 
 class Progress:
-  """A bar that is drawn when there is something to do."""
+  """A bar that is drawn when there is something to do. It begins again where less is done than before."""
 
-  def __init__(self, unit: str, quiet: bool, check: Callable[[], None], start: int = 0):
-    """`start` were done by an earlier run, and do not count for the rate."""
-    self._unit, self._quiet, self._check, self._start = unit, quiet, check, start
+  def __init__(self, unit: str, quiet: bool, check: Callable[[], None], start: int | None = 0):
+    """`start` were done by an earlier run, and do not count for the rate; None: as many as the first call says."""
+    self._unit, self._quiet, self._check, self._start, self._done = unit, quiet, check, start, 0
     self._drawn = not quiet and sys.stderr.isatty()
     self._bar: tqdm | None = None
     self._started = self._told = time.monotonic()
@@ -73,6 +73,10 @@ class Progress:
   def __call__(self, done: int, total: int, skipped: int = 0, note: str = "") -> None:
     """Tells how many of `total` are done, and what else there is to know."""
     self._check()
+    if self._start is None or done < self._done:
+      self.close()
+      self._bar, self._start, self._started = None, done, time.monotonic()
+    self._done = done
     note = ", ".join(part for part in (f"{skipped} skipped" if skipped else "", note) if part)
     if self._drawn:
       self._draw(done, total, note)

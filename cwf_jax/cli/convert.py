@@ -10,7 +10,7 @@ from cwf_jax.errors import printable
 EXAMPLES = """
   python main.py --mode=convert --network=vgg16_cam --source=vgg16CAM.caffemodel --output=vgg16_cam
   python main.py --mode=convert --network=resnet50 --source=resnet50-0676ba61.pth --output=resnet50
-  python weights/convert.py --network=mobilenet_v2 --source=mobilenet_v2.h5 --output=mobilenet_v2.weights
+  python weights/convert.py --network=mobilenet_v2 --source=mobilenet_v2.h5 --output=mobilenet_v2
 
 Reads Keras (.h5 of every generation, .weights.h5, .keras), Caffe (.caffemodel), state dicts of
 PyTorch, safetensors and .npz. A file that is something else, lacks a weight, has one too many or

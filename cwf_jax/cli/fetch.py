@@ -6,14 +6,19 @@ from cwf_jax.cli.call import CallError
 from cwf_jax.cli.convert import tell
 
 EXAMPLES = """
-  python main.py --mode=fetch --weights=mobilenet_v2 --sha256=HEX
-  python main.py --mode=fetch --weights=mobilenet_v2 --sha256=HEX --source=downloads/mobilenet_v2.h5
-  python weights/fetch.py --weights=mobilenet_v2 --sha256=HEX
+  python main.py --mode=fetch --weights=vgg16_cam
+  python main.py --mode=fetch --weights=vgg16_cam --source=downloads/vgg16CAM.caffemodel
+  python weights/fetch.py --weights=mobilenet_v2
 
 Puts a checkpoint where every mode finds it by its name: in $CWF_JAX_HOME, by default
-~/.cache/cwf_jax. What is downloaded is read only if its sha256 is right. Where this version knows
-none, it is trusted on your word: --sha256. Weights that are there already are not fetched again.
+~/.cache/cwf_jax. weights/manifest.json lists the names and where the files come from; the sources
+of a name are tried in order. A download that broke off goes on when you call again. A file must
+have the size and the hash that the manifest knows; where it knows no hash, the sha256 is recorded
+in $CWF_JAX_HOME/fetched.json, and a later download from there must have it. Weights that are there
+already are not fetched again.
 """
+
+AFTER_INTERRUPT = "what was downloaded stays, and the same command goes on from there"
 
 WITHOUT = ("index", "protocol", "image_size", "num_classes", "feature_map", "batch_size")
 """Flags of all modes that this one has no use for."""
@@ -23,7 +28,7 @@ def define_flags(values: flags.FlagValues) -> None:
   """The flags of this mode; `--weights` is every mode's."""
   text = flags.DEFINE_string
   text("source", None, "another address (http, https, file) or a file, in place of the published one", flag_values=values)
-  text("sha256", None, "of the file, where this version knows none", flag_values=values)
+  text("sha256", None, "which the file must have; for a source that you want to be sure of", flag_values=values)
 
 
 def run(values: flags.FlagValues, console) -> int:
@@ -34,7 +39,7 @@ def run(values: flags.FlagValues, console) -> int:
   name = values["weights"].value
   if not name:
     raise CallError(f"--mode=fetch needs --weights=NAME, one of {', '.join(read_manifest())}")
-  with console.progress("kB") as progress:
+  with console.progress("kB", start=None) as progress:
     converted = fetch(
       name,
       source=values["source"].value,

@@ -1,4 +1,4 @@
-"""The published weights that can be fetched by name: where they are, what they are and how they are verified."""
+"""The published weights that can be fetched by name: where they are, and what is known of each file."""
 
 import dataclasses
 import functools
@@ -6,40 +6,49 @@ import importlib.resources
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from cwf_jax.conversion.files import ConversionError
+from cwf_jax.conversion.tables import AUTO
 
-_OPTIONAL = ("sha256", "bytes")
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """One published file.
+
+  Attributes:
+    address: http, https or file; of Google Drive the page of the file.
+    layout: one of `tables.LAYOUTS`, or "auto".
+    licence: of the weights in it.
+    bytes: its size. This and each hash is None where it is not known.
+    sha256: in hex, lower case.
+    sha256_prefix: the first digits of the sha256, which torchvision puts into a file's name.
+    md5: in hex, lower case, as Keras publishes it.
+  """
+
+  address: str
+  layout: str = AUTO
+  licence: str = "unknown"
+  bytes: int | None = None
+  sha256: str | None = None
+  sha256_prefix: str | None = None
+  md5: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-  """One file of weights.
+  """Weights with a name.
 
   Attributes:
-    name: that it is fetched by, and of the checkpoint's folder.
+    name: of the weights, and of the checkpoint's folder.
     network: the registry's name.
-    layout: one of `tables.LAYOUTS`, or "auto".
-    source: its address.
-    sha256: of the file, in hex; None where nobody has verified it yet.
-    bytes: its size; None where it is not known.
-    licence: of the weights.
+    citation: whom to cite.
+    sources: files with these weights, in the order in which they are tried.
   """
 
   name: str
   network: str
-  layout: str
-  source: str
-  sha256: str | None
-  bytes: int | None
-  licence: str
-
-  def __post_init__(self):
-    if not re.fullmatch(r"\w[\w.-]*", self.name):
-      raise ConversionError(f"a name of weights is letters, digits, '.', '_' and '-'; found {self.name!r}")
-    if self.sha256 is not None:
-      check_sha256(self.sha256)
+  citation: str
+  sources: tuple[Source, ...]
 
 
 def check_sha256(text: str) -> str:
@@ -55,29 +64,7 @@ def check_sha256(text: str) -> str:
 
 @functools.cache
 def read_manifest() -> Mapping[str, Entry]:
-  """The manifest that comes with the package, by name."""
-  text = importlib.resources.files("cwf_jax.conversion").joinpath("manifest.json").read_text(encoding="utf-8")
-  return parse_manifest(json.loads(text))
-
-
-def parse_manifest(content: Any) -> Mapping[str, Entry]:
-  """A manifest's entries by name.
-
-  Raises:
-    ConversionError: one is not complete, or two have the same name.
-  """
-  entries: dict[str, Entry] = {}
-  kinds = {field.name: int if field.name == "bytes" else str for field in dataclasses.fields(Entry)}
-  for place, given in enumerate(content):
-    wrong = set(given) ^ set(kinds)
-    wrong |= {key for key, kind in kinds.items() if key in given and not _fits(given[key], kind, key in _OPTIONAL)}
-    if wrong:
-      raise ConversionError(f"entry {place} of the manifest is missing, or is wrong in: {', '.join(sorted(wrong))}")
-    if given["name"] in entries:
-      raise ConversionError(f"the manifest has two entries named {given['name']}")
-    entries[given["name"]] = Entry(**given)
-  return entries
-
-
-def _fits(value: Any, kind: type, is_optional: bool) -> bool:
-  return type(value) is kind or (is_optional and value is None)
+  """Reads the manifest that comes with the package; entries by name."""
+  text = importlib.resources.files("cwf_jax").joinpath("weights", "manifest.json").read_text(encoding="utf-8")
+  entries = (entry | {"sources": tuple(Source(**source) for source in entry["sources"])} for entry in json.loads(text))
+  return {entry["name"]: Entry(**entry) for entry in entries}

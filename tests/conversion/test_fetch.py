@@ -1,19 +1,21 @@
-"""Fetching from a server of this test's own, and from files: what is right, and everything that goes wrong."""
+"""Fetching by name from a server of this test's own, and from files: which source is taken, and what is verified."""
 
 import dataclasses
-import errno
 import hashlib
-import http.server
-import socket
+import json
+import re
 import threading
-import time
 
 import pytest
 
-from cwf_jax.conversion import fetch as room
-from cwf_jax.conversion.fetch import FetchError, fetch
+from cwf_jax.conversion import download as downloads
+from cwf_jax.conversion import fetch as module
+from cwf_jax.conversion.convert import Converted
+from cwf_jax.conversion.download import FetchError
+from cwf_jax.conversion.fetch import RECORDS, fetch
 from cwf_jax.conversion.files import ConversionError
-from cwf_jax.conversion.manifest import Entry
+from cwf_jax.conversion.manifest import Entry, Source
+from cwf_jax.errors import InputError
 from cwf_jax.load import load_weights
 from tests.conversion.foreign import write_mobilenet_v2
 
@@ -24,216 +26,196 @@ def weights(tmp_path_factory):
   return write_mobilenet_v2(tmp_path_factory.mktemp("published") / "published.weights.h5")
 
 
-@pytest.fixture(scope="module")
-def content(weights):
-  return weights.read_bytes()
+@pytest.fixture
+def published(server):
+  """The server's file as the manifest knows it."""
+  return Source(server.address, "keras3", "MIT")
 
 
-@pytest.fixture(scope="module")
-def sha256(content):
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+  monkeypatch.setenv("CWF_JAX_HOME", str(tmp_path / "home"))
+  monkeypatch.setattr(downloads, "PAUSE", 0.0)
+  return tmp_path / "home"
+
+
+@pytest.fixture
+def quick(monkeypatch):
+  """In place of a conversion: any file can be converted but a page of HTML; no checkpoint is made."""
+
+  def convert(path, network_name, folder, layout, origin):
+    if path.read_bytes().startswith(b"<html>"):
+      raise ConversionError(f"{path} is a page of HTML")
+    return Converted(str(folder), network_name, layout, hashlib.sha256(path.read_bytes()).hexdigest(), ())
+
+  monkeypatch.setattr(module, "convert", convert)
+
+
+def call(*sources, **options):
+  return fetch("mine", manifest={"mine": Entry("mine", "mobilenet_v2", "Someone, 2017", sources)}, **options)
+
+
+def refuse(*sources, error=FetchError, **options):
+  with pytest.raises(error) as caught:
+    call(*sources, **options)
+  assert "\n" not in str(caught.value)
+  return str(caught.value)
+
+
+def sha256_of(content):
   return hashlib.sha256(content).hexdigest()
 
 
-@pytest.fixture(scope="module")
-def server(content, weights):
-  """The address of a server that sends the file, or does what the path says."""
+def test_weights_are_fetched_verified_and_found_by_name(home, server, published, weights):
+  server.content = weights.read_bytes()
+  sha256 = sha256_of(server.content)
+  source = dataclasses.replace(published, address=server.address + "?token=secret", sha256=sha256, bytes=len(server.content))
+  calls = []
+  converted = call(source, progress=lambda done, total: calls.append((done, total)))
+  assert (converted.folder, converted.source_sha256) == (str(home / "mine"), sha256)
+  assert calls[-1] == (len(server.content), len(server.content))
+  assert sorted(path.name for path in home.iterdir()) == ["downloads", "mine"] and list((home / "downloads").iterdir()) == []
+  recorded = {
+    "source": "file.h5", "source_sha256": sha256, "address": server.address, "layout": "keras3", "licence": "MIT",
+    "citation": "Someone, 2017", "published_as": "mine",
+  }  # fmt: skip
+  assert recorded.items() <= load_weights("mine").metadata.items()
 
-  class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-      kind = self.path.partition("?")[0].rpartition("/")[2]
-      if kind in ("right.h5", "short", "long", "nothing-told", "slow"):
-        told = {"short": len(content) + 10, "nothing-told": None}.get(kind, len(content))
-        self.send_response(200)
-        if told is not None:
-          self.send_header("Content-Length", str(told))
-        self.end_headers()
-        if kind == "slow":
-          self.wfile.write(content[:1000])
-          self.wfile.flush()
-          time.sleep(1.5)
-        else:
-          self.wfile.write(content)
-      elif kind.startswith("redirect"):
-        self.send_response(302)
-        self.send_header("Location", "right.h5" if kind == "redirect" else weights.as_uri())
-        self.end_headers()
-      elif kind == "drop":
-        self.connection.shutdown(socket.SHUT_RDWR)
-      else:
-        self.send_error(404)
-
-    def log_message(self, *_):
-      pass
-
-  running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-  running.daemon_threads = True
-  thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.05})
-  thread.start()
-  yield f"http://127.0.0.1:{running.server_port}"
-  running.shutdown()
-  thread.join()
-  running.server_close()
+  gone = Source("http://127.0.0.1:1/gone")
+  again = dataclasses.replace(converted, notes=("it was there already",))
+  assert call(gone) == again == call(gone, sha256=sha256.upper())
+  assert "is there already and was made from another file" in refuse(gone, error=ConversionError, sha256="0" * 64)
 
 
-@pytest.fixture(autouse=True)
-def no_proxy(monkeypatch):
-  monkeypatch.setenv("no_proxy", "127.0.0.1")
+def test_a_sha256_that_is_not_known_is_recorded_and_must_not_change(home, server, published, quick):
+  first = sha256_of(server.content)
+  (note,) = call(published).notes
+  assert first in note and str(home / RECORDS) in note and server.address in note
+  records = json.loads((home / RECORDS).read_text())
+  assert records[server.address].items() >= {"sha256": first, "bytes": len(server.content)}.items()
+  assert re.fullmatch(r"\d{4}-\d\d-\d\d", records[server.address]["date"])
+  assert call(published).notes == ()
+
+  server.content, server.headers = b"changed", {"ETag": '"2"'}
+  second = sha256_of(server.content)
+  text = refuse(published)
+  assert first in text and f"--sha256={second}" in text and f"or remove the address from {RECORDS}" in text
+  assert call(published, sha256=second).notes == ()
+  assert call(published).notes == ()
+  server.content, server.headers = bytes(range(256)) * 20, {"ETag": '"3"'}
+  assert second in refuse(published)
+  (home / RECORDS).write_text("{}")
+  assert first in call(published).notes[0]
+
+  (home / RECORDS).write_text("{")
+  assert "is damaged; remove it, and call again" in refuse(published, error=InputError)
 
 
-@pytest.fixture
-def entry(server, content, sha256):
-  return Entry("mine", "mobilenet_v2", "keras3", f"{server}/right.h5", sha256, len(content), "MIT")
+@pytest.mark.parametrize("kind", ["sha256", "sha256_prefix", "md5", "asked for"])
+def test_a_hash_that_is_known_is_verified(home, server, published, quick, kind):
+  sha256, md5 = sha256_of(server.content), hashlib.md5(server.content).hexdigest()
+  known = {"sha256_prefix": sha256[:8], "md5": md5}.get(kind, sha256)
+
+  def expect(value):
+    return (published,) if kind == "asked for" else (dataclasses.replace(published, **{kind: value}),)
+
+  def options(value):
+    return {"sha256": value} if kind == "asked for" else {}
+
+  assert call(*expect(known), **options(known)).notes == ()
+  text = refuse(*expect(known[::-1]), **options(known[::-1]))
+  assert known[::-1] in text and (md5 if kind == "md5" else sha256) in text
+  assert not list(home.glob("downloads/mine/*.h5"))
 
 
-@pytest.fixture
-def refused(tmp_path, entry):
-  """Fetches with changes to the entry; it fails with an error of the kind, and nothing is left. Gives its text."""
+def test_the_next_source_is_tried(home, server, published, quick):
+  absent, page, wrong = (
+    dataclasses.replace(published, address=server.address.replace("file.h5", name), **options)
+    for name, options in (("absent.h5", {}), ("page.h5", {}), ("file.h5", {"bytes": 7}))
+  )
+  converted = call(absent, page, wrong, published)
+  assert converted.source_sha256 == sha256_of(server.content)
+  first, second, third, recorded = converted.notes
+  assert first == f"{absent.address} cannot be fetched: the server says 404 Not Found"
+  assert second == f"{page.address} is a page of HTML"
+  assert "has 5120 bytes, expected 7" in third and "is recorded" in recorded
+  assert list(json.loads((home / RECORDS).read_text())) == [published.address]
 
-  def run(error, changes=(), **options):
-    home = tmp_path / "home"
-    with pytest.raises(error) as caught:
-      fetch("mine", home, manifest={"mine": dataclasses.replace(entry, **dict(changes))}, **options)
-    assert not home.exists() or list(home.iterdir()) == []
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-  return run
-
-
-def test_weights_are_fetched_verified_and_found_by_name(tmp_path, entry, sha256, content, monkeypatch):
-  monkeypatch.setenv("CWF_JAX_HOME", str(tmp_path / "home"))
-  told = []
-  entry = dataclasses.replace(entry, source=entry.source + "?token=secret")
-  converted = fetch("mine", progress=lambda done, total: told.append((done, total)), manifest={"mine": entry})
-  assert (converted.folder, converted.source_sha256) == (str(tmp_path / "home" / "mine"), sha256)
-  assert told[-1] == (len(content), len(content)) and [done for done, _ in told] == sorted(done for done, _ in told)
-  assert [path.name for path in (tmp_path / "home").iterdir()] == ["mine"]
-  loaded = load_weights("mine")
-  noted = {"source": "right.h5", "published_as": "mine", "licence": "MIT", "address": entry.source.partition("?")[0]}
-  assert noted.items() <= loaded.metadata.items()
-  assert loaded.network_name == "mobilenet_v2"
-
-  again = fetch("mine", manifest={"mine": dataclasses.replace(entry, source="http://127.0.0.1:1/gone")})
-  assert again == dataclasses.replace(converted, notes=("it was there already",))
-  unknown = {"mine": dataclasses.replace(entry, sha256=None)}
-  assert fetch("mine", manifest=unknown) == again  # nothing to fetch, nothing to verify
-  assert fetch("mine", manifest=unknown, sha256=entry.sha256) == again
-  other = {"mine": dataclasses.replace(entry, sha256="0" * 64)}
-  for options in ({"manifest": other}, {"manifest": unknown, "sha256": "0" * 64}):
-    with pytest.raises(ConversionError, match="is there already and was made from another file"):
-      fetch("mine", **options)
+  text = refuse(absent, page)
+  assert text.startswith(f"mine cannot be fetched: (1) {first}; (2) {second}; ") and text.endswith("with --source=URL_OR_FILE")
 
 
-@pytest.mark.parametrize("form", ["path", "file", "localhost", "redirect", "nothing-told"])
-def test_other_sources_are_taken(tmp_path, entry, weights, server, sha256, form, monkeypatch):
-  monkeypatch.setattr(room, "convert", lambda path, *_: path.read_bytes())
-  sources = {"path": str(weights), "file": weights.as_uri(), "localhost": f"file://localhost{weights}"}
-  found = fetch("mine", tmp_path, source=sources.get(form, f"{server}/{form}"), manifest={"mine": entry})
-  assert hashlib.sha256(found).hexdigest() == sha256
+@pytest.mark.parametrize("form", ["path", "file", "localhost", "http"])
+def test_another_source_is_taken(home, server, quick, weights, form):
+  server.content = weights.read_bytes()
+  sources = {"path": str(weights), "file": weights.as_uri(), "localhost": f"file://localhost{weights}", "http": server.address}
+  converted = call(Source("http://127.0.0.1:1/gone"), source=sources[form])
+  assert (converted.source_sha256, converted.layout) == (sha256_of(server.content), "auto")
+  assert [note for note in converted.notes if "is recorded" not in note] == []
+  assert (home / RECORDS).exists() == (form == "http") and weights.exists()
 
 
-def test_an_address_is_asked_once_more_after_a_failure(tmp_path, entry, server, monkeypatch):
-  monkeypatch.setattr(room, "convert", lambda path, *_: "done")
-  with pytest.raises(FetchError):
-    fetch("mine", tmp_path, source=f"{server}/short", manifest={"mine": dataclasses.replace(entry, bytes=None)})
-  assert fetch("mine", tmp_path, manifest={"mine": entry}) == "done"
+def test_another_source_that_is_wrong_is_refused_and_stays(home, tmp_path, server):
+  assert "there is no file" in refuse(error=ConversionError, source=str(tmp_path / "absent.h5"))
+  assert "an address of http, https or file" in refuse(error=ConversionError, source="ftp://a/b")
+  assert "404 Not Found" in refuse(source=server.address.replace("file.h5", "absent.h5"))
+  odd = tmp_path / "odd.h5"
+  odd.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(64))
+  assert refuse(error=ConversionError, source=str(odd)).startswith(f"{odd} cannot be read, it is damaged")
+  assert "the sha256 of" in refuse(source=str(odd), sha256="0" * 64)
+  assert odd.exists()
+  server.content = odd.read_bytes()
+  assert refuse(error=ConversionError, source=server.address).startswith(f"{server.address} cannot be read, it is damaged")
+  assert not list(home.glob("downloads/mine/*.h5")) and not (home / "mine").exists() and not (home / RECORDS).exists()
 
 
-def test_weights_without_a_sha256_need_one(refused, sha256, tmp_path, entry, weights):
-  text = refused(ConversionError, {"sha256": None})
-  assert entry.source in text and "sha256sum FILE" in text and "--sha256=HEX" in text
-  assert "a sha256 is 64 digits" in refused(ConversionError, {"sha256": None}, sha256="abc")
-  unknown = dataclasses.replace(entry, sha256=None, bytes=3, layout="keras-h5", source="http://127.0.0.1:1/x")
-  fetched = fetch("mine", tmp_path, source=str(weights), sha256=sha256.upper(), manifest={"mine": unknown})
-  assert (fetched.source_sha256, fetched.layout) == (sha256, "keras3")  # size and layout are those of the published file
-
-
-def test_a_known_sha256_is_not_overruled(refused, sha256):
-  text = refused(ConversionError, sha256="1" * 64)
-  assert sha256 in text and "1" * 64 in text and "--mode=convert" in text
-
-
-def test_an_unknown_name_lists_the_known_ones(refused, tmp_path, entry):
+def test_a_wrong_call_is_refused(home, server, published):
   with pytest.raises(ConversionError, match="no weights to fetch are named 'yours'; there are: mine"):
-    fetch("yours", tmp_path, manifest={"mine": entry})
-  with pytest.raises(ConversionError, match="there are: mobilenet_v2"):
-    fetch("yours", tmp_path)
+    fetch("yours", manifest={"mine": Entry("mine", "mobilenet_v2", "", ())})
+  with pytest.raises(ConversionError, match="no weights to fetch are named 'yours'; there are: vgg16_cam, "):
+    fetch("yours")
+  assert "a sha256 is 64 digits" in refuse(published, error=ConversionError, sha256="abc")
+  assert server.requests == []
 
 
-def test_another_sha256_shows_both(refused, sha256):
-  text = refused(FetchError, {"sha256": "2" * 64})
-  assert sha256 in text and "2" * 64 in text
-  text = refused(FetchError, {"sha256": None}, sha256="3" * 64)
-  assert sha256 in text and "3" * 64 in text
+def test_a_fetch_goes_on_where_one_was_interrupted(home, server, published, quick):
+  def interrupt(done, total):
+    if done >= 1000:
+      raise KeyboardInterrupt
+
+  server.cuts = [1000]
+  with pytest.raises(KeyboardInterrupt):
+    call(published, progress=interrupt)
+  assert call(published).source_sha256 == sha256_of(server.content)
+  assert server.ranges == [None, "bytes=1000-"]
 
 
-@pytest.mark.parametrize(
-  ("path", "changes", "told"),
-  [
-    ("absent.h5", {}, "the server says 404 Not Found; another address, or a file that you downloaded, goes in with --source="),
-    ("right.h5", {"bytes": 7}, "bytes, expected 7: it is another file"),
-    ("nothing-told", {"bytes": 7}, "sends more than the 7 bytes that were expected"),
-    ("short", {"bytes": None}, "fetch it again"),
-    ("redirect-to-file", {}, "cannot be fetched: the server says 302"),
-    ("drop", {}, "cannot be reached"),
-  ],
-)
-def test_what_a_server_does_wrong_is_told(refused, server, path, changes, told):
-  text = refused(FetchError, {"source": f"{server}/{path}", **changes})
-  assert told in text and f"{server}/{path}" in text
+def test_a_conversion_that_was_interrupted_needs_no_second_download(home, server, published, monkeypatch):
+  def interrupt(*_):
+    raise KeyboardInterrupt
+
+  with monkeypatch.context() as patch:
+    patch.setattr(module, "convert", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+      call(published)
+  with pytest.raises(FetchError, match="is of an unknown kind"):  # it is converted now, and is no file of weights
+    call(published)
+  assert len(server.requests) == 1
 
 
-def test_a_body_cut_off_tells_how_much_came(refused, server, content, entry):
-  text = refused(FetchError, {"source": f"{server}/nothing-told", "bytes": len(content) + 10})
-  assert f"ended after {len(content)} of {len(content) + 10} bytes" in text
-
-
-def test_a_silent_server_is_not_waited_for(refused, server, monkeypatch):
-  monkeypatch.setattr(room, "TIMEOUT", 0.3)
-  assert "no answer within 0 seconds" in refused(FetchError, {"source": f"{server}/slow"})
-
-
-def test_no_network_is_told(refused):
-  with socket.socket() as unused:
-    unused.bind(("127.0.0.1", 0))
-    port = unused.getsockname()[1]
-  assert "cannot be reached: Connection refused" in refused(FetchError, {"source": f"http://127.0.0.1:{port}/x"})
-
-
-@pytest.mark.parametrize("source", ["ftp://127.0.0.1/x", "data://x", "file://elsewhere/x", "javascript://x"])
-def test_other_kinds_of_address_are_refused(refused, source):
-  assert f"an address of http, https or file; found {source}" in refused(ConversionError, source=source)
-
-
-@pytest.mark.parametrize("source", ["http://", "http://a b/c", "http://127.0.0.1:port/x", "https://user:x@127.0.0.1:p/"])
-def test_what_is_no_address_is_told(refused, source):
-  assert "cannot be reached" in refused(FetchError, {"source": source})
-  assert "http://[ is no address" in refused(ConversionError, source="http://[")
-
-
-def test_a_local_file_that_is_not_there_or_something_else(refused, tmp_path):
-  assert "there is no file" in refused(ConversionError, source=str(tmp_path / "absent.h5"))
-  (tmp_path / "page.h5").write_text("<html>")
-  assert "a page of HTML" in refused(ConversionError, source=(tmp_path / "page.h5").as_uri())
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(errno.ENOSPC, "No space left on device")])
-def test_an_interrupted_download_leaves_nothing(refused, error):
-  def stop(done, total):
-    raise error
-
-  refused(error if isinstance(error, type) else OSError, progress=stop)
-
-
-def test_a_failed_conversion_leaves_nothing(refused, tmp_path):
-  (tmp_path / "odd.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(64))
-  sha256 = hashlib.sha256((tmp_path / "odd.h5").read_bytes()).hexdigest()
-  text = refused(ConversionError, {"sha256": None}, source=str(tmp_path / "odd.h5"), sha256=sha256)
-  assert text.startswith(f"{tmp_path / 'odd.h5'} cannot be read, it is damaged")
+def test_two_at_once(home, server, published, quick):
+  server.pause, started, results = threading.Event(), threading.Event(), []
+  first = threading.Thread(target=lambda: results.append(call(published, progress=lambda done, total: started.set())))
+  first.start()
+  assert started.wait(30)  # and the lock is the first one's until the server goes on
+  assert "is being fetched by another process" in refuse(published)
+  server.pause.set()
+  first.join()
+  assert results[0].source_sha256 == sha256_of(server.content) and len(server.requests) == 1
 
 
 @pytest.mark.parametrize(
-  ("source", "name"),
+  ("address", "name"),
   [
     ("http://a/b/c.h5?x=1/2", "c.h5"),
     ("http://a/%2e%2e%2f%2e%2e", "weights"),
@@ -242,7 +224,8 @@ def test_a_failed_conversion_leaves_nothing(refused, tmp_path):
     ("http://a/", "weights"),
     ("http://a", "weights"),
     ("x" * 300 + ".h5", "x" * 97 + ".h5"),
+    ("https://drive.google.com/file/d/0Ab-c_d/view", "0Ab-c_d"),
   ],
 )
-def test_a_temporary_file_has_a_harmless_name(source, name):
-  assert room._file_name(source) == name
+def test_a_download_has_a_harmless_name(address, name):
+  assert module._file_name(Source(address)) == name
