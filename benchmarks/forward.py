@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> None:
   network = registry.build(options.network)
   height, width = (side - side % network.config.size_multiple for side in (options.height, options.width))
   pixels = np.random.default_rng(0).uniform(-120, 130, (1, height, width, 3)).astype(np.float32)
-  run_here, compile_seconds = prepare_jax(network, pixels)
+  run_here, compile_seconds, gigaflops = prepare_jax(network, pixels)
   passes = {"cwf_jax": run_here}
   try:
     passes["torch"] = prepare_torch(network, pixels)
@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
     print("torch: not installed, not compared; it is in the extra `peers` (pip install 'cwf_jax[peers]')")
   except LookupError as error:
     print(f"torch: not compared; {error}")
-  print(f"{options.network}, 1 x {height} x {width}, float32, {jax.default_backend()}")
+  print(f"{options.network}, 1 x {height} x {width}, float32, {jax.default_backend()}, {gigaflops:.0f} GFLOP by XLA's count")
   print(f"cwf_jax compile: {compile_seconds:.1f} s")
   results = {name: run() for name, run in passes.items()}
   report(time_alternating(passes, options.runs), results, network.config.feature_tap)
@@ -62,18 +62,19 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
   return options
 
 
-def prepare_jax(network: Any, pixels: np.ndarray) -> tuple[Callable[[], list[np.ndarray]], float]:
-  """The compiled pass of this package, and what compiling took."""
+def prepare_jax(network: Any, pixels: np.ndarray) -> tuple[Callable[[], list[np.ndarray]], float, float]:
+  """The compiled pass of this package, the seconds that compiling took, and its floating-point operations in billions."""
   images, sizes, tap = jnp.asarray(pixels), jnp.asarray([pixels.shape[1:3]], jnp.int32), network.config.feature_tap
   started = time.perf_counter()
-  compiled = jax.jit(lambda network, images, sizes: network(images, sizes, (tap,))).lower(network, images, sizes).compile()
+  lowered = jax.jit(lambda network, images, sizes: network(images, sizes, (tap,))).lower(network, images, sizes)
+  compiled = lowered.compile()
   seconds = time.perf_counter() - started
 
   def run() -> list[np.ndarray]:
     output = jax.block_until_ready(compiled(network, images, sizes))
     return [np.asarray(value) for value in (output.logits, output.cam_features, output.taps[tap])]
 
-  return run, seconds
+  return run, seconds, lowered.cost_analysis()["flops"] / 1e9
 
 
 def prepare_torch(network: Any, pixels: np.ndarray) -> Callable[[], list[np.ndarray]]:
