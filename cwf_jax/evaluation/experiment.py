@@ -23,9 +23,9 @@ from cwf_jax.encoder import CHANGED, Encoder
 from cwf_jax.errors import InputError
 from cwf_jax.evaluation.benchmark import Benchmark
 from cwf_jax.evaluation.cells import CellStore, Row
-from cwf_jax.evaluation.digests import digest_files, digest_of
 from cwf_jax.evaluation.folder_check import check_images
 from cwf_jax.evaluation.images import ImageSet
+from cwf_jax.evaluation.keys import hash_sources, make_key
 from cwf_jax.evaluation.places import find_places, shuffled_order
 from cwf_jax.evaluation.provenance import describe_run
 from cwf_jax.evaluation.scoring import Progress, Scorer
@@ -41,12 +41,8 @@ BUNDLED = "bundled"
 """In place of images to whiten by: the checkpoint's own whitening, which is one of class vectors."""
 
 
-RANKING = (
-  *(f"ops/{name}.py" for name in ("aggregation", "axes", "normalize", "ranking", "whitening")),
-  *(f"evaluation/{name}.py" for name in ("average_precision", "benchmark", "descriptors", "distractors", "experiment")),
-  *(f"evaluation/{name}.py" for name in ("fitting", "ns_score", "openers", "places", "scoring", "vectors")),
-)
-"""The code that makes rows of vectors: rows of another version of it are made anew."""
+RANKING = ("ops", "datasets", "evaluation")
+"""The code that makes rows of vectors: stored rows of another version of it are not used."""
 
 _MENDINGS = 20
 """How often kept vectors are made anew for a row, at most; each size of each set has a store, and is mended at once."""
@@ -222,9 +218,9 @@ class Experiment:
       whitening = whitening.digest
     elif whitening == BUNDLED and self._encoder.whitening is not None:
       whitening = hash_arrays(vars(self._encoder.whitening))
-    return digest_of(
+    return make_key(
       *(name, whitened, SYSTEMS[name].digest, vector_key(self._encoder, protocol, self._settings.to_json())),
-      digest_files(*RANKING),
+      hash_sources(*RANKING),
       *(self.benchmark.digest, self._scorer.images.digest, self._scorer.query_signatures),
       whitening,
       self._distractors and self._distractors.digest,

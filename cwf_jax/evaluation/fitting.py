@@ -14,7 +14,7 @@ import numpy as np
 
 from cwf_jax.encoder import Encoder
 from cwf_jax.evaluation.descriptors import Parts
-from cwf_jax.evaluation.digests import digest_code, digest_of
+from cwf_jax.evaluation.keys import hash_sources, make_key
 from cwf_jax.evaluation.seeing import SeenImages, own_classes, pooled_column, protocol_of, vector_key
 from cwf_jax.evaluation.settings import Settings
 from cwf_jax.evaluation.systems import SYSTEMS
@@ -126,7 +126,8 @@ class Fits:
       column, chosen, first = own_classes(self._encoder, self._settings), slice(self._settings.n_pca), self._settings.n_pca
     passes = vector_key(self._encoder, protocol_of(name, self._encoder, self._settings), {})
     options = (wanted, floor, not system.regions)
-    key = digest_of(passes, self._pool.images.digest, column.name, first, options, digest_code(fit_whitening))
+    code = hash_sources("ops/whitening.py", "evaluation/fitting.py")
+    key = make_key(passes, self._pool.images.digest, column.name, first, options, code)
     if key not in self._fits:
       # Kept, since sums in another order end in other digits, and distractors' descriptors were made by it.
       file = self._folder / f"fit-{key[:32]}.npz"

@@ -9,9 +9,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cwf_jax.evaluation.digests import digest_files, digest_of
 from cwf_jax.evaluation.image_source import Archive
 from cwf_jax.evaluation.images import ImageSet
+from cwf_jax.evaluation.keys import hash_sources, make_key
 from cwf_jax.evaluation.vectors import Signature
 from cwf_jax.images.decoding import UnreadableImageError, decode_image, read_file
 from cwf_jax.images.files import describe
@@ -57,7 +57,7 @@ def check_images(
   Raises:
     OSError: the folder cannot be written.
   """
-  decoder = digest_of(images.root, digest_files("images"), version("pillow"))
+  decoder = make_key(images.root, hash_sources("images"), version("pillow"))
   mark = None if folder is None else Path(folder) / f"{decoder[:16]}.json"
   kept = {} if mark is None else _read_mark(mark)
   signatures = images.signatures

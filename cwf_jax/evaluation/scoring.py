@@ -17,10 +17,10 @@ from jaxtyping import Float, Int
 from cwf_jax.encoder import Encoder
 from cwf_jax.evaluation.benchmark import Benchmark
 from cwf_jax.evaluation.descriptors import describe, score, score_online
-from cwf_jax.evaluation.digests import digest_code, digest_of
 from cwf_jax.evaluation.distractors import Maker, SeenDescriptors
-from cwf_jax.evaluation.fitting import Fit, Fits, fit_whitening
+from cwf_jax.evaluation.fitting import Fit, Fits
 from cwf_jax.evaluation.images import ImageSet
+from cwf_jax.evaluation.keys import hash_sources, make_key
 from cwf_jax.evaluation.passes import IDS, Column
 from cwf_jax.evaluation.seeing import (
   SeenImages,
@@ -292,5 +292,5 @@ class Scorer:
       origin = [*fitted_on, settings.eigenvalue_floor, settings.dimensions]
     elif whitened:
       origin = hash_arrays(vars(self.fit(name).whitening))
-    code = digest_code(fit_whitening, describe)
-    return f"{name}-{digest_of(origin, summed, SYSTEMS[name].column(name, settings), code)[:16]}"
+    code = hash_sources("ops", "evaluation/fitting.py", "evaluation/descriptors.py")
+    return f"{name}-{make_key(origin, summed, SYSTEMS[name].column(name, settings), code)[:16]}"

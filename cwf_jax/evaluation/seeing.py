@@ -17,8 +17,8 @@ from jaxtyping import Float
 
 from cwf_jax.encoder import Encoder
 from cwf_jax.evaluation.benchmark import Benchmark
-from cwf_jax.evaluation.digests import digest_files, digest_of
 from cwf_jax.evaluation.images import ImageSet, sign
+from cwf_jax.evaluation.keys import hash_sources, make_key
 from cwf_jax.evaluation.passes import Column, see_images, see_query, with_protocol
 from cwf_jax.evaluation.provenance import describe_run, tell_maker
 from cwf_jax.evaluation.queries import box_rule_of, fit_query, read_box
@@ -29,10 +29,10 @@ from cwf_jax.images.queries import read_pixels
 from cwf_jax.protocol import Protocol
 
 PASSES = (
-  *("images", "models", "encoder.py", "protocol.py", "ops/axes.py", "ops/cams.py", "ops/regions.py", "ops/resizing.py"),
-  *(f"evaluation/{name}.py" for name in ("image_source", "images", "passes", "queries", "seeing")),
+  *("images", "models", "ops", "encoder.py", "protocol.py", "evaluation/image_source.py", "evaluation/images.py"),
+  *("evaluation/passes.py", "evaluation/queries.py", "evaluation/seeing.py"),
 )
-"""The code of forward passes: vectors of another version of it are computed anew."""
+"""The code of forward passes: stored vectors of another version of it are not used."""
 
 Count = Callable[[int], Any]
 """Called with the number of images that are done more."""
@@ -50,7 +50,7 @@ def listed_classes(encoder: Encoder, settings: Settings, class_ids: Sequence[int
   """The vectors of a list of classes, or of all."""
   every = tuple(range(len(encoder.settings.classes)))
   listed = every if class_ids is None else tuple(sorted({int(one) for one in class_ids}))
-  name = "all" if listed == every else f"some{digest_of(listed)[:12]}"
+  name = "all" if listed == every else f"some{make_key(listed)[:12]}"
   return Column(SYSTEMS["ona"].column(name, settings), listed=listed)
 
 
@@ -237,7 +237,7 @@ def vector_key(encoder: Encoder, protocol: Protocol, settings: Mapping[str, Any]
   """Of what a vector depends on, besides its image and its system's function: weights, precision, sizes, settings, code."""
   sizes: Any = (protocol.size_rule, protocol.image_size, protocol.size_multiple, protocol.reversed_means)
   own, preprocessing = encoder.settings, dataclasses.asdict(encoder.network.config.preprocessing)
-  return digest_of(own.weights_sha256, own.dtype, own.tap, preprocessing, sizes, settings, digest_files(*PASSES))
+  return make_key(own.weights_sha256, own.dtype, own.tap, preprocessing, sizes, settings, hash_sources(*PASSES))
 
 
 def _shorten(name: str) -> str:

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from cwf_jax.encoder import Activations, Encoder
-from cwf_jax.evaluation.digests import digest_code
+from cwf_jax.evaluation.keys import hash_function
 from cwf_jax.evaluation.settings import PUBLISHED_SIZE, Settings, SomeSettings
 from cwf_jax.ops import cams
 from cwf_jax.ops.normalize import l2_normalize
@@ -123,9 +123,9 @@ class System:
 
   @functools.cached_property
   def digest(self) -> str:
-    """Of all that it is, and of what its pooling function stands on: what was computed by another one is not its own."""
+    """Changes with its fields and with its pooling function, so that stored vectors of another one are not used."""
     parts = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name not in _NOT_COMPUTED}
-    code = digest_code(pool_classes, Encoder.pool_classes) if self.pool is None else digest_code(self.pool, pool_vectors)
+    code = hash_function(self.pool or pool_classes)
     return hashlib.sha256(f"{parts}\n{code}".encode()).hexdigest()
 
   def query_rule(self, settings: Settings) -> str:

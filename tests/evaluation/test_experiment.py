@@ -154,7 +154,7 @@ def test_a_list_of_classes_of_other_names_makes_another_row(open_, made_up, tiny
 def test_rows_of_other_code_are_made_anew(open_, made_up, monkeypatch):
   made = row_of(open_(), "raw")
   made_up.passes.clear()
-  monkeypatch.setattr("cwf_jax.evaluation.experiment.digest_files", lambda *_: "another")
+  monkeypatch.setattr("cwf_jax.evaluation.experiment.hash_sources", lambda *_: "another")
   opened = open_()
   assert row_of(opened, "raw").values == made.values and not opened.earlier and not made_up.passes
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from cwf_jax.evaluation import fitting
-from cwf_jax.evaluation.digests import digest_of
 from cwf_jax.evaluation.fitting import Fits
+from cwf_jax.evaluation.keys import make_key
 from cwf_jax.evaluation.seeing import SeenImages, own_classes
 from cwf_jax.evaluation.systems import SYSTEMS
 from tests.evaluation.made_up import PAPER, changed, row_of
@@ -47,7 +47,7 @@ def test_each_part_of_what_it_depends_on_makes_another(fit, others, tiny_encoder
   )
   for count, case in enumerate(cases, 3):
     assert len(fit(**case)[1]) == count, case
-  monkeypatch.setattr(fitting, "digest_code", lambda *_: "another")
+  monkeypatch.setattr(fitting, "hash_sources", lambda *_: "another")
   assert len(fit()[1]) == len(cases) + 3
 
 
@@ -83,4 +83,4 @@ def test_damaged_ones_are_fitted_anew(fit, tmp_path):
     (tmp_path / file).write_bytes(damaged)
     found = fit()[0]
     np.testing.assert_array_equal(found.whitening.projection, first.whitening.projection)
-    assert digest_of(found.vectors, found.left_out) == digest_of(first.vectors, first.left_out)
+    assert make_key(found.vectors, found.left_out) == make_key(first.vectors, first.left_out)

@@ -166,7 +166,7 @@ class TestNamesOfDescriptors:
       name(settings=changed(empty_maps="divided")),
     ]
     assert len(set(names)) == len(names) and name() == names[0]
-    monkeypatch.setattr("cwf_jax.evaluation.scoring.digest_code", lambda *_: "another")
+    monkeypatch.setattr("cwf_jax.evaluation.scoring.hash_sources", lambda *_: "another")
     assert name() not in names
 
 
