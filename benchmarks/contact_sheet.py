@@ -30,12 +30,12 @@ def main() -> None:
   parser.add_argument("--smoke", action="store_true", help="two landmarks at 64 pixels, two rounds")
   arguments = parser.parse_args()
 
-  from cwf_jax.datasets.landmarks import TOY_OXFORD, write_landmarks
   from cwf_jax.figures.contact_sheet import draw_answers
   from cwf_jax.figures.files import save_figure
   from cwf_jax.indexing.build import build_index
   from cwf_jax.load import load_encoder
   from cwf_jax.retrieval.searcher import Searcher
+  from cwf_jax.toy.landmarks import TOY_OXFORD, write_landmarks
 
   landmarks, size, runs = TOY_OXFORD, arguments.image_size, arguments.runs
   if arguments.smoke:

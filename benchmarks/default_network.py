@@ -24,12 +24,12 @@ import numpy as np
 from PIL import Image
 
 from cwf_jax.encoder import Encoder, most_probable
-from cwf_jax.evaluation.average_precision import average_precision
-from cwf_jax.evaluation.image_source import load_source, open_images
 from cwf_jax.images.canvases import stack
 from cwf_jax.images.loading import fill_batches
 from cwf_jax.images.queries import fit_query
+from cwf_jax.images.sources import load_source, open_images
 from cwf_jax.load import load_encoder
+from cwf_jax.metrics.average_precision import average_precision
 from cwf_jax.ops.regions import mask_boxes
 from cwf_jax.ops.whitening import Moments, Whitening
 from cwf_jax.protocol import CELL

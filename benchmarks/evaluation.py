@@ -39,17 +39,17 @@ def main(arguments: list[str] | None = None) -> None:
 
 def time_rows(folder: pathlib.Path, sizes: dict, num_classes: int) -> None:
   """Fills a folder as passes would, and times the rows."""
-  from cwf_jax.evaluation.average_precision import average_precisions
-  from cwf_jax.evaluation.benchmark import Benchmark, Metric, Query
+  from cwf_jax.datasets.benchmark import Benchmark, Metric, Query
   from cwf_jax.evaluation.experiment import Experiment
-  from cwf_jax.evaluation.images import ImageSet
-  from cwf_jax.evaluation.passes import IDS
-  from cwf_jax.evaluation.seeing import SeenImages, SeenQueries, listed_classes, own_classes
-  from cwf_jax.evaluation.settings import Settings
-  from cwf_jax.evaluation.systems import SYSTEMS
+  from cwf_jax.extraction.passes import IDS
+  from cwf_jax.extraction.seeing import SeenImages, SeenQueries, listed_classes, own_classes
+  from cwf_jax.images.image_set import ImageSet
   from cwf_jax.images.listing import list_images
   from cwf_jax.load import load_encoder
+  from cwf_jax.metrics.average_precision import average_precisions
   from cwf_jax.ops.grid import REGIONS
+  from cwf_jax.systems.settings import Settings
+  from cwf_jax.systems.system import SYSTEMS
 
   generator = np.random.default_rng(0)
   settings, encoder = Settings.preset("paper"), load_encoder(f"random:{sizes['network']}")
@@ -108,8 +108,8 @@ def time_average_precision(sizes: dict, runs: int) -> None:
   """From scores to average precision."""
   from sklearn.metrics import average_precision_score
 
-  from cwf_jax.evaluation.average_precision import average_precisions
-  from cwf_jax.evaluation.places import find_places, shuffled_order
+  from cwf_jax.metrics.average_precision import average_precisions
+  from cwf_jax.metrics.ranks import find_places, shuffled_order
 
   generator = np.random.default_rng(0)
   queries, count = sizes["revisited"], sizes["scored"]

@@ -38,8 +38,8 @@ def run(options: argparse.Namespace, folder: pathlib.Path) -> None:
   """Evaluates each variant on both sets."""
   import numpy as np
 
-  from cwf_jax.evaluation.bootstrap import paired_bootstrap
   from cwf_jax.load import load_encoder
+  from cwf_jax.metrics.bootstrap import paired_bootstrap
 
   encoder = load_encoder(options.weights, image_size=options.image_size)
   sets = write_sets(folder, options.smoke)
@@ -67,7 +67,7 @@ def run(options: argparse.Namespace, folder: pathlib.Path) -> None:
 
 def list_variants(smoke: bool):
   """(label, row of METHOD 7, preset, changes): one setting at a time, then the whole preset."""
-  from cwf_jax.evaluation.settings import list_settings
+  from cwf_jax.systems.settings import list_settings
 
   differing = [field for field in list_settings() if field.metadata["reference"] != field.default]
   if smoke:
@@ -83,9 +83,9 @@ def write_sets(folder: pathlib.Path, smoke: bool) -> dict:
   """The toy pair as image sets, by name."""
   import dataclasses
 
-  from cwf_jax.datasets.landmarks import TOY_OXFORD, TOY_PARIS, write_landmarks
-  from cwf_jax.evaluation.images import ImageSet
+  from cwf_jax.images.image_set import ImageSet
   from cwf_jax.images.listing import list_images
+  from cwf_jax.toy.landmarks import TOY_OXFORD, TOY_PARIS, write_landmarks
 
   sets = {}
   for landmarks in (TOY_OXFORD, TOY_PARIS):
@@ -101,9 +101,9 @@ def evaluate(folder: pathlib.Path, sets: dict, encoder, preset: str, changes: di
   """The average precisions of each row, of the queries of both sets: each set is whitened by the other."""
   import numpy as np
 
+  from cwf_jax.datasets.openers import open_oxford
   from cwf_jax.evaluation.experiment import Experiment
-  from cwf_jax.evaluation.openers import open_oxford
-  from cwf_jax.evaluation.settings import Settings
+  from cwf_jax.systems.settings import Settings
 
   found: dict[str, list[float]] = {}
   settings = Settings.preset(preset, changes)

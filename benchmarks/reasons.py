@@ -22,17 +22,17 @@ import numpy as np
 from default_network import make_smoke
 
 from cwf_jax.datasets.groundtruth import read_groundtruth
-from cwf_jax.datasets.landmarks import BOXES, TOY_OXFORD, write_landmarks
 from cwf_jax.encoder import Encoder, most_probable
-from cwf_jax.evaluation.image_source import load_source, open_images
 from cwf_jax.images.decoding import read_size
 from cwf_jax.images.listing import Listing
 from cwf_jax.images.loading import fill_batches
+from cwf_jax.images.sources import load_source, open_images
 from cwf_jax.load import load_encoder
 from cwf_jax.ops.matching import describe_cells, locate_cells, match_cells
 from cwf_jax.protocol import CELL, Box
 from cwf_jax.queries import encode_query
-from cwf_jax.reasons import PLACES_IN_WORDS, describe_query_cells, find_common_classes, match_photographs
+from cwf_jax.retrieval.reasons import PLACES_IN_WORDS, describe_query_cells, find_common_classes, match_photographs
+from cwf_jax.toy.landmarks import BOXES, TOY_OXFORD, write_landmarks
 
 LEAST = {"places": (6, 8, 10, 12, 14, 16, 18, 20, 25, 30, 40), "scores": (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)}
 """Numbers of places, and scores, from which on the share of right answers is printed."""

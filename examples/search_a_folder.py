@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from cwf_jax import Searcher, build_index, compare, draw_answers, draw_comparison, explain, save_figure
-from cwf_jax.reasons import describe_common_classes, describe_places
+from cwf_jax.retrieval.reasons import describe_common_classes, describe_places
 
 if sys.argv[1:2] in (["-h"], ["--help"]):
   sys.exit(__doc__)
@@ -21,7 +21,7 @@ output.mkdir(parents=True, exist_ok=True)
 if len(sys.argv) > 1:
   folder = Path(sys.argv[1])
 else:
-  from cwf_jax.datasets.photographs import write_photographs
+  from cwf_jax.toy.photographs import write_photographs
 
   folder = output / "photographs"
   write_photographs(folder)

@@ -24,6 +24,8 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from tests.oracle import deviation
 
+pytest_plugins = ["tests.fixtures"]
+
 jax.config.update("jax_default_matmul_precision", "highest")
 jax.config.update("jax_numpy_dtype_promotion", "standard")
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from cwf_jax.evaluation.published import TABLES
-from cwf_jax.evaluation.settings import list_settings
-from cwf_jax.evaluation.systems import SYSTEMS
+from cwf_jax.reporting.published import TABLES
+from cwf_jax.systems.settings import list_settings
+from cwf_jax.systems.system import SYSTEMS
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs/method.md").read_text(encoding="utf-8")

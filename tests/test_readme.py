@@ -12,8 +12,8 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def test_the_programs_run(tmp_path, monkeypatch, capsys):
   pytest.importorskip("skimage", reason="the README's photographs come with scikit-image")
-  from cwf_jax.datasets.photographs import write_photographs
-  from cwf_jax.evaluation import systems
+  from cwf_jax.systems import system as systems
+  from cwf_jax.toy.photographs import write_photographs
 
   monkeypatch.chdir(tmp_path)
   monkeypatch.setattr(systems, "SYSTEMS", dict(systems.SYSTEMS))  # a program adds one

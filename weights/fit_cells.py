@@ -14,8 +14,8 @@ import numpy as np
 
 import cwf_jax
 from cwf_jax.encoder import Encoder
-from cwf_jax.evaluation.image_source import load_source, open_images
 from cwf_jax.images.loading import fill_batches
+from cwf_jax.images.sources import load_source, open_images
 from cwf_jax.load import load_encoder
 from cwf_jax.models.checkpoint import CELLS_NAME, JSON_NAME
 from cwf_jax.models.parameters import hash_arrays

@@ -4,7 +4,7 @@ import json
 import textwrap
 
 from cwf_jax.errors import printable
-from cwf_jax.reasons import describe_common_classes, describe_places, explain_places, per_cent
+from cwf_jax.retrieval.reasons import describe_common_classes, describe_places, explain_places, per_cent
 
 MEANINGS = {
   "offline": "each image by its own classes",

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from cwf_jax.cli.allocator import keep_freed_memory
 from cwf_jax.cli.call import CallError
-from cwf_jax.home import home_folder
+from cwf_jax.files import home_folder
 from cwf_jax.version import __version__
 
 _SECONDS = 10.0

@@ -43,10 +43,10 @@ def run(values: flags.FlagValues, console) -> int:
   from cwf_jax.cli.demo_page import PICTURES, write_page
   from cwf_jax.cli.encoders import make_encoder
   from cwf_jax.cli.evaluation_data import find_data
-  from cwf_jax.datasets.photographs import check_installed
-  from cwf_jax.evaluation.openers import open_benchmark
+  from cwf_jax.datasets.openers import open_benchmark
   from cwf_jax.figures.files import check_figure_path
   from cwf_jax.retrieval.searcher import Searcher
+  from cwf_jax.toy.photographs import check_installed
 
   started = time.monotonic()
   check_installed()

@@ -5,19 +5,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cwf_jax.cli.notes import program
-from cwf_jax.datasets.landmarks import KINDS, QUERIES
-from cwf_jax.evaluation.benchmark import Benchmark, Query
-from cwf_jax.explanation import compare, explain
+from cwf_jax.datasets.benchmark import Benchmark, Query
 from cwf_jax.figures import page
 from cwf_jax.figures.contact_sheet import draw_answers
 from cwf_jax.figures.files import save_figure
 from cwf_jax.figures.panels import Panel, draw_panels
 from cwf_jax.figures.reasons import draw_comparison, draw_explanation
+from cwf_jax.files import write_if_changed
 from cwf_jax.images.decoding import decode_image
 from cwf_jax.queries import Query as EncodedQuery
 from cwf_jax.retrieval.answers import Result
+from cwf_jax.retrieval.explanation import compare, explain
 from cwf_jax.retrieval.searcher import Searcher
-from cwf_jax.writing import write_if_changed
+from cwf_jax.toy.landmarks import KINDS, QUERIES
 
 SHEET = "contact_sheet.jpg"
 PICTURES = (SHEET, *(f"{name}.jpg" for name in ("best", "worst", "views", "explain", "pair")))

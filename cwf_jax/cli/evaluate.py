@@ -12,7 +12,7 @@ from cwf_jax.cli.evaluation_data import check_set, find_data, make_data, open_se
 from cwf_jax.cli.evaluation_pools import choose_distractors, choose_whitening
 from cwf_jax.cli.evaluation_report import describe_call, describe_head, explain_failure, format_lines, write_report
 from cwf_jax.errors import printable
-from cwf_jax.writing import holding
+from cwf_jax.files import holding
 
 EXAMPLES = """
   python main.py --mode=evaluate --dataset=toy_oxford --output=results
@@ -112,8 +112,8 @@ def evaluate(values: flags.FlagValues, console) -> tuple[list[str], str]:
   """
   started, called = time.monotonic(), describe_call()
   names, settings = check_call(values)
-  from cwf_jax.evaluation.differences import compare, compare_runs
-  from cwf_jax.evaluation.results import Report, read_results
+  from cwf_jax.reporting.differences import compare, compare_runs
+  from cwf_jax.reporting.results import Report, read_results
 
   encoder, weights, classes = _load(values, settings, names)
   output, data = Path(values["output"].value), find_data(values)
@@ -176,7 +176,7 @@ def _tell_bundled(values: flags.FlagValues, encoder, pool) -> tuple[str, ...]:
 def _measure(values: flags.FlagValues, settings, names, encoder, classes, benchmark, pool, distractors, seconds, console):
   """The rows of the set, and with distractors; and when and by what they were made. `seconds` takes the times of parts."""
   from cwf_jax.evaluation.experiment import Experiment
-  from cwf_jax.evaluation.results import Measured
+  from cwf_jax.reporting.results import Measured
 
   queries, measured, made = tuple(query.name for query in benchmark.queries), [], None
   for name, title, others in _list_runs(benchmark, *distractors):

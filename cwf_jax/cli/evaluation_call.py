@@ -77,8 +77,8 @@ def _list_wrong_folder(name: str, given: str | None) -> list[str]:
 
 def _choose_systems(asked: str) -> tuple[tuple[str, ...], list[str]]:
   """The names, and what is wrong with them."""
-  from cwf_jax.evaluation.published import TABLES
-  from cwf_jax.evaluation.systems import SYSTEMS
+  from cwf_jax.reporting.published import TABLES
+  from cwf_jax.systems.system import SYSTEMS
 
   given = [name.strip() for name in asked.split(",")]
   names = tuple(SYSTEMS) if asked == "all" else tuple(dict.fromkeys(name for name in given if name))
@@ -95,7 +95,7 @@ def _choose_systems(asked: str) -> tuple[tuple[str, ...], list[str]]:
 
 def _choose_settings(values: flags.FlagValues):
   """The settings, and what is wrong with those that were given."""
-  from cwf_jax.evaluation.settings import Settings
+  from cwf_jax.systems.settings import Settings
 
   overrides, problems = {}, []
   for text in values["set"].value:
@@ -125,7 +125,7 @@ def check_classes(settings, count: int) -> None:
 
 def check_sizes(settings, names: tuple[str, ...], size: int) -> None:
   """Refuses a shorter side at which a system's own size, in the same proportion as published, is none."""
-  from cwf_jax.evaluation.systems import SYSTEMS
+  from cwf_jax.systems.system import SYSTEMS
 
   for name in names:
     try:

@@ -72,8 +72,8 @@ def find_data(values: flags.FlagValues) -> Data:
 
 def make_data(folder: Path, console) -> None:
   """Makes the toy pair, as far as it is not there; refuses other files among its own, which would be searched, too."""
-  from cwf_jax.datasets.landmarks import TOY_OXFORD, TOY_PARIS, list_files, write_landmarks
-  from cwf_jax.datasets.photographs import check_installed
+  from cwf_jax.toy.landmarks import TOY_OXFORD, TOY_PARIS, list_files, write_landmarks
+  from cwf_jax.toy.photographs import check_installed
 
   check_installed()
   _check_strays(folder, (TOY_OXFORD, TOY_PARIS))
@@ -86,7 +86,7 @@ def make_data(folder: Path, console) -> None:
 
 
 def _check_strays(folder: Path, pair) -> None:
-  from cwf_jax.datasets.landmarks import list_files
+  from cwf_jax.toy.landmarks import list_files
 
   strays = []
   for landmarks in pair:
@@ -100,7 +100,7 @@ def _check_strays(folder: Path, pair) -> None:
 
 def open_set(values: flags.FlagValues, data_dir: Path | None) -> Opened:
   """The set that is asked for. Nothing is written."""
-  from cwf_jax.evaluation.openers import FolderError, open_benchmark, open_folder
+  from cwf_jax.datasets.openers import FolderError, open_benchmark, open_folder
 
   name = values["dataset"].value
   try:
@@ -129,9 +129,9 @@ def check_set(opened: Opened, settings, systems: tuple[str, ...], output: Path, 
 def check_files(name: str, source, ids: tuple[str, ...], problems: list, output: Path, console):
   """Refuses images some of which cannot be read, or which have other problems; gives their contents."""
   from cwf_jax.datasets.catalogue import KNOWN, find_bad
-  from cwf_jax.datasets.problems import Problem, count_of
-  from cwf_jax.evaluation.folder_check import check_images
-  from cwf_jax.evaluation.images import ImageSet
+  from cwf_jax.extraction.image_check import check_images
+  from cwf_jax.images.image_set import ImageSet
+  from cwf_jax.problems import Problem, count_of
 
   known_bad = frozenset(find_bad(KNOWN[name], ids)) if name in KNOWN else frozenset()  # told as such, and not twice
   images = ImageSet(name, source, tuple(one for one in ids if one not in known_bad))
@@ -145,10 +145,10 @@ def check_files(name: str, source, ids: tuple[str, ...], problems: list, output:
 
 def _check_boxes(benchmark, settings, systems: tuple[str, ...]):
   """Boxes of which nothing that can be searched for lies in their image, and those that leave much of themselves outside."""
-  from cwf_jax.datasets.problems import Problem, count_of
-  from cwf_jax.evaluation.queries import box_rule_of, read_box
   from cwf_jax.images.decoding import UnreadableImageError, decode_image
+  from cwf_jax.problems import Problem, count_of
   from cwf_jax.protocol import BoxError
+  from cwf_jax.systems.queries import box_rule_of, read_box
 
   wrong, cut, database = [], [], frozenset(benchmark.database)
   for query in benchmark.queries:
@@ -194,7 +194,7 @@ def _area(box) -> float:
 
 def _find_own_wrong_answers(benchmark):
   """Queries that are images of the database, and neither among what should be found nor skipped."""
-  from cwf_jax.datasets.problems import Problem, count_of
+  from cwf_jax.problems import Problem, count_of
 
   first = benchmark.metrics[0]
   own = benchmark.own_rows[:, None]

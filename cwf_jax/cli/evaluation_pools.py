@@ -35,8 +35,8 @@ def choose_whitening(values: flags.FlagValues, ranked: Ranked, data_dir: Path | 
   """What to whiten by; the evaluated set itself only where it is asked for by name."""
   from cwf_jax.datasets.catalogue import KNOWN, find_known
   from cwf_jax.evaluation.experiment import BUNDLED
-  from cwf_jax.evaluation.image_source import open_images
-  from cwf_jax.evaluation.images import ImageSet
+  from cwf_jax.images.image_set import ImageSet
+  from cwf_jax.images.sources import open_images
 
   asked, dataset = values["whitening"].value, values["dataset"].value
   if asked == "none":
@@ -83,7 +83,7 @@ def _itself(name: str, dataset: str, why: str) -> CallError:
 
 def _compare_contents(name: str, dataset: str, ranked: Ranked, checked) -> tuple[str, ...]:
   """Refuses a copy, a tar or a part of what is evaluated; a remark where some images of it are among those to whiten by."""
-  from cwf_jax.datasets.problems import Problem
+  from cwf_jax.problems import Problem
 
   database = {ranked.checked.contents[image_id] for image_id in ranked.benchmark.database}
   shared = tuple(image_id for image_id, content in checked.contents.items() if content in database)
@@ -96,8 +96,8 @@ def _compare_contents(name: str, dataset: str, ranked: Ranked, checked) -> tuple
 def _list_problems(name: str, data_dir: Path, listing) -> list:
   """What is wrong with the files of a known set, by its ground truth if that is there."""
   from cwf_jax.datasets.catalogue import KNOWN, compare_names
+  from cwf_jax.datasets.openers import FolderError, open_benchmark
   from cwf_jax.errors import InputError
-  from cwf_jax.evaluation.openers import FolderError, open_benchmark
 
   try:
     open_benchmark(name, data_dir)
@@ -111,7 +111,7 @@ def _list_problems(name: str, data_dir: Path, listing) -> list:
 def choose_distractors(values: flags.FlagValues, data_dir: Path | None):
   """The distractors, why there are none, and the title of the set with them; nothing where none go with it."""
   from cwf_jax.datasets.catalogue import KNOWN, compare_names, find_known
-  from cwf_jax.evaluation.images import ImageSet
+  from cwf_jax.images.image_set import ImageSet
   from cwf_jax.images.listing import list_images
 
   dataset = values["dataset"].value

@@ -49,9 +49,9 @@ def describe_head(
 
 def _tell_origin(encoder, pool) -> str:
   """What the whitening was fitted on."""
-  from cwf_jax.datasets.problems import count_of
   from cwf_jax.evaluation.experiment import BUNDLED
   from cwf_jax.models.parameters import hash_arrays
+  from cwf_jax.problems import count_of
 
   if pool.checked is not None:
     itself = ": the evaluated set itself, as asked for" if pool.is_itself else ""
@@ -66,9 +66,9 @@ def _tell_origin(encoder, pool) -> str:
 def write_report(report, output: Path) -> None:
   """Writes every file, each in one step; what an earlier run has written of other sets goes."""
   from cwf_jax.datasets.catalogue import KNOWN
-  from cwf_jax.evaluation.report import format_report
-  from cwf_jax.evaluation.results import format_queries, to_results
-  from cwf_jax.writing import write_whole
+  from cwf_jax.files import write_whole
+  from cwf_jax.reporting.report import format_report
+  from cwf_jax.reporting.results import format_queries, to_results
 
   first, *more = report.measured
   files = {"per_query.csv": format_queries(first)}
@@ -83,7 +83,7 @@ def write_report(report, output: Path) -> None:
 
 def format_lines(report, comparisons) -> list[str]:
   """The rows that were asked for, in short, and the comparisons with another run."""
-  from cwf_jax.evaluation.results import form_of
+  from cwf_jax.reporting.results import form_of
 
   lines = []
   for one in report.measured:
@@ -113,7 +113,7 @@ def explain_failure(measured) -> str:
 
 def _format_row(row, metrics) -> str:
   """A row's means and dimensions, and what capped these; or why it was not run."""
-  from cwf_jax.evaluation.results import is_bare, tell_means
+  from cwf_jax.reporting.results import is_bare, tell_means
 
   if not row.was_run:
     return f"not run: {printable(row.reason)}"

@@ -41,7 +41,7 @@ def run(values: flags.FlagValues, console) -> int:
   if not query:
     raise CallError("--mode=explain needs --query=FILE; --mode=explain --help shows examples")
   from cwf_jax.cli.boxes import parse_box
-  from cwf_jax.explanation import compare, explain
+  from cwf_jax.retrieval.explanation import compare, explain
 
   box = None if values["box"].value is None else parse_box(values["box"].value)
   if figure:
@@ -94,7 +94,7 @@ def _save(reasons, names: tuple[str, ...], path: str, notes: tuple[str, ...], ma
 
 
 def _format_explanation(reasons, name: str) -> str:
-  from cwf_jax.reasons import per_cent
+  from cwf_jax.retrieval.reasons import per_cent
 
   width = max(len("class"), *(len(class_map.name) for class_map in reasons.classes))
   lines = [f"query {name}: its most probable classes", f"      {'class':<{width}}  probability  where"]
@@ -105,7 +105,7 @@ def _format_explanation(reasons, name: str) -> str:
 
 
 def _format_comparison(reasons, names: tuple[str, ...]) -> str:
-  from cwf_jax.reasons import explain_places
+  from cwf_jax.retrieval.reasons import explain_places
 
   lines = [str(reasons)]
   boxes = (reasons.match.query_box, reasons.match.answer_box) if reasons.match.is_evidence else (None, None)

@@ -159,12 +159,12 @@ def _fit_whitening(plan, network, values: flags.FlagValues, console):
   import numpy as np
 
   from cwf_jax.images.canvases import fit_image
-  from cwf_jax.indexing.build import default_batch_size
   from cwf_jax.ops.whitening import TooFewVectorsError
+  from cwf_jax.runtime import default_batch_size
   from cwf_jax.training.finish import fit_own_whitening
 
   encoder = plan.make_encoder(network)
-  protocol, batch_size = encoder.settings.protocol, default_batch_size(encoder)
+  protocol, batch_size = encoder.settings.protocol, default_batch_size(encoder.settings.protocol)
   images = min(values["whitening_images"].value, sum(len(pool) for pool in plan.mixture.pools))
 
   def fit(least_side: float):

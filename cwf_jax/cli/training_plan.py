@@ -11,16 +11,17 @@ from absl import flags
 from flax import nnx
 
 from cwf_jax.cli.call import CallError
-from cwf_jax.cli.training_data import CheckedPool, Mixture, check_pool, choose_classes, map_labels
-from cwf_jax.datasets.class_folders import Pool, open_pool
 from cwf_jax.encoder import Encoder
 from cwf_jax.errors import printable
 from cwf_jax.images.decoding import EXTENSIONS
-from cwf_jax.indexing.build import processors
+from cwf_jax.labelled.class_folders import open_pool
+from cwf_jax.labelled.mixture import CheckedPool, Mixture, check_pool, choose_classes, map_labels
+from cwf_jax.labelled.pool import Pool
 from cwf_jax.load import load_encoder, load_weights
 from cwf_jax.models import parameters, registry
 from cwf_jax.models.checkpoint import LoadedNetwork
 from cwf_jax.models.class_names import ClassList
+from cwf_jax.runtime import processors
 from cwf_jax.training.batches import Batch
 from cwf_jax.training.loop import check_devices
 from cwf_jax.training.settings import Schedule, TrainingSettings

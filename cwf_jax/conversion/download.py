@@ -21,8 +21,8 @@ from typing import NamedTuple
 
 from cwf_jax.conversion.files import ConversionError
 from cwf_jax.errors import printable, reason_of
+from cwf_jax.files import write_whole
 from cwf_jax.version import __version__
-from cwf_jax.writing import write_whole
 
 TIMEOUT = 60.0
 """Seconds that a server may be silent."""

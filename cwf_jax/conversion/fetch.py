@@ -28,8 +28,8 @@ from cwf_jax.conversion.download import FetchError, Progress, download, split_ad
 from cwf_jax.conversion.files import ConversionError
 from cwf_jax.conversion.manifest import Entry, Source, check_sha256, read_manifest
 from cwf_jax.errors import InputError, printable
+from cwf_jax.files import holding, write_whole
 from cwf_jax.models.checkpoint import load_checkpoint, search_folders
-from cwf_jax.writing import holding, write_whole
 
 RECORDS = "fetched.json"
 """In `$CWF_JAX_HOME`: {address: {"sha256", "bytes", "date"}} of what was downloaded without a known sha256."""

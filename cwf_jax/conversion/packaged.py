@@ -17,7 +17,7 @@ import numpy as np
 from cwf_jax.conversion.tables import TORCH
 from cwf_jax.conversion.torch_files import read_state_dict
 from cwf_jax.errors import InputError, printable, reason_of
-from cwf_jax.home import home_folder
+from cwf_jax.files import home_folder
 from cwf_jax.models import checkpoint, parameters, registry
 from cwf_jax.models.checkpoint import JSON_NAME, CheckpointError, LoadedNetwork
 from cwf_jax.models.class_names import ClassList

@@ -13,8 +13,8 @@ import hashlib
 import os
 from collections.abc import Collection, Iterable, Mapping
 
-from cwf_jax.datasets.problems import Problem, count_of
 from cwf_jax.errors import InputError, near, printable
+from cwf_jax.problems import Problem, count_of
 
 _BAD_PARIS = frozenset(
   f"paris_{place}_{number:06d}"

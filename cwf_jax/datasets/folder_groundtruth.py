@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from cwf_jax.datasets.groundtruth import GroundTruthError
-from cwf_jax.datasets.problems import count_of, join_problems, list_names
 from cwf_jax.errors import compose, printable, reason_of
+from cwf_jax.problems import count_of, join_problems, list_names
 from cwf_jax.protocol import Box
 
 _FARTHEST = 2**53

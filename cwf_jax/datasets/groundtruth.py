@@ -15,8 +15,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cwf_jax.errors import InputError, printable, reason_of
+from cwf_jax.files import write_if_changed
 from cwf_jax.protocol import Box
-from cwf_jax.writing import write_if_changed
 
 LISTS = ("good", "ok", "junk")
 PREFIX = "oxc1_"

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from jaxtyping import Bool, Int
 
-from cwf_jax.datasets.problems import Problem, count_of, list_names
 from cwf_jax.errors import InputError
+from cwf_jax.problems import Problem, count_of, list_names
 
 _STEP = 100
 """Numbers of a group; its query's is the first."""

@@ -14,8 +14,8 @@ from typing import Any
 
 from cwf_jax.datasets.groundtruth import GroundTruthError
 from cwf_jax.datasets.plain_pickle import MOST_STEPS, PlainPickleError, read_plain_pickle
-from cwf_jax.datasets.problems import count_of, join_problems, list_names
 from cwf_jax.errors import printable, reason_of
+from cwf_jax.problems import count_of, join_problems, list_names
 from cwf_jax.protocol import Box
 
 LISTS = ("easy", "hard", "junk")

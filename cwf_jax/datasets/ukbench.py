@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from jaxtyping import Int
 
-from cwf_jax.datasets.problems import Problem, count_of
 from cwf_jax.errors import InputError
+from cwf_jax.problems import Problem, count_of
 
 VIEWS = 4
 """Photographs of each object."""

@@ -19,29 +19,29 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from cwf_jax.datasets.benchmark import Benchmark
 from cwf_jax.encoder import CHANGED, Encoder
 from cwf_jax.errors import InputError
-from cwf_jax.evaluation.benchmark import Benchmark
-from cwf_jax.evaluation.cells import CellStore, Row
-from cwf_jax.evaluation.folder_check import check_images
-from cwf_jax.evaluation.images import ImageSet
-from cwf_jax.evaluation.keys import hash_sources, make_key
-from cwf_jax.evaluation.places import find_places, shuffled_order
-from cwf_jax.evaluation.provenance import describe_run
+from cwf_jax.evaluation.rows import CellStore, Row
 from cwf_jax.evaluation.scoring import Progress, Scorer
-from cwf_jax.evaluation.seeing import protocol_of, vector_key
-from cwf_jax.evaluation.settings import Settings
-from cwf_jax.evaluation.systems import IMAGE, SYSTEMS
-from cwf_jax.evaluation.vectors import DamagedVectorsError
+from cwf_jax.extraction.image_check import check_images
+from cwf_jax.extraction.seeing import protocol_of, vector_key
+from cwf_jax.extraction.vectors import DamagedVectorsError
+from cwf_jax.images.image_set import ImageSet
+from cwf_jax.keys import hash_sources, make_key
+from cwf_jax.metrics.ranks import find_places, shuffled_order
 from cwf_jax.models.parameters import hash_arrays
 from cwf_jax.models.registry import name_network
 from cwf_jax.ops.whitening import VECTORS_PER_DIMENSION
+from cwf_jax.runtime import default_batch_size, describe_run
+from cwf_jax.systems.settings import Settings
+from cwf_jax.systems.system import IMAGE, SYSTEMS
 
 BUNDLED = "bundled"
 """In place of images to whiten by: the checkpoint's own whitening, which is one of class vectors."""
 
 
-RANKING = ("ops", "datasets", "evaluation")
+RANKING = ("ops", "metrics", "datasets", "extraction", "evaluation")
 """The code that makes rows of vectors: stored rows of another version of it are not used."""
 
 _MENDINGS = 20
@@ -95,7 +95,9 @@ class Experiment:
     if encoder.settings.weights_sha256 == CHANGED:
       raise InputError("the encoder's network was replaced: save it as a checkpoint and load that, so that it has a name")
     self.benchmark, self._encoder, self._settings, self._classes = benchmark, encoder, settings, classes
-    self.made, self.earlier = describe_run(encoder, batch_size), frozenset()
+    own = encoder.settings
+    self.made = describe_run(own.dtype, batch_size or default_batch_size(own.protocol))
+    self.earlier: frozenset = frozenset()
     self._whitened_by, self._no_whitening, self._distractors = whitened_by, no_whitening, distractors
     self._progress = progress or (lambda _: contextlib.nullcontext(lambda done, total: None))
     self._network, self._cells = name_network(encoder.network), CellStore(Path(folder) / "rows")

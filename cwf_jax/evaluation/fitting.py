@@ -14,13 +14,13 @@ import numpy as np
 
 from cwf_jax.encoder import Encoder
 from cwf_jax.evaluation.descriptors import Parts
-from cwf_jax.evaluation.keys import hash_sources, make_key
-from cwf_jax.evaluation.seeing import SeenImages, own_classes, pooled_column, protocol_of, vector_key
-from cwf_jax.evaluation.settings import Settings
-from cwf_jax.evaluation.systems import SYSTEMS
-from cwf_jax.evaluation.vectors import ALL, DAMAGED
+from cwf_jax.extraction.seeing import SeenImages, own_classes, pooled_column, protocol_of, vector_key
+from cwf_jax.extraction.vectors import ALL, DAMAGED
+from cwf_jax.files import write_whole
+from cwf_jax.keys import hash_sources, make_key
 from cwf_jax.ops.whitening import EIGENVALUE_FLOOR, VECTORS_PER_DIMENSION, Moments, TooFewVectorsError, Whitening
-from cwf_jax.writing import write_whole
+from cwf_jax.systems.settings import Settings
+from cwf_jax.systems.system import SYSTEMS
 
 
 class Fit(NamedTuple):

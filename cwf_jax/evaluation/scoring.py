@@ -14,25 +14,25 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from cwf_jax.datasets.benchmark import Benchmark
 from cwf_jax.encoder import Encoder
-from cwf_jax.evaluation.benchmark import Benchmark
 from cwf_jax.evaluation.descriptors import describe, score, score_online
-from cwf_jax.evaluation.distractors import Maker, SeenDescriptors
 from cwf_jax.evaluation.fitting import Fit, Fits
-from cwf_jax.evaluation.images import ImageSet
-from cwf_jax.evaluation.keys import hash_sources, make_key
-from cwf_jax.evaluation.passes import IDS, Column
-from cwf_jax.evaluation.seeing import (
+from cwf_jax.extraction.distractors import Maker, SeenDescriptors
+from cwf_jax.extraction.passes import IDS, Column
+from cwf_jax.extraction.seeing import (
   SeenImages,
   SeenQueries,
   listed_classes,
   own_classes,
   pooled_column,
 )
-from cwf_jax.evaluation.settings import Settings
-from cwf_jax.evaluation.systems import SYSTEMS
-from cwf_jax.evaluation.vectors import ALL, Chosen
+from cwf_jax.extraction.vectors import ALL, Chosen
+from cwf_jax.images.image_set import ImageSet
+from cwf_jax.keys import hash_sources, make_key
 from cwf_jax.models.parameters import hash_arrays
+from cwf_jax.systems.settings import Settings
+from cwf_jax.systems.system import SYSTEMS
 
 Progress = Callable[[str], contextlib.AbstractContextManager[Callable[[int, int], Any]]]
 """Opens a bar of that unit; what it gives is called with (done, to do)."""

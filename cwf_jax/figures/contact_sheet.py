@@ -14,7 +14,6 @@ from jaxtyping import UInt8
 from matplotlib.figure import Figure
 
 from cwf_jax.encoder import Encoder
-from cwf_jax.explanation import map_classes
 from cwf_jax.figures.overlay import make_thumbnail
 from cwf_jax.figures.panels import THUMBNAIL, Panel, draw_panels
 from cwf_jax.figures.reasons import MAP_LEGEND, make_map_panel
@@ -22,8 +21,9 @@ from cwf_jax.images.decoding import UnreadableImageError
 from cwf_jax.images.queries import ImageLike, fit_query, read_pixels
 from cwf_jax.protocol import Box, check_box
 from cwf_jax.queries import encode_query
-from cwf_jax.reasons import describe_common_classes, describe_places, explain_places
 from cwf_jax.retrieval.answers import Result
+from cwf_jax.retrieval.explanation import map_classes
+from cwf_jax.retrieval.reasons import describe_common_classes, describe_places, explain_places
 
 MOST = 120
 """Answers that are drawn; a note says how many there are."""

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from cwf_jax.errors import InputError, printable, reason_of
 from cwf_jax.figures.text import FONT
-from cwf_jax.writing import write_whole
+from cwf_jax.files import write_whole
 
 MARK = "cwf_jax figure"
 """Written into every figure; a file that holds it may be replaced by another figure."""

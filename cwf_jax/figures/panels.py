@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from cwf_jax.figures.overlay import make_thumbnail, shade
 from cwf_jax.figures.text import FONT, fit_text
 from cwf_jax.protocol import Box
-from cwf_jax.reasons import Point
+from cwf_jax.retrieval.reasons import Point
 
 THUMBNAIL = 480
 """Pixels of a picture's longer side in a figure."""

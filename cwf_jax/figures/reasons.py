@@ -7,10 +7,10 @@ import numpy as np
 from jaxtyping import UInt8
 from matplotlib.figure import Figure
 
-from cwf_jax.explanation import BOX_THRESHOLD, ClassMap, Comparison, Explanation
 from cwf_jax.figures.panels import Panel, connect, draw_panels
 from cwf_jax.protocol import Size
-from cwf_jax.reasons import explain_places, per_cent
+from cwf_jax.retrieval.explanation import BOX_THRESHOLD, ClassMap, Comparison, Explanation
+from cwf_jax.retrieval.reasons import explain_places, per_cent
 
 MAP_LEGEND = "Bright: where the class below the picture is found; the yellow line is at half of the map's maximum."
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cwf_jax.errors import InputError, renamed
-from cwf_jax.writing import holding
+from cwf_jax.files import holding
 
 DATA = "images.lance"
 """The data set's name in the folder."""

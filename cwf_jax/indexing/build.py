@@ -24,13 +24,11 @@ from cwf_jax.index.store import Index
 from cwf_jax.indexing.committer import Committer
 from cwf_jax.indexing.packing import describe_files, top_columns, vector_columns
 from cwf_jax.indexing.plan import make_plan
-from cwf_jax.indexing.settings import check_agreement, choose_settings, describe_making
+from cwf_jax.indexing.settings import check_agreement, choose_settings
 from cwf_jax.indexing.whitening import whiten_by_itself
 from cwf_jax.load import load_encoder, load_recorded_encoder
 from cwf_jax.ops.whitening import TooFewVectorsError, Whitening
-
-PIXELS_AT_ONCE = {"cpu": 2 * 320 * 480, "gpu": 64 * 720 * 960, "tpu": 64 * 720 * 960}
-"""Pixels of a default batch on each platform: on a CPU a larger one is no faster and takes more memory."""
+from cwf_jax.runtime import default_batch_size, describe_versions, processors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +134,7 @@ def build_index(
     opened.delete(plan.removed)
     skipped = [SkippedImage(*pair) for pair in listing.skipped]
     unlisted = len(skipped)
-    batch_size = batch_size or default_batch_size(encoder)
+    batch_size = batch_size or default_batch_size(encoder.settings.protocol)
     threads = threads or processors()
     mapper = Mapper(encoder, opened, listing.root, prefix)
     committer = Committer(opened, frozenset(prefix + image_id for image_id in plan.changed))
@@ -188,12 +186,6 @@ def _remark_unlisted(listing: Listing, prefix: str, removed: Sequence[str]) -> I
     yield f"removed though the file is there, since it is not listed any more: {printable(there[0])} ({len(there)} in all)"
 
 
-def default_batch_size(encoder: Encoder) -> int:
-  """Images that a batch holds by default: more for small images, one at least."""
-  height, width = max(encoder.settings.protocol.canvases)
-  return max(1, PIXELS_AT_ONCE.get(jax.default_backend(), PIXELS_AT_ONCE["gpu"]) // (height * width))
-
-
 class Mapper:
   """Encodes batches: one on the device while the host packs the one before. Knows neither the plan nor the commits.
 
@@ -208,7 +200,7 @@ class Mapper:
     self._settings = index.settings
     arrays = index.whitening
     self._whitening = None if arrays is None else Whitening(jnp.asarray(arrays["mean"]), jnp.asarray(arrays["projection"]))
-    self._origin = root, prefix, describe_making(encoder)
+    self._origin = root, prefix, describe_versions(encoder.settings.dtype)
     self._programs: dict[tuple[int, ...], Callable] = {}
 
   def map(self, batches: Iterable[Batch]) -> Iterator[pa.Table]:
@@ -261,11 +253,6 @@ def _agreeing_encoder(index: Index, encoder: Encoder | None) -> Encoder:
       f"not by {encoder.settings.fingerprint[:12]} (weights {encoder.settings.weights})"
     )
   return encoder
-
-
-def processors() -> int:
-  """Those that this process may use, up to 16."""
-  return min(16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 def _with_note(file: SkippedImage) -> SkippedImage:

@@ -1,10 +1,8 @@
 """What a new index will hold, and whether what is asked of an existing one agrees with it."""
 
 import dataclasses
-import importlib.metadata
 import os
 
-import jax
 import numpy as np
 
 from cwf_jax.encoder import Encoder
@@ -13,7 +11,6 @@ from cwf_jax.index.schema import IndexSettings, StoredClasses, WhiteningOrigin
 from cwf_jax.index.store import IndexFolderError, open_index
 from cwf_jax.models.class_names import ClassList
 from cwf_jax.ops.whitening import Whitening
-from cwf_jax.version import __version__
 
 DEFAULT_STORED = "64"
 
@@ -163,9 +160,3 @@ def _reduce(
 
 def _source(asked: str) -> str:
   return asked if asked in ("none", "self", "bundled") else os.path.abspath(asked)
-
-
-def describe_making(encoder: Encoder) -> str:
-  """The versions, dtype and device that rows are encoded with, on one line, to be recorded with them."""
-  versions = [f"{name} {importlib.metadata.version(name)}" for name in ("jax", "flax", "numpy", "pillow", "pylance")]
-  return ", ".join((f"cwf_jax {__version__}", *versions, encoder.settings.dtype, jax.devices()[0].device_kind))

@@ -29,7 +29,7 @@ import numpy as np
 from flax import traverse_util
 
 from cwf_jax.errors import InputError, brief
-from cwf_jax.home import home_folder
+from cwf_jax.files import home_folder
 from cwf_jax.models import parameters, registry
 from cwf_jax.models.class_names import ClassList
 from cwf_jax.models.network import CamNetwork

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cwf_jax.reasons import CommonClass, Match
+from cwf_jax.retrieval.reasons import CommonClass, Match
 
 
 @dataclasses.dataclass(frozen=True)

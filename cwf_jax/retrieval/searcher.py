@@ -26,10 +26,10 @@ from cwf_jax.ops.attribution import share_classes
 from cwf_jax.ops.whitening import Whitening
 from cwf_jax.protocol import Box
 from cwf_jax.queries import Query, encode_query, pad_count
-from cwf_jax.reasons import find_common_classes, match_photographs
 from cwf_jax.retrieval.answers import Result, Share, filter_results, largest_shares
 from cwf_jax.retrieval.databases import Offline, Online
 from cwf_jax.retrieval.online import NO_CLASS, Lacking, count_lacking
+from cwf_jax.retrieval.reasons import find_common_classes, match_photographs
 
 AGGREGATIONS = ("offline", "online", "fixed")
 

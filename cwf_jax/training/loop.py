@@ -27,10 +27,10 @@ from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from cwf_jax.errors import InputError, brief
+from cwf_jax.files import write_whole
 from cwf_jax.training import step as steps
 from cwf_jax.training.batches import Batch
 from cwf_jax.training.settings import TrainingSettings
-from cwf_jax.writing import write_whole
 
 RUN_NAME, METRICS_NAME, STEPS_NAME = "run.json", "metrics.jsonl", "steps"
 WINDOW = 20

@@ -16,11 +16,11 @@ from PIL import Image
 
 from cwf_jax.cli import demo_page, entry
 from cwf_jax.cli.notes import program
-from cwf_jax.datasets import landmarks
 from cwf_jax.datasets.groundtruth import read_groundtruth
-from cwf_jax.evaluation import passes
+from cwf_jax.extraction import passes
 from cwf_jax.index.store import open_index
 from cwf_jax.retrieval.searcher import Searcher
+from cwf_jax.toy import landmarks
 from tests.cli.conftest import Outcome
 
 ROWS = ("raw", "raw+pca", "raw_cw", "raw_cw+pca", "ofa", "ona")

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from cwf_jax.cli import entry
-from cwf_jax.datasets import landmarks
-from cwf_jax.evaluation import passes
-from cwf_jax.writing import holding
+from cwf_jax.extraction import passes
+from cwf_jax.files import holding
+from cwf_jax.toy import landmarks
 from tests.cli.test_demo import SIZES
 
 ROWS = ("raw", "raw+pca", "raw_cw", "raw_cw+pca", "spoc", "ucrow", "crow", "mac", "rmac", "gem", "ofa", "ona", "fixed")

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from cwf_jax.cli import evaluate
-from cwf_jax.evaluation import systems
-from cwf_jax.evaluation.settings import list_settings
+from cwf_jax.systems import system as systems
+from cwf_jax.systems.settings import list_settings
 from tests.cli.test_evaluate import ROWS
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cwf_jax.explanation import BOX_THRESHOLD, ClassMap, Comparison, Explanation, Side
 from cwf_jax.ops.regions import THRESHOLDS
-from cwf_jax.reasons import CommonClass, Match
+from cwf_jax.retrieval.explanation import BOX_THRESHOLD, ClassMap, Comparison, Explanation, Side
+from cwf_jax.retrieval.reasons import CommonClass, Match
 
 # The score of a pair and that of a search come from two programs, in float32: sums of 32 to 512 products.
 FLOAT32 = 1e-5
@@ -144,7 +144,7 @@ MATCH = Match(41, (0.0, 0.0, 32.0, 16.4), (1.0, 2.0, 33.0, 34.0), (((1.0, 2.0), 
 def test_a_table_of_two(explain, query, other, monkeypatch, tmp_path, match, words, where):
   side = Side(np.zeros((64, 64, 3), np.uint8), None, (("class 3", 0.0), ("class 1", -1e-9)), None)
   comparison = Comparison(-1e-9, side, side, match, (CommonClass(3, "class 3", 0.62, 0.48),))
-  monkeypatch.setattr("cwf_jax.explanation.compare", lambda *_: comparison)
+  monkeypatch.setattr("cwf_jax.retrieval.explanation.compare", lambda *_: comparison)
   found = explain(f"--against={other}", f"--figure={tmp_path / 'figure.png'}", "--maps")
   assert found.code == 0 and (tmp_path / "figure.png").exists()
   title, first, second, note = found.out.splitlines()
@@ -330,7 +330,7 @@ def test_an_empty_map_is_nowhere(explain, monkeypatch):
   regions = ((0.0, 0.0, 40.0, 30.0), (0.0, 0.0, 32.0, 16.0), (0.0, 0.0, 32.0, 16.0), None, None)
   classes = [ClassMap(3, "class 3", 0.5, np.zeros((4, 4)), (0.0, 0.0, 64.0, 64.0), one) for one in (regions, (None,) * 5)]
   explanation = Explanation(np.zeros((64, 64, 3), np.uint8), None, tuple(classes), (0.5, 0.5))
-  monkeypatch.setattr("cwf_jax.explanation.explain", lambda *_: explanation)
+  monkeypatch.setattr("cwf_jax.retrieval.explanation.explain", lambda *_: explanation)
   found = explain()
   assert "   1  class 3         50 %  0,0,32,16\n   2  class 3         50 %  nowhere: its map is empty\n" in found.out
   first, second = _json(explain("--format=json"))["classes"]

@@ -12,8 +12,8 @@ from PIL import Image
 from cwf_jax.cli.answers import format_table
 from cwf_jax.models.class_names import ClassList
 from cwf_jax.queries import Query
-from cwf_jax.reasons import CommonClass
 from cwf_jax.retrieval.answers import Result
+from cwf_jax.retrieval.reasons import CommonClass
 
 
 def _answers_of(found):

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cwf_jax.cli.training_data import check_pool
-from cwf_jax.datasets.class_folders import open_pool
 from cwf_jax.images.decoding import EXTENSIONS
 from cwf_jax.index.store import open_index
+from cwf_jax.labelled.class_folders import open_pool
+from cwf_jax.labelled.mixture import check_pool
 from cwf_jax.load import load_weights
 from cwf_jax.models import parameters, registry
 from cwf_jax.models.checkpoint import save_checkpoint
@@ -71,7 +71,7 @@ def tiny_teacher(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch):
   """At these sizes a batch would have room for more images than there are."""
-  monkeypatch.setattr("cwf_jax.indexing.build.PIXELS_AT_ONCE", {"gpu": 2 * 64 * 128})
+  monkeypatch.setattr("cwf_jax.runtime.PIXELS_AT_ONCE", {"gpu": 2 * 64 * 128})
 
 
 def _command(*arguments):

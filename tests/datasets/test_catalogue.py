@@ -9,10 +9,10 @@ import pytest
 from cwf_jax.datasets.catalogue import KNOWN, compare_names, digest_names, find_known
 from cwf_jax.datasets.groundtruth import read_groundtruth
 from cwf_jax.datasets.holidays import find_queries
-from cwf_jax.datasets.landmarks import QUERIES, TOY_OXFORD, TOY_PARIS
 from cwf_jax.datasets.revisited import read_revisited
 from cwf_jax.errors import InputError
 from cwf_jax.images.decoding import EXTENSIONS
+from cwf_jax.toy.landmarks import QUERIES, TOY_OXFORD, TOY_PARIS
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "groundtruth"
 real = pytest.mark.skipif(not REAL.is_dir(), reason="the project's data pack (shared/data/groundtruth) is not here")

@@ -3,10 +3,10 @@
 import math
 import re
 
-from cwf_jax.evaluation.cells import Row
-from cwf_jax.evaluation.published import OXFORD
-from cwf_jax.evaluation.results import Measured, Report
-from cwf_jax.evaluation.settings import Settings
+from cwf_jax.evaluation.rows import Row
+from cwf_jax.reporting.published import OXFORD
+from cwf_jax.reporting.results import Measured, Report
+from cwf_jax.systems.settings import Settings
 
 QUERIES = ("all_souls_1", "bod,leian_1", "keble_1")
 

@@ -4,10 +4,10 @@ import zlib
 
 import numpy as np
 
-from cwf_jax.evaluation.cells import to_json
-from cwf_jax.evaluation.passes import IDS
-from cwf_jax.evaluation.settings import Settings
+from cwf_jax.evaluation.rows import to_json
+from cwf_jax.extraction.passes import IDS
 from cwf_jax.images.loading import SkippedImage
+from cwf_jax.systems.settings import Settings
 
 SMALL = {"num_classes": 3, "n_pca": 2, "fixed_classes": 3}
 PAPER = Settings.preset("paper", SMALL)

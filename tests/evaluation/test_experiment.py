@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from cwf_jax.evaluation.experiment import BUNDLED
-from cwf_jax.evaluation.places import shuffled_order
-from cwf_jax.evaluation.vectors import DamagedVectorsError
+from cwf_jax.extraction.vectors import DamagedVectorsError
+from cwf_jax.metrics.ranks import shuffled_order
 from cwf_jax.ops.whitening import Whitening
 from tests.evaluation.made_up import BOX, IMAGES, changed, key_of, row_of, values_of
 
@@ -71,7 +71,7 @@ def test_vectors_that_stay_damaged_end_the_run(open_, made_up, monkeypatch):
     tries.append(1)
     raise DamagedVectorsError("damaged again")
 
-  monkeypatch.setattr("cwf_jax.evaluation.vectors.VectorStore._read_part", fail)
+  monkeypatch.setattr("cwf_jax.extraction.vectors.VectorStore._read_part", fail)
   with pytest.raises(DamagedVectorsError, match="damaged again"):
     list(open_(whitened_by=None).make_rows(["raw"]))
   assert len(tries) == 21

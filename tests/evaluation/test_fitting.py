@@ -7,9 +7,9 @@ import pytest
 
 from cwf_jax.evaluation import fitting
 from cwf_jax.evaluation.fitting import Fits
-from cwf_jax.evaluation.keys import make_key
-from cwf_jax.evaluation.seeing import SeenImages, own_classes
-from cwf_jax.evaluation.systems import SYSTEMS
+from cwf_jax.extraction.seeing import SeenImages, own_classes
+from cwf_jax.keys import make_key
+from cwf_jax.systems.system import SYSTEMS
 from tests.evaluation.made_up import PAPER, changed, row_of
 
 

@@ -8,17 +8,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cwf_jax.datasets.benchmark import Metric
 from cwf_jax.encoder import Encoder
-from cwf_jax.evaluation import experiment, passes
-from cwf_jax.evaluation.average_precision import average_precisions
-from cwf_jax.evaluation.benchmark import Metric
+from cwf_jax.evaluation import experiment
 from cwf_jax.evaluation.experiment import Experiment
-from cwf_jax.evaluation.images import ImageSet, stretch_contrast
-from cwf_jax.evaluation.places import find_places, shuffled_order
-from cwf_jax.evaluation.settings import Settings
-from cwf_jax.evaluation.systems import SYSTEMS
+from cwf_jax.extraction import passes
+from cwf_jax.images.image_set import ImageSet, stretch_contrast
 from cwf_jax.images.listing import list_images
-from tests.evaluation.conftest import BOXES, CELLS, SIZES
+from cwf_jax.metrics.average_precision import average_precisions
+from cwf_jax.metrics.ranks import find_places, shuffled_order
+from cwf_jax.systems.settings import Settings
+from cwf_jax.systems.system import SYSTEMS
+from tests.fixtures import BOXES, CELLS, SIZES
 from tests.evaluation.made_up import by_name, key_of
 from tests.oracle import encoding, ranking
 from tests.oracle import systems as oracle

@@ -6,10 +6,11 @@ import shutil
 import numpy as np
 import pytest
 
-from cwf_jax.evaluation import experiment, vectors
-from cwf_jax.evaluation.folder_check import Checked
-from cwf_jax.evaluation.images import ImageSet
-from cwf_jax.evaluation.places import find_places, shuffled_order
+from cwf_jax.evaluation import experiment
+from cwf_jax.extraction import vectors
+from cwf_jax.extraction.image_check import Checked
+from cwf_jax.images.image_set import ImageSet
+from cwf_jax.metrics.ranks import find_places, shuffled_order
 from tests.evaluation.made_up import BOX, FOUND, IMAGES, QUERIES, by_name, changed, key_of, row_of, values_of
 from tests.oracle import systems as oracle
 
@@ -118,7 +119,7 @@ class TestDistractors:
     monkeypatch.setattr(experiment, "find_places", lambda given, *rest: scores.append(given.copy()) or find(given, *rest))
     monkeypatch.setattr(vectors, "BYTES_A_PART", 100)
     see = made_up.see_images
-    monkeypatch.setattr("cwf_jax.evaluation.distractors.see_images", lambda e, i, ids, *rest: see(e, i, ids[::-1], *rest))
+    monkeypatch.setattr("cwf_jax.extraction.distractors.see_images", lambda e, i, ids, *rest: see(e, i, ids[::-1], *rest))
     row_of(open_(distractors=distractors), "raw")
     row_of(open_(distractors=distractors, settings=changed(ties="by_row")), "raw")
     query, rows = made_up.vectors("a?", "raw")[0], [made_up.vectors(name[:-4], "raw")[0] for name in distractors.ids]

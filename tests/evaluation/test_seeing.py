@@ -11,9 +11,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from cwf_jax.evaluation import cells, vectors
-from cwf_jax.evaluation.images import ImageSet
-from cwf_jax.evaluation.seeing import own_classes
+from cwf_jax.evaluation import rows as cells
+from cwf_jax.extraction import vectors
+from cwf_jax.extraction.seeing import own_classes
+from cwf_jax.images.image_set import ImageSet
 from tests.evaluation.made_up import BOX, FOUND, IMAGES, QUERIES, by_name, changed, row_of
 
 SYSTEMS_OF_STORES = ("raw", "rmac", "ofa", "ona", "fixed")

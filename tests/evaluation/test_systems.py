@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from cwf_jax.encoder import Activations
-from cwf_jax.evaluation import systems
 from cwf_jax.evaluation.descriptors import fill_with_previous
-from cwf_jax.evaluation.settings import Settings
-from cwf_jax.evaluation.systems import NATIVE, PAPER, SQUARE, SYSTEMS, Seen, pool_classes, pool_vectors
+from cwf_jax.systems import system as systems
+from cwf_jax.systems.settings import Settings
+from cwf_jax.systems.system import NATIVE, PAPER, SQUARE, SYSTEMS, Seen, pool_classes, pool_vectors
 from tests.oracle import encoding
 from tests.oracle import systems as oracle
 from tests.oracle.deviation import assert_close

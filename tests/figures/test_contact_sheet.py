@@ -8,7 +8,6 @@ import pytest
 from PIL import Image
 
 from cwf_jax.errors import InputError
-from cwf_jax.explanation import map_classes
 from cwf_jax.figures import contact_sheet
 from cwf_jax.figures.contact_sheet import BOX_LEGEND, CLASSES_LEGEND, FRAMES_LEGEND, draw_answers
 from cwf_jax.figures.files import save_figure
@@ -18,8 +17,9 @@ from cwf_jax.images.decoding import decode_image
 from cwf_jax.images.queries import fit_query
 from cwf_jax.protocol import BoxError
 from cwf_jax.queries import encode_query
-from cwf_jax.reasons import CommonClass, Match
 from cwf_jax.retrieval.answers import Result
+from cwf_jax.retrieval.explanation import map_classes
+from cwf_jax.retrieval.reasons import CommonClass, Match
 from tests.figures.layout import HOSTILE, check_layout
 
 SHAPES = {"tall.png": (128, 64), "wide.png": (64, 128), "tiny.png": (16, 16), "long.png": (16, 600), "high.png": (600, 16)}

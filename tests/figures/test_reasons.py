@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from matplotlib.collections import LineCollection
 
-from cwf_jax.explanation import ClassMap, Comparison, Explanation, Side
 from cwf_jax.figures.files import save_figure
 from cwf_jax.figures.reasons import MAP_LEGEND, draw_comparison, draw_explanation
-from cwf_jax.reasons import CommonClass, Match
+from cwf_jax.retrieval.explanation import ClassMap, Comparison, Explanation, Side
+from cwf_jax.retrieval.reasons import CommonClass, Match
 from tests.figures.layout import HOSTILE, check_layout
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)

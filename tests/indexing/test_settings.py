@@ -8,7 +8,7 @@ import pytest
 from cwf_jax.errors import InputError
 from cwf_jax.index.schema import StoredClasses, WhiteningOrigin
 from cwf_jax.index.store import Index
-from cwf_jax.indexing.settings import check_agreement, choose_settings, describe_making, parse_stored
+from cwf_jax.indexing.settings import check_agreement, choose_settings, parse_stored
 from cwf_jax.models.class_names import ClassList
 from cwf_jax.ops.whitening import Whitening
 
@@ -145,10 +145,3 @@ def test_what_disagrees_is_named_on_both_sides_all_at_once(tiny_encoder):
   listed, _ = choose_settings(tiny_encoder, store_classes="1,2")
   with pytest.raises(InputError, match="a list of 2"):
     _check(listed, store_classes="2,3")
-
-
-def test_rows_say_what_made_them(tiny_encoder):
-  told = describe_making(tiny_encoder)
-  for part in ("cwf_jax ", "jax ", "pylance ", "float32", "cpu"):
-    assert part in told
-  assert "\n" not in told

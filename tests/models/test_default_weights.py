@@ -6,13 +6,13 @@ import jax
 import numpy as np
 import pytest
 
-from cwf_jax.datasets.photographs import SOURCES, open_photograph
 from cwf_jax.encoder import most_probable
-from cwf_jax.explanation import explain
 from cwf_jax.images.canvases import fit_image, stack
 from cwf_jax.images.decoding import decode_image
 from cwf_jax.load import load_encoder, load_weights
 from cwf_jax.models.class_names import ClassList
+from cwf_jax.retrieval.explanation import explain
+from cwf_jax.toy.photographs import SOURCES, open_photograph
 
 ROOT = Path(__file__).parents[2]
 IMAGES = ROOT.parent / "shared/data/images"

@@ -1,0 +1,1 @@
+"""Forward passes over many images, and what is stored of them."""

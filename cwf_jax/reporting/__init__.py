@@ -1,0 +1,1 @@
+"""An evaluation's result for people: tables, comparisons, published numbers."""

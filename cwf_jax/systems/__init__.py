@@ -1,0 +1,1 @@
+"""Systems: from maps to vectors and descriptors."""

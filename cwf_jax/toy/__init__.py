@@ -1,0 +1,1 @@
+"""The toy landmarks: photographs, views, clutter."""
