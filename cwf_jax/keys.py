@@ -48,13 +48,13 @@ def hash_sources(*names: str) -> str:
 
 @functools.cache
 def hash_function(function: Callable) -> str:
-  """The SHA-256, in hexadecimal, of a function's source; of its whole file where it is not this package's.
+  """The SHA-256, in hexadecimal, of a function's source, and of its whole file where it is not this package's.
 
   A function without source, as typed at a prompt, has another key in each process.
   """
   is_own = (getattr(function, "__module__", None) or "").partition(".")[0] == _PACKAGE
   try:
-    source = inspect.getsource(function if is_own else inspect.getmodule(function))
+    source = inspect.getsource(function) + ("" if is_own else inspect.getsource(inspect.getmodule(function)))
   except (OSError, TypeError):
     source = uuid.uuid4().hex
   return hashlib.sha256(source.encode()).hexdigest()

@@ -36,12 +36,14 @@ class Query:
     class_vectors: [m k], raw and of unit length; zero where a class's map is empty.
     probabilities: [c], of all classes: in the box's pixels, or in the whole photograph where there is no box.
     photograph: the pixels at the sizes at which they are computed.
+    system_vectors: [r k], raw: what another system than "ofa" makes of the query; `class_vectors` are empty then.
   """
 
   class_ids: Int[np.ndarray, "m"]
   class_vectors: Float[np.ndarray, "m k"]
   probabilities: Float[np.ndarray, "c"]
   photograph: FittedQuery
+  system_vectors: Float[np.ndarray, "r k"] | None = None
 
   def list_classes(self, names: Sequence[str], count: int) -> list[tuple[str, float]]:
     """The `count` most probable of all classes, whatever the query is searched by: (name, probability).
@@ -55,7 +57,9 @@ class Query:
 
   @property
   def strongest_class(self) -> int | None:
-    """The first of the classes whose map is not empty; None if all are."""
+    """The first of the classes whose map is not empty; None if all are. Of another system than "ofa" the most probable one."""
+    if self.system_vectors is not None:
+      return int(self.class_ids[0])
     present = self.class_vectors.any(-1)
     return int(self.class_ids[present.argmax()]) if present.any() else None
 
@@ -95,7 +99,7 @@ def encode_query(
     if classes is None:
       return Query(ids[0, :num_classes], vectors[0, :num_classes], probabilities[0], photograph)
   else:
-    ids, probabilities = jax.device_get(_classify(encoder, *stack([photograph.crop], photograph.crop.canvas, 1), num_classes))
+    ids, probabilities = jax.device_get(classify(encoder, *stack([photograph.crop], photograph.crop.canvas, 1), num_classes))
   chosen = np.asarray(ids[0, :num_classes] if classes is None else classes, np.int32)
   padded = np.zeros((1, pad_count(len(chosen))), np.int32)
   padded[0, : len(chosen)] = chosen
@@ -104,7 +108,8 @@ def encode_query(
 
 
 @functools.partial(jax.jit, static_argnames="num_classes")
-def _classify(encoder: Encoder, images, sizes, num_classes):
+def classify(encoder: Encoder, images, sizes, num_classes):
+  """The most probable classes of images [b n], and the probabilities of all [b c]."""
   activations = encoder.activate(images, sizes)
   return most_probable(activations, num_classes), activations.probabilities
 

@@ -31,7 +31,7 @@ ALLOWED = {
   "export": ENCODED,
   "systems": {"datasets", "encoder", "images", "ops", "queries"},
   "extraction": EXTRACTED,
-  "indexing": ENCODED,
+  "indexing": EXTRACTED,
   "retrieval": EXTRACTED,
   "training": ENCODED,
   "labelled": {"images", "models", "training"},

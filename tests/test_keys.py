@@ -48,11 +48,12 @@ def test_a_function_of_ones_own_is_hashed_with_its_whole_file(tmp_path):
   found = set()
   for number, helper in enumerate(("x + 1", "x + 2", "x + 1")):
     path = tmp_path / f"plugin{number}.py"
-    path.write_text(f"def helper(x):\n  return {helper}\n\n\ndef pool(x):\n  return helper(x)\n")
+    path.write_text(f"def helper(x):\n  return {helper}\n\n\ndef pool(x):\n  return helper(x)\n\n\ndef other(x):\n  return x\n")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
     spec.loader.exec_module(module)
     found.add(hash_function(module.pool))
+    assert hash_function(module.other) not in found
     del sys.modules[path.stem]
   assert len(found) == 2

@@ -36,7 +36,9 @@ def format_table(name: str, query, results: list, searcher, aggregation: str, ma
   settings, count = searcher.encoder.settings, len(searcher.index)
   where = "" if query.photograph.box is None else f" in the box {','.join(f'{side:g}' for side in query.photograph.box)}"
   images = f"{count} photograph{'' if count == 1 else 's'}, most similar first"
-  lines = [f"query {printable(name)}{where}: {aggregation} search of {images}, {MEANINGS[aggregation]}"]
+  system = searcher.index.settings.system
+  meaning = MEANINGS[aggregation] if system == "ofa" else f"by {system}"
+  lines = [f"query {printable(name)}{where}: {aggregation} search of {images}, {meaning}"]
   classes = query.list_classes(settings.classes.names, 3)
   shown = ", ".join(f"{class_name} {per_cent(probability)}" for class_name, probability in classes)
   lines += [f"it shows: {shown}"] if shown else []

@@ -31,6 +31,10 @@ def define_flags(values: flags.FlagValues) -> None:
   text("images", None, "a folder, with all folders in it, or a list file (.txt, one path a line)", flag_values=values)
   text("prefix", "", "put before the ids of this run, so that one index can hold several folders", flag_values=values)
   text(
+    "system", None, "whose descriptors are stored and searched by: ofa (class-weighted, the default), rmac, gem, crow, mac, "
+    "spoc, ucrow, raw, raw_cw or cwr (class weights and regions)", flag_values=values,
+  )  # fmt: skip
+  text(
     "whitening", None, "bundled: the checkpoint's; self: fitted on these images; none; or another index to take it from. "
     "Default: bundled if there is one, else none", flag_values=values,
   )  # fmt: skip
@@ -57,7 +61,7 @@ def define_flags(values: flags.FlagValues) -> None:
     flag_values=values,
   )  # fmt: skip
   flags.DEFINE_boolean(
-    "keep_raw", None, "store the class vectors before whitening, too", flag_values=values
+    "keep_raw", None, "store the vectors before whitening, too", flag_values=values
   )
 
 
@@ -84,7 +88,7 @@ def run(values: flags.FlagValues, console) -> int:
         remove=values["remove"].value,
         progress=progress,
         batch_size=values["batch_size"].value,
-        **{name: values[name].value for name in ("whitening", "n_pca", "dimensions", "store_classes", "keep_raw")},
+        **{name: values[name].value for name in ("system", "whitening", "n_pca", "dimensions", "store_classes", "keep_raw")},
       )
   except (KeyboardInterrupt, OSError) as error:
     with contextlib.suppress(InputError, OSError):  # the error itself is what counts

@@ -41,11 +41,12 @@ def _format(info) -> str:
   parts = ", ".join(f"{name} {_megabytes(size)}" for name, size in info.bytes.items() if size)
   own = info.bytes["rows"] + info.bytes["snapshots"]
   each = f", {own / info.images / 1000:.1f} kB an image" if info.images else ""
+  summed = f"{info.num_classes} classes summed, " if info.system in ("ofa", "cwr") else ""
   rows = {
     "index": printable(info.folder),
     "images": f"{info.images} in version {info.version} ({info.versions} on the disk)",
     "size": f"{_megabytes(total)} ({parts}){each}",
-    "system": f"{info.system}: {info.num_classes} classes summed, {info.dimensions} dimensions",
+    "system": f"{info.system}: {summed}{info.dimensions} dimensions",
     "weights": f"{info.weights}, sha256 {info.weights_sha256[:12]}",
     "images are read": f"protocol {info.protocol}, shorter side {info.image_size} pixels",
     "whitening": info.whitening,

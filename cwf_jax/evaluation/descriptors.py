@@ -6,7 +6,7 @@
 """
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -22,12 +22,17 @@ from cwf_jax.ops.whitening import Whitening, apply_whitening
 Parts = Iterable[tuple[Int[np.ndarray, "m"], Float[np.ndarray, "m r k"]]]
 """Places in the order of the images, and the vectors of the images at them."""
 
+Combine = Callable[[Array], Array]
+"""From the whitened vectors of images to their descriptors."""
+
 QUERIES_AT_ONCE = 64
 _NUMBERS_AT_ONCE = 1 << 24
 """Of vectors that are computed at a time: 64 MB of them."""
 
 
-def describe(parts: Parts, count: int, whitening: Whitening | None, fill: bool = False) -> Float[np.ndarray, "n d"]:
+def describe(
+  parts: Parts, count: int, whitening: Whitening | None, fill: bool = False, combine: Combine = aggregate
+) -> Float[np.ndarray, "n d"]:
   """The descriptor of each image: its vectors, whitened and summed.
 
   Args:
@@ -35,13 +40,14 @@ def describe(parts: Parts, count: int, whitening: Whitening | None, fill: bool =
     count: of images.
     whitening: None for none.
     fill: zero vectors are filled with the one before (METHOD 7.11).
+    combine: makes a descriptor [b d] of whitened vectors [b r d]; `System.describe`.
 
   Returns:
     Unit rows, zero where an image has no vector.
   """
   found = None
   for places, block in _blocks(parts):
-    described = np.asarray(_describe(block, whitening, fill))[: len(places)]
+    described = np.asarray(_describe(block, whitening, fill, combine))[: len(places)]
     found = np.zeros((count, described.shape[1]), np.float32) if found is None else found
     found[places] = described
   return np.zeros((count, 0), np.float32) if found is None else found
@@ -133,10 +139,10 @@ def _round_up(count: int) -> int:
   return max(8, 1 << (count - 1).bit_length())
 
 
-@functools.partial(jax.jit, static_argnames="fill")
-def _describe(vectors, whitening, fill) -> jax.Array:
+@functools.partial(jax.jit, static_argnames=("fill", "combine"))
+def _describe(vectors, whitening, fill, combine) -> jax.Array:
   whitened = vectors if whitening is None else apply_whitening(whitening, vectors)
-  return aggregate(fill_with_previous(whitened) if fill else whitened)
+  return combine(fill_with_previous(whitened) if fill else whitened)
 
 
 @jax.jit

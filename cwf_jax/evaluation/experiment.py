@@ -25,7 +25,8 @@ from cwf_jax.errors import InputError
 from cwf_jax.evaluation.rows import CellStore, Row
 from cwf_jax.evaluation.scoring import Progress, Scorer
 from cwf_jax.extraction.image_check import check_images
-from cwf_jax.extraction.seeing import protocol_of, vector_key
+from cwf_jax.extraction.passes import protocol_of
+from cwf_jax.extraction.seeing import vector_key
 from cwf_jax.extraction.vectors import DamagedVectorsError
 from cwf_jax.images.image_set import ImageSet
 from cwf_jax.keys import hash_sources, make_key

@@ -14,7 +14,8 @@ import numpy as np
 
 from cwf_jax.encoder import Encoder
 from cwf_jax.evaluation.descriptors import Parts
-from cwf_jax.extraction.seeing import SeenImages, own_classes, pooled_column, protocol_of, vector_key
+from cwf_jax.extraction.passes import pooled_column, protocol_of
+from cwf_jax.extraction.seeing import SeenImages, own_classes, vector_key
 from cwf_jax.extraction.vectors import ALL, DAMAGED
 from cwf_jax.files import write_whole
 from cwf_jax.keys import hash_sources, make_key

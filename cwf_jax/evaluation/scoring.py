@@ -19,14 +19,8 @@ from cwf_jax.encoder import Encoder
 from cwf_jax.evaluation.descriptors import describe, score, score_online
 from cwf_jax.evaluation.fitting import Fit, Fits
 from cwf_jax.extraction.distractors import Maker, SeenDescriptors
-from cwf_jax.extraction.passes import IDS, Column
-from cwf_jax.extraction.seeing import (
-  SeenImages,
-  SeenQueries,
-  listed_classes,
-  own_classes,
-  pooled_column,
-)
+from cwf_jax.extraction.passes import IDS, Column, pooled_column
+from cwf_jax.extraction.seeing import SeenImages, SeenQueries, listed_classes, own_classes
 from cwf_jax.extraction.vectors import ALL, Chosen
 from cwf_jax.images.image_set import ImageSet
 from cwf_jax.keys import hash_sources, make_key
@@ -226,7 +220,7 @@ class Scorer:
     column, chosen = self._summed(name, self._listed)
     of_query, of_queries = self._summed(name, lambda: listed_classes(self._encoder, self._settings, None))
     vectors = self._of_queries(name, of_query.name, of_queries)
-    queries = describe([(np.arange(len(vectors)), vectors)], len(vectors), whitening, self._fills(name))
+    queries = describe([(np.arange(len(vectors)), vectors)], len(vectors), whitening, self._fills(name), SYSTEMS[name].describe)
     odd = int(((queries == 0).all(1) | ~np.isfinite(queries).all(1)).sum())
     own_scores, count = (queries * queries).sum(1), len(self.images.ids)
     if SYSTEMS[name].classes == "query":
@@ -235,7 +229,8 @@ class Scorer:
       found = score_online(queries, self._query_classes(), parts, wanted.listed, count, whitening, self._fills(name))
       scores = found.scores[:, self._rows]
       return Scored(scores, own_scores, queries.shape[1], found.zero, found.not_finite, odd)
-    databases = [describe(self._images.read(name, column.name, chosen), count, whitening, self._fills(name))[self._rows]]
+    read = self._images.read(name, column.name, chosen)
+    databases = [describe(read, count, whitening, self._fills(name), SYSTEMS[name].describe)[self._rows]]
     unreadable = ()
     if self._others is not None:
       rows, unreadable = self._others.read(name, self._row_column(name, whitened))
@@ -277,7 +272,7 @@ class Scorer:
 
     def make(vectors: np.ndarray) -> np.ndarray:
       some = vectors if chosen == ALL else vectors[:, chosen]
-      return describe([(np.arange(len(some)), some)], len(some), whitening, self._fills(name))
+      return describe([(np.arange(len(some)), some)], len(some), whitening, self._fills(name), SYSTEMS[name].describe)
 
     return Maker(name, column, make)
 

@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Float
 
 from cwf_jax.encoder import Encoder
-from cwf_jax.extraction.passes import Column, see_images, with_protocol
-from cwf_jax.extraction.seeing import Count, SeenImages, protocol_of
+from cwf_jax.extraction.passes import Column, protocol_of, see_images, with_protocol
+from cwf_jax.extraction.seeing import Count, SeenImages
 from cwf_jax.images.image_set import ImageSet
 from cwf_jax.images.loading import SkippedImage
 from cwf_jax.protocol import Protocol

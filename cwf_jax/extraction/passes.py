@@ -15,15 +15,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool
 
-from cwf_jax.encoder import Activations, Encoder, most_probable
+from cwf_jax.encoder import Activations, Encoder, Encoding, most_probable
 from cwf_jax.errors import InputError
 from cwf_jax.images.canvases import Fitted, stack
 from cwf_jax.images.image_set import ImageSet
 from cwf_jax.images.loading import SkippedImage, fill_batches
 from cwf_jax.models.layers import valid_mask
 from cwf_jax.ops.regions import mask_boxes
+from cwf_jax.ops.whitening import Whitening, apply_whitening
 from cwf_jax.problems import count_of
 from cwf_jax.protocol import Protocol
+from cwf_jax.protocol import fingerprint as fingerprint_of
 from cwf_jax.runtime import default_batch_size, processors
 from cwf_jax.systems.queries import FittedQuery
 from cwf_jax.systems.settings import Settings, SomeSettings
@@ -47,6 +49,19 @@ class Column(NamedTuple):
   system: str | None = None
   count: int = 0
   listed: tuple[int, ...] = ()
+
+
+def pooled_column(name: str, settings: Settings) -> Column:
+  """The vectors of a system that pools."""
+  return Column(SYSTEMS[name].column(name, settings), name, settings.num_classes if SYSTEMS[name].uses_classes else 0)
+
+
+def protocol_of(name: str, encoder: Encoder, settings: Settings) -> Protocol:
+  """The sizes at which a system's images are computed, where the encoder's shorter side is the paper's."""
+  protocol = SYSTEMS[name].sizes.protocol(settings, encoder.settings.protocol.image_size)
+  protocol = dataclasses.replace(protocol, feature_map=encoder.settings.protocol.feature_map)
+  config = encoder.network.config
+  return protocol.for_network(config.size_multiple, config.stride, config.cam_stride)
 
 
 @functools.partial(jax.jit, static_argnames=("columns", "settings"))
@@ -76,11 +91,33 @@ def see(
   Raises:
     InputError: `cells` are given, which are those of the feature map, and a column's map has other cells.
   """
-  names = {SYSTEMS[column.system].map for column in columns if column.system is not None}
+  activations = encoder.activate(images, sizes, list_taps(encoder, columns))
+  return pool_columns(encoder, activations, images, sizes, columns, settings, cells, class_ids)
+
+
+def list_taps(encoder: Encoder, columns: tuple[Column, ...]) -> tuple[str, ...]:
+  """The maps of the network, besides its features, that the columns pool."""
+  taps, maps = _taps_of(encoder), {SYSTEMS[column.system].map for column in columns if column.system is not None}
+  return tuple(sorted({taps[name] for name in maps if name in taps}))
+
+
+def _taps_of(encoder: Encoder) -> dict[str, str]:
   config = encoder.network.config
-  taps = {"last": config.last_tap, "pooled": config.pooled_tap}
-  activations = encoder.activate(images, sizes, tuple(sorted({taps[name] for name in names if name in taps})))
-  found = {}
+  return {"last": config.last_tap, "pooled": config.pooled_tap}
+
+
+def pool_columns(
+  encoder: Encoder,
+  activations: Activations,
+  images: Any,
+  sizes: Any,
+  columns: tuple[Column, ...],
+  settings: Settings | SomeSettings,
+  cells: Any = None,
+  class_ids: Any = None,
+) -> dict[str, jax.Array]:
+  """As `see`, from activations with the maps of `list_taps`."""
+  taps, found = _taps_of(encoder), {}
   for column in columns:
     name = taps.get("features" if column.system is None else SYSTEMS[column.system].map)
     features = activations.features if name is None else activations.taps[name]
@@ -90,11 +127,11 @@ def see(
       if (stride := _stride_of(features, images)) != cell:
         raise InputError(f"a query is cut to cells of {cell} pixels, and {column.name} pools a map of {stride}: let it see BOX")
       mask = mask & mask_boxes(cells, mask.shape[1:])
-    seen = Seen(features, mask, encoder, activations, settings.only(SYSTEMS[column.system or "ofa"].vary))
+    ids = _choose_classes(activations, column, class_ids) if column.count or column.listed else None
+    seen = Seen(features, mask, encoder, activations, settings.only(SYSTEMS[column.system or "ofa"].vary), ids)
     if column.system is not None:
       vectors = pool_vectors(SYSTEMS[column.system], seen)
     else:
-      ids = _choose_classes(activations, column, class_ids)
       vectors = pool_classes(seen, ids)
       if column.count:
         found[column.name + IDS] = ids
@@ -117,6 +154,33 @@ def _choose_classes(activations: Activations, column: Column, class_ids: Any) ->
   if column.listed:
     return jnp.broadcast_to(jnp.asarray(column.listed), (len(activations.logits), len(column.listed)))
   return most_probable(activations, column.count) if class_ids is None else class_ids
+
+
+@functools.partial(jax.jit, static_argnames="system")
+def describe_vectors(system: str, whitening: Whitening | None, vectors: Any) -> jax.Array:
+  """The descriptors [b d] of a system's vectors [b r k], each whitened first."""
+  vectors = jnp.asarray(vectors, jnp.float32)
+  return SYSTEMS[system].describe(vectors if whitening is None else apply_whitening(whitening, vectors))
+
+
+@functools.partial(jax.jit, static_argnames=("system", "settings", "num_classes"))
+def encode_system(encoder: Encoder, images: Any, sizes: Any, system: str, settings: Settings, num_classes: int) -> Encoding:
+  """Encodes images for an index of a system that pools: its vectors and the images' most probable classes.
+
+  Args:
+    encoder: its protocol is that of the system's sizes.
+    images, sizes: as an encoder takes them.
+    system: the name of one that pools.
+    settings: of the system.
+    num_classes: classes of each image.
+
+  Returns:
+    An `Encoding` whose `class_vectors` are the system's vectors [b r k], raw.
+  """
+  columns = (pooled_column(system, settings),)
+  activations = encoder.activate(images, sizes, list_taps(encoder, columns))
+  (vectors,) = pool_columns(encoder, activations, images, sizes, columns, settings).values()
+  return Encoding(vectors, most_probable(activations, num_classes), activations.probabilities)
 
 
 def see_images(
@@ -188,5 +252,7 @@ def with_protocol(encoder: Encoder, protocol: Protocol) -> Encoder:
   preprocessing = encoder.network.config.preprocessing
   if protocol.reversed_means:
     preprocessing = preprocessing.with_means_reversed()
-  settings = dataclasses.replace(encoder.settings, protocol=protocol, preprocessing=preprocessing)
+  own = encoder.settings
+  fingerprint = fingerprint_of(own.weights_sha256, dataclasses.asdict(preprocessing), own.tap, protocol)
+  settings = dataclasses.replace(own, protocol=protocol, preprocessing=preprocessing, fingerprint=fingerprint)
   return dataclasses.replace(encoder, settings=settings)

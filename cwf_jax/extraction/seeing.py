@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from cwf_jax.datasets.benchmark import Benchmark
 from cwf_jax.encoder import Encoder
-from cwf_jax.extraction.passes import Column, see_images, see_query, with_protocol
+from cwf_jax.extraction.passes import Column, pooled_column, protocol_of, see_images, see_query, with_protocol
 from cwf_jax.extraction.vectors import ALL, Chosen, Signature, VectorStore
 from cwf_jax.images.image_set import ImageSet, sign
 from cwf_jax.images.queries import read_pixels
@@ -49,11 +49,6 @@ def listed_classes(encoder: Encoder, settings: Settings, class_ids: Sequence[int
   listed = every if class_ids is None else tuple(sorted({int(one) for one in class_ids}))
   name = "all" if listed == every else f"some{make_key(listed)[:12]}"
   return Column(SYSTEMS["ona"].column(name, settings), listed=listed)
-
-
-def pooled_column(name: str, settings: Settings) -> Column:
-  """The vectors of a system that pools."""
-  return Column(SYSTEMS[name].column(name, settings), name)
 
 
 class SeenImages:
@@ -221,14 +216,6 @@ def plan_passes(
     own = (pooled_column(name, settings),) if SYSTEMS[name].pool is not None else classes
     plan[protocol] = tuple(dict.fromkeys((*plan.get(protocol, ()), *own)))
   return plan
-
-
-def protocol_of(name: str, encoder: Encoder, settings: Settings) -> Protocol:
-  """The sizes at which a system's images are computed, where the encoder's shorter side is the paper's."""
-  protocol = SYSTEMS[name].sizes.protocol(settings, encoder.settings.protocol.image_size)
-  protocol = dataclasses.replace(protocol, feature_map=encoder.settings.protocol.feature_map)
-  config = encoder.network.config
-  return protocol.for_network(config.size_multiple, config.stride, config.cam_stride)
 
 
 def vector_key(encoder: Encoder, protocol: Protocol, settings: Mapping[str, Any]) -> str:

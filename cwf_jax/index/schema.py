@@ -80,6 +80,9 @@ class IndexSettings:
       indexes that were made before `vector_type` was recorded.
     keep_raw: the raw class vectors are stored too.
     whitening: its origin.
+    system: whose descriptors are stored and searched by: "ofa", or another of `cwf_jax.systems`.
+    preset: "paper" or "reference": the system's settings.
+    num_vectors: vectors that such a system makes of an image, all of them zero or of unit length; 0: class vectors.
   """
 
   fingerprint: str
@@ -96,6 +99,9 @@ class IndexSettings:
   vector_type: str
   keep_raw: bool
   whitening: WhiteningOrigin
+  system: str = "ofa"
+  preset: str = "paper"
+  num_vectors: int = 0
 
   def __post_init__(self):
     if self.vector_type not in _VECTOR_TYPES:
@@ -112,8 +118,15 @@ class IndexSettings:
     return self.vector_type == "int8" and self.stored.kind != "none"
 
   @property
+  def raw_column(self) -> str:
+    """The column of the vectors before whitening, where they are kept."""
+    return "raw_vectors" if self.num_vectors else "raw_class_vectors"
+
+  @property
   def num_raw(self) -> int:
-    """Raw vectors of an image: its own most probable classes, then those of a list."""
+    """Raw vectors of an image: the system's; of class vectors its own most probable classes, then those of a list."""
+    if self.num_vectors:
+      return self.num_vectors
     return self.num_encoded + (self.stored.count if self.stored.kind == "list" else 0)
 
   def to_metadata(self) -> dict[bytes, bytes]:
@@ -188,9 +201,10 @@ def arrow_schema(settings: IndexSettings) -> pa.Schema:
     lists["class_scales"] = (pa.float32(), stored.count)
   if stored.kind == "all":
     lists |= {class_column(class_id): (kind, dimensions) for class_id in range(settings.network_classes)}
-  if settings.keep_raw:
+  if settings.keep_raw and not settings.num_vectors:
     lists["raw_class_ids"] = (pa.int32(), settings.num_raw)
-    lists["raw_class_vectors"] = (pa.float32(), settings.num_raw * settings.feature_channels)
+  if settings.keep_raw:
+    lists[settings.raw_column] = (pa.float32(), settings.num_raw * settings.feature_channels)
   fields = [pa.field(name, kind, nullable=False) for name, kind in scalar.items()]
   fields += [pa.field(name, pa.list_(kind, size), nullable=False) for name, (kind, size) in lists.items()]
   return pa.schema(fields, metadata=settings.to_metadata())

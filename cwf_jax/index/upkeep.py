@@ -89,7 +89,7 @@ def describe_index(index: Index) -> IndexInfo:
     images=len(index),
     version=index.version,
     versions=index.count_versions(),
-    system="ofa",
+    system=settings.system,
     weights=settings.weights,
     weights_sha256=settings.weights_sha256,
     fingerprint=settings.fingerprint,

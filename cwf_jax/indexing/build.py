@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from cwf_jax.encoder import Encoder, encode
 from cwf_jax.errors import InputError, printable
+from cwf_jax.extraction.passes import encode_system
 from cwf_jax.images.listing import Listing, NoImagesError, list_images
 from cwf_jax.images.loading import Batch, SkippedImage, fill_batches, load_images
 from cwf_jax.index import schema, store
@@ -24,11 +25,12 @@ from cwf_jax.index.store import Index
 from cwf_jax.indexing.committer import Committer
 from cwf_jax.indexing.packing import describe_files, top_columns, vector_columns
 from cwf_jax.indexing.plan import make_plan
-from cwf_jax.indexing.settings import check_agreement, choose_settings
+from cwf_jax.indexing.settings import check_agreement, choose_settings, prepare_encoder
 from cwf_jax.indexing.whitening import whiten_by_itself
 from cwf_jax.load import load_encoder, load_recorded_encoder
 from cwf_jax.ops.whitening import TooFewVectorsError, Whitening
 from cwf_jax.runtime import default_batch_size, describe_versions, processors
+from cwf_jax.systems.settings import system_settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +69,7 @@ def build_index(
   index: str | os.PathLike,
   encoder: Encoder | None = None,
   *,
+  system: str | None = None,
   whitening: str | None = None,
   n_pca: int | None = None,
   dimensions: int | None = None,
@@ -89,6 +92,9 @@ def build_index(
     images: a folder, walked with all folders below it, or a list file (.txt, .lst, .list).
     index: the index's folder; made if it is not there.
     encoder: None means the one that an existing index was made with, or the default one.
+    system: whose descriptors are stored and searched by: "ofa" (class-weighted), "rmac", "gem", "crow", "mac", "spoc", "ucrow",
+      "raw", "raw_cw" or "cwr"; None means the index's own, for a new one "ofa". Another one than "ofa" stores no class
+      vectors, has no whitening of the checkpoint's, and computes images at sizes of its own.
     whitening: "bundled", "self", "none" or another index; None means the index's own, for a new one the checkpoint's, if it
       has one.
     n_pca: the most probable classes of each image that "self" is fitted on; 1 if None.
@@ -119,15 +125,17 @@ def build_index(
   chosen = None
   if not store.is_index(index):  # what is wrong is said before anything is written
     store.check_place(index)
-    encoder = load_encoder() if encoder is None else encoder
-    chosen = choose_settings(encoder, whitening, n_pca, dimensions, store_classes, keep_raw)
+    encoder, system = load_encoder() if encoder is None else encoder, system or "ofa"
+    preset = encoder.settings.protocol.name
+    encoder = prepare_encoder(encoder, system)
+    chosen = choose_settings(encoder, whitening, n_pca, dimensions, store_classes, keep_raw, system, preset)
   with store.writing(index):
     if chosen is not None and not store.is_index(index):
       opened = Index.create(index, *chosen)
     else:
       opened = store.open_index(index)
       encoder = _agreeing_encoder(opened, encoder)
-      asked = (whitening, n_pca, dimensions, store_classes, keep_raw)
+      asked = (whitening, n_pca, dimensions, store_classes, keep_raw, system)
       check_agreement(index, opened.settings, encoder.settings.classes, *asked)
     plan = make_plan(listing, opened, prefix, remove)
     opened.move(plan.moved)
@@ -225,10 +233,12 @@ class Mapper:
     shape = batch.images.shape
     if shape not in self._programs:
       start = time.monotonic()
-      settings = self._settings
-      lowered = encode.lower(
-        self._encoder, batch.images, batch.sizes, num_classes=settings.num_encoded, listed=settings.stored.ids
-      )
+      settings, given = self._settings, (self._encoder, batch.images, batch.sizes)
+      if settings.num_vectors:
+        own = system_settings(settings.preset, settings.num_classes)
+        lowered = encode_system.lower(*given, settings.system, own, num_classes=settings.num_encoded)
+      else:
+        lowered = encode.lower(*given, num_classes=settings.num_encoded, listed=settings.stored.ids)
       self._programs[shape] = lowered.compile()
       self.seconds["compile"] += time.monotonic() - start
     return self._programs[shape]
@@ -247,6 +257,7 @@ def _agreeing_encoder(index: Index, encoder: Encoder | None) -> Encoder:
   settings = index.settings
   if encoder is None:
     return load_recorded_encoder(f"the index {index.folder}", settings)
+  encoder = prepare_encoder(encoder, settings.system)
   if encoder.settings.fingerprint != settings.fingerprint:
     raise InputError(
       f"the index {index.folder} was made by the encoder {settings.fingerprint[:12]} (weights {settings.weights}), "

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 
+from cwf_jax.extraction.passes import describe_vectors
 from cwf_jax.images.loading import LoadedImage
 from cwf_jax.index import schema
 from cwf_jax.index.schema import IndexSettings
@@ -40,16 +41,25 @@ def top_columns(settings: IndexSettings, class_ids: np.ndarray, probabilities: n
 
 
 def vector_columns(
-  settings: IndexSettings, whitening: Whitening | None, class_ids: np.ndarray, class_vectors: jax.Array
+  settings: IndexSettings, whitening: Whitening | None, class_ids: np.ndarray, vectors: jax.Array
 ) -> dict[str, np.ndarray]:
-  """The descriptor and the stored class vectors.
+  """The descriptor and the stored vectors.
 
   Args:
     settings: of the index.
     whitening: of the index, or None.
     class_ids: [b n], the most probable classes of each image, then those of a stored list.
-    class_vectors: [b n k], raw.
+    vectors: [b n k], raw: of these classes, or those that the index's system makes.
   """
+  if settings.num_vectors:
+    columns = {"descriptor": np.asarray(describe_vectors(settings.system, whitening, vectors))}
+    return columns | ({settings.raw_column: np.asarray(vectors, np.float32)} if settings.keep_raw else {})
+  return _class_columns(settings, whitening, class_ids, vectors)
+
+
+def _class_columns(
+  settings: IndexSettings, whitening: Whitening | None, class_ids: np.ndarray, class_vectors: jax.Array
+) -> dict[str, np.ndarray]:
   stored = settings.stored
   if stored.kind == "all":
     chosen = np.argsort(class_ids, axis=1)
@@ -76,8 +86,8 @@ def repack(settings: IndexSettings, whitening: Whitening, table: pa.Table | pa.R
   """Rows that keep their raw vectors, written anew with another whitening."""
   kept = [name for name in schema.arrow_schema(settings).names if not schema.is_derived(name)]
   columns = {name: schema.to_array(table[name]) for name in kept}
-  class_ids = columns["raw_class_ids"]
-  vectors = columns["raw_class_vectors"].reshape(*class_ids.shape, settings.feature_channels)
+  class_ids = None if settings.num_vectors else columns["raw_class_ids"]
+  vectors = columns[settings.raw_column].reshape(len(table), settings.num_raw, settings.feature_channels)
   return schema.to_table(settings, columns | vector_columns(settings, whitening, class_ids, vectors))
 
 

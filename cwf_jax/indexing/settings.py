@@ -3,14 +3,18 @@
 import dataclasses
 import os
 
+import jax
 import numpy as np
 
 from cwf_jax.encoder import Encoder
-from cwf_jax.errors import InputError
+from cwf_jax.errors import InputError, near
+from cwf_jax.extraction.passes import encode_system, protocol_of, with_protocol
 from cwf_jax.index.schema import IndexSettings, StoredClasses, WhiteningOrigin
 from cwf_jax.index.store import IndexFolderError, open_index
 from cwf_jax.models.class_names import ClassList
 from cwf_jax.ops.whitening import Whitening
+from cwf_jax.systems.settings import PRESETS, Settings, system_settings
+from cwf_jax.systems.system import SYSTEMS
 
 DEFAULT_STORED = "64"
 
@@ -22,14 +26,27 @@ def choose_settings(
   dimensions: int | None = None,
   store_classes: str | int | None = None,
   keep_raw: bool | None = None,
+  system: str = "ofa",
+  preset: str = "paper",
 ) -> tuple[IndexSettings, dict[str, np.ndarray] | None]:
   """The settings of a new index and the whitening's arrays; None stands for the default of each.
+
+  Args:
+    encoder: of `prepare_encoder`.
+    whitening: see `build_index`, as are the others.
+    preset: "paper" or "reference", for the system's settings.
 
   Raises:
     InputError: a value that cannot be, named with its flag.
   """
   config, own = encoder.network.config, encoder.settings
   channels, classes = encoder.feature_channels, config.num_classes
+  num_vectors = 0
+  if system != "ofa":
+    num_vectors, channels = _count_vectors(encoder, system, preset)
+    if store_classes is not None:
+      raise InputError(f"--store_classes is for --system=ofa: {system} has no class vectors to store")
+    store_classes = 0
   if n_pca is not None and whitening != "self":
     raise InputError("--n_pca is for --whitening=self: the classes of each image that it is fitted on")
   n_pca = 1 if n_pca is None else n_pca
@@ -37,7 +54,7 @@ def choose_settings(
     raise InputError(f"--n_pca is 1 to {classes}, the network's classes; found {n_pca}")
   if whitening == "self" and keep_raw is False:
     raise InputError("--whitening=self is fitted on the raw vectors and keeps them: leave --nokeep_raw out")
-  origin, arrays = _choose_whitening(encoder, whitening, n_pca)
+  origin, arrays = _choose_whitening(encoder, whitening, n_pca, system)
   if dimensions is not None:
     origin, arrays = _reduce(origin, arrays, dimensions, channels)
   stored = parse_stored(DEFAULT_STORED if store_classes is None else str(store_classes), own.classes)
@@ -52,13 +69,48 @@ def choose_settings(
     network_classes=classes,
     feature_channels=channels,
     dimensions=channels if arrays is None else arrays["projection"].shape[1],
-    num_encoded=classes if stored.kind == "all" else max(needed),
+    num_encoded=classes if stored.kind == "all" else min(64, classes) if num_vectors else max(needed),
     stored=stored,
     vector_type="int8",
     keep_raw=bool(keep_raw) or origin.pending,
     whitening=origin,
+    system=system,
+    preset=preset,
+    num_vectors=num_vectors,
   )
   return settings, arrays
+
+
+def prepare_encoder(encoder: Encoder, system: str) -> Encoder:
+  """The encoder at the sizes of a system's images.
+
+  Args:
+    encoder: whose shorter side is the paper's; the sizes of other systems are in proportion to it (METHOD 2b).
+    system: "ofa", or another one that an index can store.
+
+  Raises:
+    InputError: there is no such system, or it describes an image only for a query.
+  """
+  if system == "ofa":
+    return encoder
+  if system not in SYSTEMS or SYSTEMS[system].pool is None:
+    able = ["ofa", *(name for name, one in SYSTEMS.items() if one.pool is not None)]
+    why = "describes images for each query: index by ofa and search online or fixed" if system in SYSTEMS else "is unknown"
+    raise InputError(f"--system={system} {why}; an index stores one of {', '.join(able)}{near(system, able)}")
+  protocol = encoder.settings.protocol
+  if protocol.name not in PRESETS:  # it has such sizes already
+    return encoder
+  settings = Settings.preset(protocol.name, {"num_classes": protocol.num_classes})
+  return with_protocol(encoder, protocol_of(system, encoder, settings))
+
+
+def _count_vectors(encoder: Encoder, system: str, preset: str) -> tuple[int, int]:
+  """Vectors that the system makes of an image, and their dimensions."""
+  height, width = encoder.settings.protocol.canvases[0]
+  settings = system_settings(preset, encoder.settings.protocol.num_classes)
+  images, sizes = jax.ShapeDtypeStruct((1, height, width, 3), np.uint8), jax.ShapeDtypeStruct((1, 2), np.int32)
+  shapes = jax.eval_shape(lambda *given: encode_system(encoder, *given, system, settings, 1), images, sizes)
+  return shapes.class_vectors.shape[1:]
 
 
 def check_agreement(
@@ -70,6 +122,7 @@ def check_agreement(
   dimensions: int | None,
   store_classes: str | int | None,
   keep_raw: bool | None,
+  system: str | None = None,
 ) -> None:
   """Refuses what was asked for explicitly and is not so in an existing index, naming both.
 
@@ -77,6 +130,8 @@ def check_agreement(
     InputError: with every disagreement.
   """
   problems = []
+  if system not in (None, settings.system):
+    problems.append(f"its system is {settings.system}, not {system}")
   if whitening is not None and _source(whitening) != settings.whitening.source:
     problems.append(f"its whitening is {settings.whitening.source}, not {whitening}")
   if n_pca is not None and settings.whitening.source != "self":
@@ -117,9 +172,9 @@ def parse_stored(text: str, classes: ClassList) -> StoredClasses:
 
 
 def _choose_whitening(
-  encoder: Encoder, asked: str | None, n_pca: int
+  encoder: Encoder, asked: str | None, n_pca: int, system: str
 ) -> tuple[WhiteningOrigin, dict[str, np.ndarray] | None]:
-  bundled = encoder.whitening
+  bundled = encoder.whitening if system == "ofa" else None
   if asked is None:
     asked = "none" if bundled is None else "bundled"
   if asked == "none":
@@ -129,7 +184,8 @@ def _choose_whitening(
   if asked == "bundled":
     if bundled is None:
       name = encoder.settings.weights
-      raise InputError(f"the weights {name} come without a whitening; --whitening is none, self or an index")
+      whose = "" if system == "ofa" else f" for {system}"
+      raise InputError(f"the weights {name} come without a whitening{whose}; --whitening is none, self or an index")
     return WhiteningOrigin("bundled"), {name: np.asarray(getattr(bundled, name)) for name in ("mean", "projection")}
   try:
     other = open_index(asked)
@@ -137,6 +193,8 @@ def _choose_whitening(
     raise InputError(f"--whitening is bundled, self, none or another index; found {asked}: {error}") from None
   if other.whitening is None:
     raise InputError(f"the index {asked} has no whitening to take (its own is {other.settings.whitening.source})")
+  if other.settings.system != system:
+    raise InputError(f"the whitening of {asked} was fitted for {other.settings.system}, not for {system}")
   if other.settings.weights_sha256 != encoder.settings.weights_sha256:
     raise InputError(
       f"the whitening of {asked} belongs to the weights {other.settings.weights}, not to {encoder.settings.weights}"

@@ -21,7 +21,8 @@ COMPARED = 8192
 
 
 def whiten_by_itself(index: Index, n_pca: int) -> str:
-  """Fits on the raw vectors of each image's `n_pca` most probable classes and rewrites all rows in one commit.
+  """Fits on the raw vectors of each image's `n_pca` most probable classes, or on all those that the index's system makes of it,
+  and rewrites all rows in one commit.
 
   It has the requested dimensions, or all; fewer where there are too few vectors, or many of copies of few photographs.
 
@@ -30,9 +31,9 @@ def whiten_by_itself(index: Index, n_pca: int) -> str:
   """
   settings = index.settings
   moments, sums = Moments.zero(settings.feature_channels), []
-  for table in index.scan_by_id(["raw_class_vectors"], ROWS):
-    vectors = schema.to_array(table["raw_class_vectors"]).reshape(len(table), settings.num_raw, -1)
-    moments.add(vectors[:, :n_pca].reshape(-1, settings.feature_channels))
+  for table in index.scan_by_id([settings.raw_column], ROWS):
+    vectors = schema.to_array(table[settings.raw_column]).reshape(len(table), settings.num_raw, -1)
+    moments.add(vectors[:, : settings.num_vectors or n_pca].reshape(-1, settings.feature_channels))
     if len(sums) < COMPARED:
       sums += [*vectors.sum(1)]
   wanted = settings.whitening.dimensions or settings.feature_channels
@@ -49,4 +50,5 @@ def whiten_by_itself(index: Index, n_pca: int) -> str:
   if dimensions < wanted:
     by_copies = f"about {distinct:.0f} photographs are distinct"
     fewer = f" instead of {wanted}: " + (by_copies if dimensions == round(distinct) - 1 else "one for every 3 of the vectors")
-  return f"fitted on {moments.count} class vectors of this index, {dimensions} dimensions{fewer}"
+  kind = f"vectors of {settings.system}" if settings.num_vectors else "class vectors"
+  return f"fitted on {moments.count} {kind} of this index, {dimensions} dimensions{fewer}"

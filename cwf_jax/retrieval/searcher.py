@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from cwf_jax.encoder import Encoder
 from cwf_jax.errors import InputError
+from cwf_jax.extraction.passes import describe_vectors
 from cwf_jax.images.queries import ImageLike
 from cwf_jax.index import schema
 from cwf_jax.index.store import Index, open_index
@@ -30,6 +31,8 @@ from cwf_jax.retrieval.answers import Result, Share, filter_results, largest_sha
 from cwf_jax.retrieval.databases import Offline, Online
 from cwf_jax.retrieval.online import NO_CLASS, Lacking, count_lacking
 from cwf_jax.retrieval.reasons import find_common_classes, match_photographs
+from cwf_jax.retrieval.system_queries import encode_system_query
+from cwf_jax.systems.settings import system_settings
 
 AGGREGATIONS = ("offline", "online", "fixed")
 
@@ -60,8 +63,10 @@ class Searcher:
     if encoder.settings.fingerprint != settings.fingerprint:
       raise InputError(f"the index {self.index.folder} was made by another encoder than the one given")
     arrays = self.index.whitening
-    whitening = None if arrays is None else Whitening(jnp.asarray(arrays["mean"]), jnp.asarray(arrays["projection"]))
-    self.encoder = jax.device_put(encoder.replace(whitening=whitening))
+    self._whitening = None if arrays is None else Whitening(jnp.asarray(arrays["mean"]), jnp.asarray(arrays["projection"]))
+    # Another system's whitening is not of class vectors, which explanations whiten.
+    encoder = encoder if settings.num_vectors else encoder.replace(whitening=self._whitening)
+    self.encoder = jax.device_put(encoder)
 
   def is_stale(self) -> bool:
     """Whether the index has a newer version than the one that is searched.
@@ -85,7 +90,7 @@ class Searcher:
       return False
     is_same = newest.settings.fingerprint == self.index.settings.fingerprint
     other = Searcher(newest, self.encoder if is_same else None)
-    self.index, self.encoder = other.index, other.encoder
+    self.index, self.encoder, self._whitening = other.index, other.encoder, other._whitening
     return True
 
   def warm_up(self, boxes: bool = True, matches: bool = True, progress: Callable[[int, int], Any] | None = None) -> None:
@@ -133,7 +138,16 @@ class Searcher:
     """
     ids = None if classes is None else self.encoder.settings.classes.resolve_all(classes)
     settings = self.index.settings
+    if settings.num_vectors:
+      self._refuse_classes(classes is not None)
+      own = system_settings(settings.preset, settings.num_classes)
+      return encode_system_query(self.encoder, image, box, settings.system, own, settings.num_encoded)
     return encode_query(self.encoder, image, box, ids, num_encoded=settings.num_encoded, listed=settings.stored.ids)
+
+  def _refuse_classes(self, are_given: bool) -> None:
+    if are_given:
+      folder, system = self.index.folder, self.index.settings.system
+      raise InputError(f"the index {folder} is of {system}, which searches by no classes: only offline, without a list of them")
 
   def search(
     self,
@@ -158,6 +172,7 @@ class Searcher:
       InputError: a wrong argument, or an online or fixed search of an index that stores no class vectors.
     """
     check_arguments(aggregation, top, expand, shares)
+    self._refuse_classes(self.index.settings.num_vectors > 0 and aggregation != "offline")
     if isinstance(queries, Query) or not all(isinstance(query, Query) for query in queries):
       raise InputError("search takes a list of what encode returns: search([searcher.encode(image)])")
     results = []
@@ -187,8 +202,13 @@ class Searcher:
 
   def _prepare(self, queries: Sequence[Query]) -> "_Queries":
     """Whitens and aggregates; one program serves any number of queries over 1, and lists of about the same length."""
-    longest = pad_count(max(len(query.class_ids) for query in queries))
     rows = 1 if len(queries) == 1 else QUERIES_AT_ONCE
+    if self.index.settings.num_vectors:
+      vectors = np.stack([query.system_vectors for query in queries])
+      padded = np.pad(vectors, ((0, rows - len(queries)), (0, 0), (0, 0)))
+      descriptors = describe_vectors(self.index.settings.system, self._whitening, padded)
+      return _Queries(np.full((len(queries), 1), NO_CLASS, np.int32), descriptors[:, None], descriptors)
+    longest = pad_count(max(len(query.class_ids) for query in queries))
     class_ids = np.full((len(queries), longest), NO_CLASS, np.int32)
     class_vectors = np.zeros((rows, longest, self.index.settings.feature_channels), np.float32)
     for row, query in enumerate(queries):
@@ -250,7 +270,7 @@ class Searcher:
         path=file["path"],
         score=float(scores[place]),
         common_classes=common[place],
-        classes=() if expanded else divided[place],
+        classes=() if expanded or self.index.settings.num_vectors else divided[place],
         expanded_from=divided[place] if expanded else (),
         lacked=None if lacked is None else int(lacked[place]),
       )

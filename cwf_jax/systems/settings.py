@@ -165,6 +165,11 @@ class SomeSettings:
     raise AttributeError(f"the setting {name!r} is not among those that the system names in `vary` ({there})")
 
 
+def system_settings(preset: str, num_classes: int) -> Settings:
+  """The settings of an index's system."""
+  return Settings.preset(preset, {"num_classes": num_classes})
+
+
 def list_settings() -> tuple[dataclasses.Field, ...]:
   """The settings in order: `name`, `default` (the paper's) and `metadata` (meaning, reference, row, acts, choices)."""
   return dataclasses.fields(Settings)[1:]

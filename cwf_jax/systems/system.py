@@ -23,6 +23,8 @@ from jaxtyping import Array, Bool, Float, Int
 from cwf_jax.encoder import Activations, Encoder
 from cwf_jax.keys import hash_function
 from cwf_jax.ops import cams
+from cwf_jax.ops.aggregation import aggregate
+from cwf_jax.ops.grid import REGIONS
 from cwf_jax.ops.normalize import l2_normalize
 from cwf_jax.ops.pooling import pool_class_vectors, pool_gem, pool_max, pool_rmac, pool_sum
 from cwf_jax.ops.weighting import compute_center_weights, compute_channel_weights, compute_spatial_weights
@@ -42,6 +44,7 @@ class Seen(NamedTuple):
     encoder: whose pass it was.
     activations: everything else of the pass.
     settings: of the evaluation, those that the system names in `vary`.
+    class_ids: [b n], each image's most probable classes, those of a query's box, where the system asks for them.
   """
 
   features: Float[Array, "b i j k"]
@@ -49,6 +52,7 @@ class Seen(NamedTuple):
   encoder: Encoder
   activations: Activations
   settings: SomeSettings
+  class_ids: Int[Array, "b n"] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +108,9 @@ class System:
     box: the setting that says how it reads a query's box; None: as its corners.
     vary: settings that its vectors depend on.
     regions: it pools a grid's regions, and a place without one has a zero vector.
+    uses_classes: its pooling function takes each image's most probable classes, as many as the setting `num_classes` says.
+    num_last: the last vectors of an image that are summed by themselves: the descriptor is the unit sum of the others and the
+      unit sum of these, added; 0: all are summed together.
     note: what in it is a reading, not to be had from a primary source.
   """
 
@@ -119,6 +126,8 @@ class System:
   box: str | None = None
   vary: tuple[str, ...] = ()
   regions: bool = False
+  uses_classes: bool = False
+  num_last: int = 0
   note: str = ""
 
   @functools.cached_property
@@ -135,6 +144,13 @@ class System:
   def column(self, name: str, settings: Settings) -> str:
     """What its vectors are called, where those under other settings, or of another function, have other names."""
     return "-".join((name, *(str(getattr(settings, setting)) for setting in self.vary), self.digest[:8]))
+
+  def describe(self, vectors: Float[Array, "b r k"]) -> Float[Array, "b k"]:
+    """The descriptors of images from their vectors, which are whitened already (METHOD 2.5): unit rows, or zero."""
+    if not self.num_last:
+      return aggregate(vectors)
+    first, last = vectors[:, : -self.num_last], vectors[:, -self.num_last :]
+    return l2_normalize(aggregate(first) + aggregate(last))
 
   def box_rule(self, settings: Settings) -> str:
     """"corners", or "size": the last two numbers of a query's box are taken for its width and height."""
@@ -179,6 +195,11 @@ def pool_generalized(seen: Seen) -> Vectors:
   return pool_gem(seen.features, seen.mask)
 
 
+def pool_classes_and_regions(seen: Seen) -> Vectors:
+  """Class weights and regions: the vectors of the most probable classes, then R-MAC's of the same map."""
+  return jnp.concatenate([pool_classes(seen, seen.class_ids), pool_rmac(seen.features, seen.mask)], axis=1)
+
+
 _SPOC_NOTE = "its layer is a reading; maps by pools that floor, 36x36 of 586 pixels"
 _NATIVE_NOTE = "native size, but at most 1024 pixels (no image of Oxford and Paris has more)"
 _CROW, _CLASSES = ("crow_weights", "crow_epsilon"), ("empty_maps",)
@@ -192,6 +213,14 @@ SYSTEMS = {
   "mac": System("MAC", "vgg16", "pooled", NATIVE, BOX, pool_mac),
   "rmac": System("R-MAC", "vgg16", "pooled", NATIVE, BOX, pool_regions, regions=True),
   "gem": System("GeM", "any", "last", NATIVE, BOX_IN_PROPORTION, pool_generalized),
+  "cwr": System(
+    *("class weights and regions", "any", "features", PAPER, CELLS, pool_classes_and_regions),
+    vary=("empty_maps", "num_classes"),
+    regions=True,
+    uses_classes=True,
+    num_last=REGIONS,
+    note="ours: the unit descriptors of OfA and of R-MAC on the same map, added; one whitening fitted on both's vectors",
+  ),
   "ofa": System("class-weighted, offline (OfA)", "vgg16_cam", "features", PAPER, CELLS, None, classes="own", vary=_CLASSES),
   "ona": System("class-weighted, online (OnA)", "vgg16_cam", "features", PAPER, CELLS, None, classes="query", vary=_CLASSES),
   "fixed": System("class-weighted, a fixed list", "vgg16_cam", "features", PAPER, CELLS, None, classes="listed", vary=_CLASSES),

@@ -259,7 +259,7 @@ def test_the_command_that_it_ends_with_works(demo, cli):
 def test_flags_that_disagree_with_its_index_are_refused(demo, refused, flag):
   before = _times(demo.output)
   line = refused("--mode=demo", f"--output={demo.output}", *FLAGS, flag)
-  assert "toy_oxford.index was made with another --weights, --protocol, --image_size or --num_classes" in line
+  assert "toy_oxford.index was made with another --weights, --protocol, --image_size, --num_classes or --feature_map" in line
   assert _times(demo.output) == before
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cwf_jax.encoder import Activations
+from cwf_jax.encoder import Activations, most_probable
 from cwf_jax.evaluation.descriptors import fill_with_previous
 from cwf_jax.systems import system as systems
 from cwf_jax.systems.settings import Settings
@@ -55,7 +55,26 @@ def _present(vectors):
 
 
 def test_every_system_is_one_of_the_table():
-  assert POOLED == OF_MAPS and [name for name in SYSTEMS if name not in POOLED] == ["ofa", "ona", "fixed"]
+  assert [*OF_MAPS, "cwr"] == POOLED and [name for name in SYSTEMS if name not in POOLED] == ["ofa", "ona", "fixed"]
+
+
+def test_class_weights_and_regions(tiny_encoder):
+  """The unit sum of an image's class vectors plus the unit sum of its regions' vectors."""
+  generator = np.random.default_rng(1)
+  images, sizes = generator.integers(0, 256, (2, 64, 96, 3), np.uint8), np.array([[64, 96], [64, 80]])
+  activations = tiny_encoder.activate(images, sizes)
+  class_ids = np.asarray(most_probable(activations, 3))
+  settings = PAPER_SETTINGS.only(SYSTEMS["cwr"].vary)
+  seen = Seen(activations.features, activations.mask, tiny_encoder, activations, settings, class_ids)
+  found = pool_vectors(SYSTEMS["cwr"], seen)
+  weights, masks = tiny_encoder.network.class_weights, np.asarray(activations.mask)
+  classes, _ = encoding.encode(
+    activations.features, activations.cam_features, activations.probabilities, weights, 3, masks
+  )
+  assert_close("systems.cwr, classes", found[:, :3], classes, TOLERANCE)
+  regions = oracle.pool("rmac", activations.features, masks)
+  expected = encoding.normalize(encoding.aggregate(classes) + encoding.aggregate(regions))
+  assert_close("systems.cwr", SYSTEMS["cwr"].describe(found), expected, TOLERANCE)
 
 
 @pytest.mark.parametrize("mask", ["whole", "part", "box"])
@@ -193,6 +212,7 @@ class TestSizes:
       "ucrow": (*native, 256, False),
       **dict.fromkeys(("crow", "mac", "rmac"), (*native, 512, False)),
       "gem": ("any", "last", NATIVE, 512, False),
+      "cwr": ("any", "features", PAPER, 512, False),
     }
     assert {name: one.classes for name, one in SYSTEMS.items() if one.classes} == {
       "ofa": "own", "ona": "query", "fixed": "listed"
@@ -228,7 +248,7 @@ class TestSizes:
   def test_what_is_seen_of_a_query(self):
     rules = {name: system.query_rule(PAPER_SETTINGS) for name, system in SYSTEMS.items()}
     assert rules == {
-      **dict.fromkeys(("raw", "raw_cw", "ofa", "ona", "fixed"), "cells"),
+      **dict.fromkeys(("raw", "raw_cw", "cwr", "ofa", "ona", "fixed"), "cells"),
       **dict.fromkeys(("spoc", "ucrow", "crow", "mac", "rmac"), "box"),
       "gem": "box_in_proportion",
     }
@@ -240,8 +260,8 @@ class TestSizes:
     for setting, value, names in (
       ("crow_weights", "channels", {"crow"}),
       ("crow_epsilon", 0.5, {"crow"}),
-      ("empty_maps", "divided", {"ofa", "ona", "fixed"}),
-      ("num_classes", 3, set()),
+      ("empty_maps", "divided", {"cwr", "ofa", "ona", "fixed"}),
+      ("num_classes", 3, {"cwr"}),
       ("ties", "reversed", set()),
     ):
       changed = Settings.preset("paper", {setting: value})
