@@ -364,7 +364,7 @@ def apply(mutant: Mutant, root: Path) -> None:
 
 
 def find_lost(mutants: tuple[Mutant, ...]) -> list[str]:
-  """Returns a line for each text that does not occur once in its file and each test that is gone, with where they may be now."""
+  """Returns a line for each text that does not occur once in its file and each test that is gone, with where it may be now."""
   package, lost = {file: file.read_text() for file in (ROOT / "cwf_jax").rglob("*.py")}, []
   for mutant in mutants:
     count = package.get(ROOT / "cwf_jax" / mutant.file, "").count(mutant.old)
