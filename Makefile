@@ -1,5 +1,6 @@
 # make demo: a small benchmark evaluated, indexed and searched. make test: the tests. make test-lowest: the tests with the
-# lowest versions that setup.cfg allows. make docs: the pages of the library in docs/api. Each makes its environment first.
+# lowest versions that setup.cfg allows. make mutants: whether the tests catch small breakages of the package. make docs: the
+# pages of the library in docs/api. Each makes its environment first.
 # EXTRAS=peers,heif installs further extras of setup.cfg, PYTHON=python3.12 chooses the interpreter, JOBS=8 runs more
 # tests at a time.
 
@@ -13,7 +14,7 @@ comma := ,
 TESTS = $(VENV)/installed-test$(addprefix -,$(subst $(comma),-,$(EXTRAS)))
 API = docs/api
 
-.PHONY: demo test test-long test-lowest lint docs pages clean
+.PHONY: demo test test-long test-lowest mutants lint docs pages clean
 
 demo: $(VENV)/installed-demo
 	$(RUN) main.py --mode=demo --output=demo-output
@@ -24,6 +25,10 @@ test: $(TESTS)
 
 test-long: $(TESTS)
 	$(RUN) -m pytest -n $(JOBS) --dist loadfile
+
+# Small breakages of a copy of the package, and whether the tests catch each; ONLY=ranking runs a part.
+mutants: $(TESTS)
+	$(RUN) tests/mutants.py --jobs $(JOBS) --only '$(ONLY)'
 
 # The lowest versions that setup.cfg allows, in an environment of their own; TESTS_LOWEST=tests/images runs a part.
 test-lowest: $(LOWEST)/installed

@@ -51,10 +51,12 @@ class TestRanking:
     rows = list(open_(benchmark=benchmark).make_rows(["raw", "rmac", "gem", "ofa", "ona", "fixed"]))
     assert [row.values["mAP"] for row in rows] == [[1.0, 1.0]] * 7
 
-  def test_a_query_without_a_box_beside_the_database(self, open_, made_up, make_benchmark):
+  @pytest.mark.parametrize("system", ["raw", "ofa", "ona", "fixed"])
+  def test_a_query_without_a_box_beside_a_database_in_an_order_of_its_own(self, open_, made_up, make_benchmark, system):
     benchmark = make_benchmark("abcd", (("a", None),), ("d",), ("",), database="dcb", name="beside")
-    made_up.given |= {("a", "raw"): [1, 0], ("d", "raw"): [0.6, 0.8], ("c", "raw"): [0, 1], ("b", "raw"): [1, 0]}
-    assert values_of(open_(benchmark=benchmark, whitened_by=None), "raw") == [0.25]
+    for image, vector in {"a": [1, 0], "b": [0.96, 0.28], "c": [0, 1], "d": [0.6, 0.8]}.items():
+      made_up.given |= {(image, "raw"): vector, (image, "classes"): [vector] * made_up.classes}
+    assert values_of(open_(benchmark=benchmark, whitened_by=None), system) == [0.25]
 
   def test_a_query_without_positives_leaves_the_mean(self, open_, made_up, make_benchmark):
     benchmark = make_benchmark("abcd", (("a", None), ("b", None)), ("a", ""), ("", ""), name="none")

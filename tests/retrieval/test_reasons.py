@@ -13,6 +13,7 @@ from cwf_jax.retrieval.reasons import (
   Match,
   describe_common_classes,
   describe_places,
+  describe_query_cells,
   explain_places,
   find_common_classes,
   match_photographs,
@@ -52,6 +53,15 @@ def test_match_boxes_hold_their_places_and_lie_inside_their_photographs(matches)
     points = np.asarray(matches[0].lines)[:, side]
     assert (points > (left, top)).all() and (points < (right, bottom)).all()
     assert 0 <= left < right <= size[0] and 0 <= top < bottom <= size[1]
+
+
+def test_all_cells_of_a_box_are_compared_and_of_a_photograph_those_that_its_classes_look_at(tiny_encoder):
+  cat = open_photograph("chelsea")
+  in_box, in_whole = encode_query(tiny_encoder, cat, CROP), encode_query(tiny_encoder, cat)
+  left, top, right, bottom = in_box.photograph.cells
+  assert describe_query_cells(tiny_encoder, in_box).any(-1).sum() == (right - left) * (bottom - top)
+  height, width = in_whole.photograph.whole.size
+  assert 0 < describe_query_cells(tiny_encoder, in_whole).any(-1).sum() < (height // 16) * (width // 16)
 
 
 def test_another_photograph_hardly_matches(matches):

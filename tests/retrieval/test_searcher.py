@@ -489,6 +489,12 @@ def test_the_function_takes_a_folder_a_file_and_a_list(make_searcher, pictures):
     search(index, image, aggregation="fixed", classes="dome")
 
 
+def test_answers_down_to_a_score_are_those_that_have_it(make_searcher, pictures):
+  index, image = make_searcher().index, pictures / IDS[0]
+  results = search(index, image)
+  assert search(index, image, min_score=results[2].score) == results[:3]
+
+
 def test_a_whitening_of_the_index_wins_over_the_encoder_s_own(make_searcher, pictures):
   searcher = make_searcher()
   channels = searcher.index.settings.feature_channels

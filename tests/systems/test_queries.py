@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from cwf_jax.datasets.benchmark import Query
 from cwf_jax.protocol import BoxError
-from cwf_jax.systems.queries import fit_query, read_box
+from cwf_jax.systems.queries import box_rule_of, fit_query, read_box
 from cwf_jax.systems.settings import Settings
 from cwf_jax.systems.system import BOX, BOX_IN_PROPORTION, CELLS, IMAGE, NATIVE, PAPER, SQUARE
 from tests.oracle import systems as oracle
@@ -37,6 +38,11 @@ class TestRead:
   def test_by_hand(self, box, overrides, rule, expected):
     found = read_box(box, rule, (HEIGHT, WIDTH), Settings.preset("paper", overrides))
     assert found == pytest.approx(expected, abs=1e-12) and all(type(side) is float for side in found)
+
+  def test_only_of_a_query_in_the_database_a_system_may_take_corners_for_a_size(self):
+    query, settings = Query("q", "a.jpg", BOX_OF), Settings.preset("paper", {"crow_box": "size"})
+    assert [box_rule_of("crow", query, (image,), settings) for image in ("a.jpg", "b.jpg")] == ["size", "corners"]
+    assert box_rule_of("rmac", query, ("a.jpg",), settings) == "corners"
 
   @pytest.mark.parametrize(
     ("box", "rule"), [((0, 0, 15.9, 50), "corners"), ((170, 0, 400, 50), "corners"), ((200, 10, 300, 50), "corners"),
