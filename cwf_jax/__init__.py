@@ -24,6 +24,7 @@ _HOMES = {
   "Searcher": "cwf_jax.retrieval.searcher",
   "Summary": "cwf_jax.indexing.build",
   "build_index": "cwf_jax.indexing.build",
+  "convert": "cwf_jax.conversion.convert",
   "compare": "cwf_jax.retrieval.explanation",
   "draw_answers": "cwf_jax.figures.contact_sheet",
   "draw_comparison": "cwf_jax.figures.reasons",

@@ -244,7 +244,7 @@ MUTANTS = (
   ),
   Mutant(
     *("retrieval: reload", "a searcher says that it moved and ranks the old images", "retrieval/searcher.py"),
-    *("self.index, self.encoder, self._whitening = other.index, other.encoder, other._whitening", "self.encoder = other.encoder"),
+    *("self.index, self.encoder, self._whitening = other.index,", "_, self.encoder, self._whitening = other.index,"),
     "retrieval/test_searcher.py",
   ),
   Mutant(

@@ -113,6 +113,20 @@ def define_shared(values: flags.FlagValues, without: tuple[str, ...] = ()) -> No
     delattr(values, name)
 
 
+def define_plugin(values: flags.FlagValues) -> None:
+  """The flag of the modes that know systems."""
+  what = "a Python file of your own that adds systems (README.md); it is run"
+  flags.DEFINE_string("plugin", None, what, flag_values=values)
+
+
+def load_asked_plugin(values: flags.FlagValues) -> None:
+  """Runs the plugin of a call, if it names one."""
+  if values["plugin"].value is not None:
+    from cwf_jax.systems.plugin import load_plugin
+
+    load_plugin(values["plugin"].value)
+
+
 def _new_flags() -> flags.FlagValues:
   values = flags.FlagValues()
   flags.DEFINE_boolean("help", False, "show this", short_name="h", flag_values=values)

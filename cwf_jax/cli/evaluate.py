@@ -6,7 +6,7 @@ from pathlib import Path
 
 from absl import flags
 
-from cwf_jax.cli.call import CallError, FailedError
+from cwf_jax.cli.call import CallError, FailedError, define_plugin, load_asked_plugin
 from cwf_jax.cli.evaluation_call import check_call, check_classes, check_sizes
 from cwf_jax.cli.evaluation_data import check_set, find_data, make_data, open_set
 from cwf_jax.cli.evaluation_pools import choose_distractors, choose_whitening
@@ -52,6 +52,7 @@ WITHOUT = ("index",)
 
 def define_flags(values: flags.FlagValues) -> None:
   """The flags of this mode."""
+  define_plugin(values)
 
   def text(name: str, default: str | None, meaning: str) -> None:
     flags.DEFINE_string(name, default, meaning, flag_values=values)
@@ -96,6 +97,7 @@ def run(values: flags.FlagValues, console) -> int:
   Raises:
     FailedError: no row could be run.
   """
+  load_asked_plugin(values)
   lines, failure = evaluate(values, console)
   print("\n".join(lines), flush=True)
   if failure:

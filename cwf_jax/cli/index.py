@@ -5,7 +5,7 @@ import errno
 
 from absl import flags
 
-from cwf_jax.cli.call import CallError, FailedError
+from cwf_jax.cli.call import CallError, FailedError, define_plugin, load_asked_plugin
 from cwf_jax.errors import InputError, printable
 
 EXAMPLES = """
@@ -27,6 +27,7 @@ _SKIPS_SHOWN = 20
 
 def define_flags(values: flags.FlagValues) -> None:
   """The flags of this mode."""
+  define_plugin(values)
   text = flags.DEFINE_string
   text("images", None, "a folder, with all folders in it, or a list file (.txt, one path a line)", flag_values=values)
   text("prefix", "", "put before the ids of this run, so that one index can hold several folders", flag_values=values)
@@ -67,6 +68,7 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def run(values: flags.FlagValues, console) -> int:
   """Runs the mode: the summary's last line goes to standard output."""
+  load_asked_plugin(values)
   for flag in ("images", "index"):
     if not values[flag].value:
       raise CallError(f"--mode=index needs --{flag}=PATH; --mode=index --help shows examples")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from absl import flags
 
-from cwf_jax.cli.call import CallError, FailedError
+from cwf_jax.cli.call import CallError, FailedError, define_plugin, load_asked_plugin
 from cwf_jax.errors import printable
 
 EXAMPLES = """
@@ -31,6 +31,7 @@ _DECODED_AHEAD = 2
 
 def define_flags(values: flags.FlagValues) -> None:
   """The flags of this mode."""
+  define_plugin(values)
   text, number = flags.DEFINE_string, flags.DEFINE_integer
   text("query", None, "a photograph, a folder of them, or a list file (.txt, one path a line)", flag_values=values)
   text("box", None, "left,top,right,bottom in pixels: search for this part of the one query", flag_values=values)
@@ -59,6 +60,7 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def run(values: flags.FlagValues, console) -> int:
   """Runs the mode: answers to standard output, as they are found."""
+  load_asked_plugin(values)
   for flag in ("index", "query"):
     if not values[flag].value:
       raise CallError(f"--mode=search needs --{flag}=PATH; --mode=search --help shows examples")

@@ -33,6 +33,7 @@ from cwf_jax.retrieval.online import NO_CLASS, Lacking, count_lacking
 from cwf_jax.retrieval.reasons import find_common_classes, match_photographs
 from cwf_jax.retrieval.system_queries import encode_system_query
 from cwf_jax.systems.settings import system_settings
+from cwf_jax.systems.system import SYSTEMS
 
 AGGREGATIONS = ("offline", "online", "fixed")
 
@@ -58,6 +59,9 @@ class Searcher:
     settings = self.index.settings
     if not len(self.index):
       raise InputError(f"the index {self.index.folder} holds no images yet")
+    if settings.num_vectors and settings.system not in SYSTEMS:
+      system = settings.system
+      raise InputError(f"the index {self.index.folder} is of the system {system}, which a file of yours adds: --plugin=FILE")
     if encoder is None:
       encoder = load_recorded_encoder(f"the index {self.index.folder}", settings)
     if encoder.settings.fingerprint != settings.fingerprint:

@@ -63,7 +63,7 @@ def test_class_weights_and_regions(tiny_encoder):
   generator = np.random.default_rng(1)
   images, sizes = generator.integers(0, 256, (2, 64, 96, 3), np.uint8), np.array([[64, 96], [64, 80]])
   activations = tiny_encoder.activate(images, sizes)
-  class_ids = np.asarray(most_probable(activations, 3))
+  class_ids = most_probable(activations, 3)
   settings = PAPER_SETTINGS.only(SYSTEMS["cwr"].vary)
   seen = Seen(activations.features, activations.mask, tiny_encoder, activations, settings, class_ids)
   found = pool_vectors(SYSTEMS["cwr"], seen)
