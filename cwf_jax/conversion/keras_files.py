@@ -35,8 +35,8 @@ from cwf_jax.conversion.files import (
   open_hdf5,
   read_texts,
 )
-from cwf_jax.conversion.sources import Source, Weight, iterate_weights
-from cwf_jax.conversion.tables import AUTO, KERAS1_TENSORFLOW, KERAS1_THEANO, KERAS3, KERAS_H5
+from cwf_jax.conversion.sources import Source, Weight
+from cwf_jax.conversion.tables import KERAS1_TENSORFLOW, KERAS1_THEANO, KERAS3, KERAS_H5
 from cwf_jax.errors import printable
 
 _WEIGHT = re.compile(
@@ -89,10 +89,7 @@ def open_keras(path: Path, kind: str, layout: str) -> Iterator[Source]:
 
 def _read(file: h5py.File, path: Path, layout: str, config: dict[str, Any] | None) -> Source:
   root = _find_root(file)
-  source = _read_numbered(file, path, config) if root is None else _read_named(file, root, path, layout, config)
-  if layout in (AUTO, source.layout):
-    return source
-  raise ConversionError(f"{printable(path)} is of the layout {source.layout}, not {layout}")
+  return _read_numbered(file, path, config) if root is None else _read_named(file, root, path, layout, config)
 
 
 def _find_root(file: h5py.File) -> h5py.Group | None:
@@ -114,11 +111,12 @@ def _read_named(file: h5py.File, root: h5py.Group, path: Path, layout: str, conf
       listed[layer] = list(_list_parameters(group) if is_first else _list_weights(group))
   layers, notes = _split_containers(listed)
   is_keras1 = is_first or _is_keras1(root, listed)
-  used = {weight.path for weight in iterate_weights(layers)}
+  weights = [weight for kinds in layers.values() for weight in kinds.values()]
+  used = {weight.path for weight in weights}
   unlisted = tuple(Weight(name, dataset) for name, dataset in list_datasets(root).items() if name not in used)
   problems = () if config is not None else (_UNKNOWN_CONFIG,)
   backend = _read_backend(file, root, config or {})
-  axes = _find_axes([weight.array.shape for weight in iterate_weights(layers) if _is_convolution(weight)])
+  axes = _find_axes([weight.array.shape for weight in weights if _is_convolution(weight)])
   by_theano = backend == "theano" if backend else is_keras1 and axes == "oihw"
   is_turn_known = bool(backend) or not axes
   if not backend and layout in (KERAS1_THEANO, KERAS1_TENSORFLOW):

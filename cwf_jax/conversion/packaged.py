@@ -121,8 +121,7 @@ def _convert(package: Package) -> LoadedNetwork:
   """Reads, verifies and converts a package's file; once a process."""
   from cwf_jax.conversion import array_files, published, sources  # h5py and more, which a cached checkpoint does not need
 
-  (form,) = published.find_published(package.network)
-  table = form.make_table(TORCH)
+  (table,) = published.find_tables(package.network)[TORCH]
   source = array_files.list_layers(read_state(package.network), Path(package.file), TORCH)
   arrays = sources.apply_table(table, sources.read_weights(source, table, published.list_shapes(package.network)))
   network = parameters.with_parameters(registry.build_abstract(package.network), arrays)

@@ -39,10 +39,6 @@ class Published:
   epsilon: float = 0.0
   aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
-  def make_table(self, layout: str) -> Table:
-    """The table of this form in one of its layouts."""
-    return make_table(self.layers, layout, self.epsilon, self.aliases)
-
 
 def find_published(network_name: str, layout: str | None = None) -> tuple[Published, ...]:
   """Every published form of a network, or those in files of a layout; the complete network before one without classes.
@@ -229,8 +225,8 @@ def _efficientnet_lite(config: EfficientNetLiteConfig) -> tuple[Published, ...]:
 
 NETWORKS: Mapping[str, Callable[[], tuple[Published, ...]]] = {
   "vgg16_cam": _vgg16_cam,
-  "vgg16": lambda: _vgg(VGGConfig.vgg16(), VGGConfig.vgg16(classifier=False)),
-  "vgg19": lambda: _vgg(VGGConfig.vgg19(), VGGConfig.vgg19(classifier=False)),
+  "vgg16": lambda: _vgg(VGGConfig.vgg16(), VGGConfig.vgg16(num_classes=0)),
+  "vgg19": lambda: _vgg(VGGConfig.vgg19(), VGGConfig.vgg19(num_classes=0)),
   "resnet50": _resnet50,
   "densenet121": lambda: _densenet(DenseNetConfig.densenet121()),
   "densenet161": lambda: _densenet(DenseNetConfig.densenet161()),
@@ -249,7 +245,10 @@ def find_tables(network_name: str) -> dict[str, tuple[Table, ...]]:
     ConversionError: as `find_published`.
   """
   forms = find_published(network_name)
-  tables = {layout: tuple(form.make_table(layout) for form in forms if layout in form.layouts) for layout in LAYOUTS}
+  tables = {
+    layout: tuple(make_table(form.layers, layout, form.epsilon, form.aliases) for form in forms if layout in form.layouts)
+    for layout in LAYOUTS
+  }
   return {layout: found for layout, found in tables.items() if found}
 
 

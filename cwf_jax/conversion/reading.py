@@ -6,7 +6,6 @@ for each file: what goes in is ours (a pickle), what comes out is numbers and te
 
 import contextlib
 import dataclasses
-import io
 import json
 import os
 import pickle
@@ -136,18 +135,7 @@ def serve() -> None:
     message = {"error": str(error)}
   except MemoryError:
     message = {"error": f"{printable(source)} cannot be read: it asks for far more memory than its size explains"}
-  np.savez(_Output(), **weights, **{_MESSAGE: np.frombuffer(json.dumps(message).encode(), np.uint8)})
-
-
-class _Output(io.RawIOBase):
-  """Standard output as NumPy wants a file: it cannot be sought in, and NumPy asks no more of it than to write."""
-
-  def writable(self) -> bool:
-    return True
-
-  def write(self, content) -> int:
-    sys.stdout.buffer.write(content)
-    return len(content)
+  np.savez(sys.stdout.buffer, **weights, **{_MESSAGE: np.frombuffer(json.dumps(message).encode(), np.uint8)})
 
 
 def _limit_memory(size: int) -> None:

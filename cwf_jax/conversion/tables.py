@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from cwf_jax.conversion.files import ConversionError
-from cwf_jax.conversion.rules import Affine, Convolution, Normalization, Rule, Scale
+from cwf_jax.conversion.rules import Normalization, Rule
 
 KERAS_H5, KERAS3, KERAS1_THEANO, KERAS1_TENSORFLOW, CAFFE, TORCH, SAFETENSORS, NPZ = LAYOUTS = (
   "keras-h5", "keras3", "keras1-theano", "keras1-tensorflow", "caffe", "torch", "safetensors", "npz",
@@ -111,10 +111,8 @@ _PLACES = {"kernel": 0, "bias": 1, "gamma": 0, "beta": 1, "moving_mean": 2, "mov
 
 def _make_rule(layer: Layer, key: Callable[[str, str], str], epsilon: float) -> Rule:
   """The rule of a layer; `key` gives the key of a weight by its layer's name and its kind."""
+  kernel = key(layer.name, "kernel") if layer.name else ""
   bias = key(layer.name, "bias") if layer.has_bias else ""
-  if not layer.norm:
-    return Affine(layer.target, key(layer.name, "kernel"), bias)
-  norm = Normalization(*(key(layer.norm, kind) for kind in ("gamma", "beta", "moving_mean", "moving_variance")))
-  if not layer.name:
-    return Scale(layer.target, norm, epsilon)
-  return Convolution(layer.target, key(layer.name, "kernel"), norm, epsilon, layer.kind == "depthwise_conv2d", bias)
+  kinds = ("gamma", "beta", "moving_mean", "moving_variance")
+  norm = Normalization(*(key(layer.norm, kind) for kind in kinds)) if layer.norm else None
+  return Rule(layer.target, kernel, norm, epsilon, layer.kind == "depthwise_conv2d", bias)

@@ -63,20 +63,9 @@ def check_canvas(shape: tuple[int, int], multiple: int) -> None:
     raise ValueError(f"the sides of the canvas are multiples of {multiple}, found {shape[0]}x{shape[1]}")
 
 
-def masks_by_stride(
-  sizes: Int[Array, "b 2"], shape: tuple[int, int], strides: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
-) -> dict[int, Bool[Array, "b i j"]]:
-  """The mask of a map of each stride, for images and a canvas whose sides are multiples of the last stride.
-
-  Args:
-    sizes: (height, width) of each image, in pixels.
-    shape: rows and columns of the canvas, in pixels.
-    strides: of the maps, in pixels; each divides the last one.
-
-  Raises:
-    ValueError: as `check_canvas` for the last stride.
-  """
-  check_canvas(shape, strides[-1])
+def masks_by_stride(sizes: Int[Array, "b 2"], shape: tuple[int, int]) -> dict[int, Bool[Array, "b i j"]]:
+  """The mask of the valid cells of a map of each stride, 1 to 32, for images of `sizes` on a canvas of `shape`, in pixels."""
+  strides = (1, 2, 4, 8, 16, 32)
   return {stride: valid_mask(sizes // stride, (shape[0] // stride, shape[1] // stride)) for stride in strides}
 
 

@@ -19,8 +19,8 @@ from cwf_jax.metrics.average_precision import average_precisions
 from cwf_jax.metrics.ranks import find_places, shuffled_order
 from cwf_jax.systems.settings import Settings
 from cwf_jax.systems.system import SYSTEMS
-from tests.fixtures import BOXES, CELLS, SIZES
 from tests.evaluation.made_up import by_name, key_of
+from tests.fixtures import BOXES, CELLS, SIZES
 from tests.oracle import encoding, ranking
 from tests.oracle import systems as oracle
 from tests.oracle.deviation import assert_close
