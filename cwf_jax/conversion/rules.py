@@ -1,6 +1,7 @@
 """How weights of another library become parameters of ours: one rule for each of our layers.
 
-    rule = Convolution("conv1", "Conv1/kernel", normalization("bn_Conv1"), epsilon=1e-3)
+    norm = Normalization("bn_Conv1/gamma", "bn_Conv1/beta", "bn_Conv1/moving_mean", "bn_Conv1/moving_variance")
+    rule = Rule("conv1", "Conv1/kernel", norm, epsilon=1e-3)
     rule.sources((3, 3, 3, 32))            # {"Conv1/kernel": (3, 3, 3, 32), "bn_Conv1/gamma": (32,), ...}
     rule.apply(weights)                    # {"conv1/kernel": ..., "conv1/bias": ...}
 """

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 
 from cwf_jax.conversion.published import find_tables
-from cwf_jax.conversion.rules import Affine, Convolution, Normalization
+from cwf_jax.conversion.rules import Normalization, Rule
 from cwf_jax.conversion.tables import KERAS3, KERAS_H5, Table
 from cwf_jax.models import parameters, registry
 
@@ -25,10 +25,10 @@ NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 def _rules(layers, norm, weight):
   pairs = zip(KERNELS, layers[::2], layers[1::2], strict=False)
   rules = [
-    Convolution(target, weight(layer, "kernel"), Normalization(*(f"{bn}/{part}" for part in norm)), EPSILON, target == "deep")
+    Rule(target, weight(layer, "kernel"), Normalization(*(f"{bn}/{part}" for part in norm)), EPSILON, target == "deep")
     for target, layer, bn in pairs
   ]
-  return (*rules, Affine("top", weight(layers[-1], "kernel"), weight(layers[-1], "bias")))
+  return (*rules, Rule("top", weight(layers[-1], "kernel"), bias=weight(layers[-1], "bias")))
 
 
 def small_tables():

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks import forward as benchmark
 from cwf_jax.conversion import published, reading, sources
 from cwf_jax.models import parameters, registry
 from tests.oracle.deviation import assert_close
@@ -188,9 +189,18 @@ def assert_padding_is_ignored(title: str, network: Any, size: tuple[int, int], c
   assert_close(f"{title}: padded", padded.logits, alone.logits, TOLERANCE)
 
 
+def assert_benchmark_equals(title: str, network: Any, size: tuple[int, int]) -> None:
+  """A network equals the one that the benchmark writes in PyTorch, in what both return; skips without PyTorch."""
+  pytest.importorskip("torch", reason="torch is in the extra `peers`")
+  pixels = draw_pixels(*size)
+  here, there = benchmark.prepare_jax(network, pixels)[0](), benchmark.prepare_torch(network, pixels)()
+  for ours, theirs in zip(here, there, strict=True):
+    assert_close(title, ours, theirs, TOLERANCE)
+
+
 def draw_network(name: str, config: Any) -> Any:
   """Our network with random kernels and with biases, so that what lies outside an image would not be zero by itself."""
-  network, generator = registry.draw(name, config), np.random.default_rng(0)
+  network, generator = registry.build(name, config), np.random.default_rng(0)
   arrays = {
     path: generator.normal(0.3, 0.3, array.shape).astype(np.float32) if path.endswith("bias") else np.asarray(array)
     for path, array in parameters.list_parameters(network).items()

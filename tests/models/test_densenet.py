@@ -4,11 +4,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from benchmarks import forward
 from cwf_jax.models import parameters, registry
 from cwf_jax.models.densenet import DenseNetConfig
 from tests.models import peers
-from tests.oracle.deviation import assert_close
 
 SIZE = (64, 96)
 
@@ -59,11 +57,7 @@ def test_a_padded_image_gives_what_the_image_gives(narrow, size):
 
 
 def test_the_benchmarks_peer_is_the_same_network(narrow):
-  pytest.importorskip("torch", reason="torch is in the extra `peers`")
-  pixels = peers.draw_pixels(32, 64)
-  here, there = forward.prepare_jax(narrow, pixels)[0](), forward.prepare_torch(narrow, pixels)()
-  for ours, theirs in zip(here, there, strict=True):
-    assert_close("DenseNet: the benchmark's peer", ours, theirs, peers.TOLERANCE)
+  peers.assert_benchmark_equals("DenseNet: the benchmark's peer", narrow, (32, 64))
 
 
 def test_every_tap_has_its_stride(narrow):
