@@ -18,6 +18,8 @@ from tests.oracle.deviation import assert_close
 
 # Float32 sums in another order, and float32 roundings of folded kernels, through up to 160 layers.
 TOLERANCE = 1e-4
+# The same sums in another order: up to 4e-6 of the maximum.
+PADDED_TOLERANCE = 5e-5
 
 
 def convert(path: Path, name: str, config: Any = None) -> Any:
@@ -181,12 +183,12 @@ def assert_padding_is_ignored(title: str, network: Any, size: tuple[int, int], c
     expected = alone.taps.get(name, alone.cam_features)
     rows, columns = expected.shape[1:3]
     assert np.abs(expected).max() > 0, name
-    assert_close(f"{title}: padded", values[:, :rows, :columns], expected, TOLERANCE)
+    assert_close(f"{title}: padded", values[:, :rows, :columns], expected, PADDED_TOLERANCE)
     assert np.abs(values.at[:, :rows, :columns].set(0)).max() == 0, name
   rows, columns = alone.mask.shape[1:3]
   np.testing.assert_array_equal(padded.mask[:, :rows, :columns], alone.mask)
   assert padded.mask.sum() == alone.mask.sum()
-  assert_close(f"{title}: padded", padded.logits, alone.logits, TOLERANCE)
+  assert_close(f"{title}: padded", padded.logits, alone.logits, PADDED_TOLERANCE)
 
 
 def assert_benchmark_equals(title: str, network: Any, size: tuple[int, int]) -> None:

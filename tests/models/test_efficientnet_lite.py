@@ -6,6 +6,7 @@ from cwf_jax.models import layers, parameters, registry
 from cwf_jax.models.efficientnet_lite import EfficientNetLiteConfig
 from tests.models import peers
 
+
 @pytest.fixture(scope="module")
 def network():
   """All 16 blocks, narrow, with biases, so that what lies outside an image would not be zero by itself."""
