@@ -47,7 +47,7 @@ def renamed(error: OSError, what: str) -> OSError:
 
 
 def brief(error: Exception) -> str:
-  """The first line of an error of a library that tells much: of TensorStore's what the operating system said, if it did."""
+  """The first paragraph of a library's error; for TensorStore, the operating system's reason."""
   text = " ".join(str(error).split("\n\n")[0].split()) or type(error).__name__
   failed = re.search(r"Failed to write [^:]*: ([^\[\]]+)", text)
   return failed[1].strip() if failed else text.partition(" [tensorstore_spec")[0][:300]

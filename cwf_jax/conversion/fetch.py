@@ -118,10 +118,10 @@ def _fetch_one(entry: Entry, source: Source, home: Path, sha256: str | None, pro
     if not local:
       path.unlink()
     raise type(error)(str(error).replace(printable(path), printable(address))) from None
-  if local or source.sha256:
+  if local or len(source.sha256 or "") == 64:
     return converted
   _record(home, address, found, path.stat().st_size)
-  if sha256 or source.sha256_prefix or source.md5 or address in records:
+  if sha256 or source.sha256 or source.md5 or address in records:
     return converted
   note = f"no hash of {printable(address)} was known; its sha256, {found}, is recorded in {printable(home / RECORDS)}"
   return dataclasses.replace(converted, notes=(note, *converted.notes))
@@ -142,7 +142,7 @@ def _verify(source: Source, path: Path, sha256: str | None, records: Mapping[str
     FetchError: one is another; the message has both.
   """
   shown, found = printable(source.address), files.hash_file(path)
-  for expected in (sha256, source.sha256, source.sha256_prefix):
+  for expected in (sha256, source.sha256):
     if expected and not found.startswith(expected):
       raise FetchError(f"the sha256 of {shown} is {found}, expected {expected}: it is another file, or a damaged one")
   if source.md5:
@@ -185,7 +185,7 @@ def _file_name(source: Source) -> str:
 
 def _describe_origin(entry: Entry, source: Source) -> dict[str, str]:
   """What the checkpoint records of a source: of an address neither user, password nor query, of a file no folder."""
-  origin = {"source": _file_name(source), "published_as": entry.name, "licence": source.licence, "citation": entry.citation}
+  origin = {"source": _file_name(source), "published_as": entry.name, "license": source.license, "citation": entry.citation}
   parts = split_address(source.address)
   if parts and parts.scheme != "file":
     origin["address"] = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

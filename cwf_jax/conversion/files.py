@@ -18,7 +18,7 @@ from typing import BinaryIO
 import h5py
 import numpy as np
 
-from cwf_jax.errors import InputError, printable, reason_of
+from cwf_jax.errors import InputError, brief, printable, reason_of
 
 MOST_OBJECTS = 20_000
 """Groups and data sets that a file may hold: no network comes near it, and a loop of links does."""
@@ -175,7 +175,7 @@ def _find_kind_of_archive(path: Path) -> str:
 
 
 def _tell_damage(error: Exception, path: Path) -> str:
-  text = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+  text = brief(error)
   cut = re.search(r"truncated file: .*stored_eof = (\d+)", text)
   if cut:
     return f"is cut off: {path.stat().st_size} bytes are here of {cut[1]}; download or copy it again"

@@ -37,7 +37,7 @@ from cwf_jax.conversion.files import (
 )
 from cwf_jax.conversion.sources import Source, Weight
 from cwf_jax.conversion.tables import KERAS1_TENSORFLOW, KERAS1_THEANO, KERAS3, KERAS_H5
-from cwf_jax.errors import printable
+from cwf_jax.errors import brief, printable
 
 _WEIGHT = re.compile(
   r"(?:(?P<layer>.*?)[/_])?(?:depthwise_)?"
@@ -82,7 +82,7 @@ def open_keras(path: Path, kind: str, layout: str) -> Iterator[Source]:
     with zipfile.ZipFile(path) as archive:
       content, config = io.BytesIO(archive.read(KERAS_MEMBER)), _read_archived_config(archive)
   except Exception as error:
-    raise ConversionError(f"{printable(path)} is damaged: {printable(str(error))[:200]}") from error
+    raise ConversionError(f"{printable(path)} is damaged: {printable(brief(error))}") from error
   with open_hdf5(path, content) as file:
     yield _read(file, path, layout, config)
 

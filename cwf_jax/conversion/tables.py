@@ -9,7 +9,6 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from cwf_jax.conversion.files import ConversionError
 from cwf_jax.conversion.rules import Normalization, Rule
 
 KERAS_H5, KERAS3, KERAS1_THEANO, KERAS1_TENSORFLOW, CAFFE, TORCH, SAFETENSORS, NPZ = LAYOUTS = (
@@ -73,16 +72,6 @@ def make_table(layers: Sequence[Layer], layout: str, epsilon: float = 0.0, alias
   rules = tuple(_make_rule(layer, key, epsilon) for layer in layers)
   known = {alias: name for alias, name in (aliases or {}).items() if name in groups}
   return Table(rules, {group: name for name, group in groups.items()}, known)
-
-
-def check_layout(layout: str) -> None:
-  """Refuses a layout that is neither one that is read nor "auto".
-
-  Raises:
-    ConversionError: it is neither.
-  """
-  if layout not in (AUTO, *LAYOUTS):
-    raise ConversionError(f"no layout is named {layout!r}; there are: {AUTO}, {', '.join(LAYOUTS)}")
 
 
 def _list_sources(layers: Sequence[Layer]) -> Iterator[tuple[str, str]]:

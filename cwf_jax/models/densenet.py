@@ -36,7 +36,7 @@ class DenseNetConfig:
   """
 
   growth: int
-  depths: tuple[int, ...]
+  depths: tuple[int, int, int, int]
   conv1_channels: int
   bottleneck: int = 4
   num_classes: int = 1000
@@ -49,10 +49,6 @@ class DenseNetConfig:
   feature_tap = "transition3_norm"
   last_tap = "norm5"
   pooled_tap = "norm5"
-
-  def __post_init__(self):
-    if len(self.depths) != 4:
-      raise ValueError(f"a DenseNet has four blocks; found the depths {self.depths}")
 
   @classmethod
   def densenet121(cls) -> "DenseNetConfig":
@@ -98,14 +94,14 @@ class DenseNet(CamNetwork):
     for block, (depth, (first, last)) in enumerate(zip(config.depths, config.block_channels, strict=True), 1):
       for layer in range(depth):
         name, channels = f"block{block}_{layer}", first + layer * config.growth
-        setattr(self, f"{name}_norm", layers.ChannelScale(channels, rngs=rngs))
+        setattr(self, f"{name}_norm", layers.ChannelScale(channels))
         setattr(self, f"{name}_conv1", layers.PointwiseConv(channels, inside, rngs=rngs))
         setattr(self, f"{name}_conv2", layers.MaskedConv(inside, config.growth, rngs=rngs, activation=layers.identity))
       if block < 4:
-        setattr(self, f"transition{block}_norm", layers.ChannelScale(last, rngs=rngs))
+        setattr(self, f"transition{block}_norm", layers.ChannelScale(last))
         conv = layers.PointwiseConv(last, last // 2, rngs=rngs, activation=layers.identity)
         setattr(self, f"transition{block}_conv", conv)
-    self.norm5 = layers.ChannelScale(last, rngs=rngs)
+    self.norm5 = layers.ChannelScale(last)
     self.classifier = layers.CenteredClassifier(last, config.num_classes, rngs=rngs)
 
   def compute_maps(self, images, masks):

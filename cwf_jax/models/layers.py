@@ -202,20 +202,18 @@ class DepthwiseConv(PaddedConv):
 
 
 class ChannelScale(nnx.Module):
-  """A factor and an offset for each channel, then an activation: a batch norm with no convolution before it to fold it into.
+  """A factor and an offset for each channel, then ReLU: a batch norm with no convolution before it to fold it into.
 
   An offset is not zero on padding, so the mask is applied again.
   """
 
-  def __init__(self, channels: int, *, rngs: nnx.Rngs, activation: Activation = relu):
-    """The identity before the activation; `rngs` is not used."""
-    self.activation = activation
+  def __init__(self, channels: int):
     self.scale = nnx.Param(jnp.ones((channels,), jnp.float32))
     self.bias = nnx.Param(jnp.zeros((channels,), jnp.float32))
 
   def __call__(self, maps: Float[Array, "b i j c"], mask: Bool[Array, "b i j"]) -> Float[Array, "b i j c"]:
     scaled = maps * self.scale[...].astype(maps.dtype) + self.bias[...].astype(maps.dtype)
-    return mask_cells(self.activation(scaled), mask)
+    return mask_cells(relu(scaled), mask)
 
 
 class CenteredClassifier(nnx.Module):

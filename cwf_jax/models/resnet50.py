@@ -48,8 +48,8 @@ class ResNet50Config:
   stride_in_1x1: bool
   preprocessing: Preprocessing
   conv1_channels: int = 64
-  widths: tuple[int, ...] = (64, 128, 256, 512)
-  depths: tuple[int, ...] = (3, 4, 6, 3)
+  widths: tuple[int, int, int, int] = (64, 128, 256, 512)
+  depths: tuple[int, int, int, int] = (3, 4, 6, 3)
   expansion: int = 4
   num_classes: int = 1000
   image_size: int = 224
@@ -57,10 +57,6 @@ class ResNet50Config:
   stride = 16
   cam_stride = 32
   size_multiple = 32
-
-  def __post_init__(self):
-    if len(self.widths) != 4 or len(self.depths) != 4:
-      raise ValueError(f"a ResNet has four stages; found the widths {self.widths} and the depths {self.depths}")
 
   @classmethod
   def keras(cls) -> "ResNet50Config":

@@ -1,5 +1,3 @@
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import pytest
@@ -81,8 +79,3 @@ def test_it_has_the_published_number_of_parameters(name, channels, cam_channels,
   without_norm = sum(size for path, size in sizes.items() if path.endswith(("conv2/bias", "_conv/bias")))
   assert sum(sizes.values()) + folded - without_norm == count
   assert (config.feature_channels, sizes["norm5/bias"]) == (channels, cam_channels)
-
-
-def test_another_number_of_blocks_is_refused():
-  with pytest.raises(ValueError, match="four blocks; found the depths"):
-    dataclasses.replace(DenseNetConfig.densenet121(), depths=(6, 12, 24))

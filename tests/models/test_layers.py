@@ -57,7 +57,7 @@ def test_a_padded_convolution_equals_the_loop(size, stride):
 
 
 def test_a_scale_is_rectified_and_zero_outside():
-  layer = layers.ChannelScale(2, rngs=nnx.Rngs(0))
+  layer = layers.ChannelScale(2)
   layer.scale.set_value(jnp.array([2.0, -1.0]))
   layer.bias.set_value(jnp.array([1.0, 0.5]))
   maps = jnp.array([[[[1.0, 1.0], [-3.0, -3.0], [4.0, 4.0]]]])

@@ -72,8 +72,3 @@ def test_it_has_the_published_number_of_parameters():
     assert sum(leaf.size for leaf in shapes.values()) + factors == 25_557_032
     assert (config.feature_tap, config.feature_channels, config.last_tap) == ("layer3_5", 1024, "layer4_2")
     assert registry.name_network(registry.build_abstract("resnet50", config)) == "resnet50"
-
-
-def test_another_number_of_stages_is_refused():
-  with pytest.raises(ValueError, match="four stages; found the widths"):
-    dataclasses.replace(ResNet50Config.keras(), widths=(2, 4, 8))
