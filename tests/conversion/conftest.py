@@ -1,10 +1,11 @@
-"""A server of files that also does what servers should not."""
+"""An HDF5 file to write into, and a server of files that also does what servers should not."""
 
 import dataclasses
 import http.server
 import socket
 import threading
 
+import h5py
 import pytest
 
 
@@ -38,6 +39,13 @@ class Server:
   def ranges(self):
     """What each request asked for."""
     return [request["Range"] for request in self.requests]
+
+
+@pytest.fixture
+def made(tmp_path):
+  """A new HDF5 file, open for writing."""
+  with h5py.File(tmp_path / "made.h5", "w") as file:
+    yield file
 
 
 @pytest.fixture

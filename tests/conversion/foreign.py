@@ -1,5 +1,7 @@
 """A small network as other libraries would save it: its tables, its weights, and files of them in both layouts."""
 
+import json
+import zipfile
 from pathlib import Path
 
 import h5py
@@ -89,6 +91,15 @@ def write_keras3(path, weights, names=True, **options):
         part.attrs["name"] = layer
       for place, array in enumerate(arrays.values()):
         part.create_dataset(str(place), data=array, **options)
+  return path
+
+
+def pack_archive(path, weights, config):
+  """As `model.save("x.keras")` does; `weights` is the path of a file of `write_keras3`."""
+  with zipfile.ZipFile(path, "w") as archive:
+    archive.writestr("metadata.json", "{}")
+    archive.writestr("config.json", json.dumps(config))
+    archive.write(weights, "model.weights.h5")
   return path
 
 

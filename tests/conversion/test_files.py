@@ -148,13 +148,6 @@ def test_a_file_is_hashed_by_its_bytes(tmp_path):
   assert files.hash_file(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
-@pytest.fixture
-def made(tmp_path):
-  """A new HDF5 file, open for writing."""
-  with h5py.File(tmp_path / "made.h5", "w") as file:
-    yield file
-
-
 def test_a_link_is_not_followed(made, tmp_path):
   with h5py.File(tmp_path / "other.h5", "w") as other:
     other["secret"] = np.ones(3)

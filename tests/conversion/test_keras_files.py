@@ -1,7 +1,6 @@
 """Finding weights in files of both layouts: by name, by order, and everything that is wrong at once."""
 
 import json
-import zipfile
 
 import h5py
 import numpy as np
@@ -17,6 +16,7 @@ from tests.conversion.foreign import (
   NORM,
   WRITERS,
   draw_weights,
+  pack_archive,
   small_tables,
   write_keras3,
   write_keras_h5,
@@ -231,14 +231,8 @@ def test_an_epsilon_that_is_none_is_refused_with_its_layer(tmp_path, epsilon):
   assert problem == f"its configuration states an epsilon that is no number from 0 to 1: Stem_bn ({epsilon!r})"
 
 
-def _archive(path, weights, config, names=True):
-  """As `model.save("x.keras")` does."""
-  write_keras3(path.with_suffix(".h5"), weights, names)
-  with zipfile.ZipFile(path, "w") as archive:
-    archive.writestr("metadata.json", "{}")
-    archive.writestr("config.json", json.dumps(config))
-    archive.write(path.with_suffix(".h5"), "model.weights.h5")
-  return path
+def _archive(path, weights, config, names):
+  return pack_archive(path, write_keras3(path.with_suffix(".h5"), weights, names), config)
 
 
 @pytest.mark.parametrize("names", [True, False])

@@ -8,13 +8,6 @@ import pytest
 from cwf_jax.conversion.sources import Weight
 
 
-@pytest.fixture
-def made(tmp_path):
-  """A new HDF5 file, open for writing."""
-  with h5py.File(tmp_path / "made.h5", "w") as file:
-    yield file
-
-
 def _find_problem(array, shape):
   return Weight("x", array).find_problem(shape)
 
