@@ -1,4 +1,4 @@
-"""A foreign file of weights into a checkpoint that `--weights=` takes.
+"""Converts a weight file of another library into a checkpoint for `--weights=`.
 
     convert("mobilenet_v2_keras.h5", "mobilenet_v2", "out/mobilenet_v2")
     load_weights("out/mobilenet_v2")
@@ -23,7 +23,7 @@ from cwf_jax.models.class_names import ClassList
 from cwf_jax.models.network import CamConfig, Preprocessing
 
 TURN_FACTOR = 2.0
-"""How many times as large `self_check.rate_shown` has to be for the other direction of kernels to be the likely one."""
+"""Factor by which `rate_shown` must grow for the other direction of kernels to be taken as the right one."""
 
 PREPROCESSINGS = {
   "caffe": (Preprocessing.caffe(), "BGR less ImageNet's means"),
@@ -93,8 +93,8 @@ def convert(
       _check_turn(path, network_name, config, read.arrays, probabilities)
     notes += self_check.report_probabilities(probabilities, classes)
   else:
-    notes.append("it has no classifier: it gives maps, and no classes to search by")
-  found = read.layout
+    notes.append("it has no classifier: it has maps but no classes, so it cannot encode images")
+  read_layout = read.layout
   del read  # as large as the network
   save_checkpoint(
     folder,
@@ -104,14 +104,14 @@ def convert(
     metadata={
       "source": path.name,
       "source_sha256": sha256,
-      "layout": found,
+      "layout": read_layout,
       "conversion": "each batch norm folded in float64 into the convolution before it, or a factor and an offset where there "
       "is none; kernels as [rows columns in out]",
       "notes": notes,
       **(origin or {}),
     },
   )
-  return Converted(str(folder), network_name, found, sha256, tuple(notes))
+  return Converted(str(folder), network_name, read_layout, sha256, tuple(notes))
 
 
 def _with_preprocessing(config: CamConfig, name: str) -> CamConfig:

@@ -1,9 +1,9 @@
-"""One address into one file. A download that broke off goes on from there, in the same call or in a later one.
+"""Downloads a file. An interrupted download resumes, in the same call or in a later one.
 
     download("https://example.org/weights.h5", Path("weights.h5"))
 
 Beside the file lies "weights.h5.json": how many bytes the server has, and the validator (ETag or Last-Modified) by which it
-recognizes its file. Where the file has changed since, or the server sends no validator, the download begins again.
+recognizes its file. Where the file has changed since, or the server sends no validator, the download starts over.
 """
 
 import http.client
@@ -28,15 +28,15 @@ TIMEOUT = 60.0
 """Seconds that a server may be silent."""
 
 RETRIES, PAUSE = 5, 2.0
-"""How often a connection that broke off is made again within one call, and the seconds before that."""
+"""Reconnections within one call, and the seconds before each."""
 
 LARGEST = 2**32
-"""Bytes that are taken from a source whose size is not known."""
+"""The most bytes accepted from a source of unknown size."""
 
 _BLOCK = 2**20
 
 Progress = Callable[[int, int], None]
-"""Called with the bytes that are here and with all of them, as far as that is known."""
+"""Called with the bytes received and the total, as far as it is known."""
 
 
 class FetchError(OSError):
@@ -72,7 +72,7 @@ def split_address(source: str) -> urllib.parse.SplitResult | None:
 
 
 def download(address: str, target: Path, size: int | None = None, progress: Progress = lambda done, total: None) -> None:
-  """Downloads a file, or goes on with one that an earlier call began.
+  """Downloads a file, or resumes one that an earlier call began.
 
   Args:
     address: http or https; of a file on Google Drive the page of the file.
@@ -92,7 +92,7 @@ def download(address: str, target: Path, size: int | None = None, progress: Prog
       return _continue(address, target, size, progress)
     except _InterruptedError as error:
       if not retries or _count_bytes(target) <= before:
-        resumable = "the same call goes on from there" if _read_state(target).validator else "the same call begins again"
+        resumable = "call again to resume" if _read_state(target).validator else "call again to start over"
         raise FetchError(f"{printable(address)} {error}; {resumable}") from None
       time.sleep(PAUSE)
 
@@ -175,7 +175,7 @@ def _count_bytes(target: Path) -> int:
 def _read_state(target: Path) -> _RemoteFile:
   try:
     return _RemoteFile(**json.loads(target.with_name(f"{target.name}.json").read_bytes()))
-  except (OSError, ValueError, TypeError):  # there is none, or it is damaged: the download begins again
+  except (OSError, ValueError, TypeError):  # there is none, or it is damaged: the download starts over
     return _RemoteFile()
 
 

@@ -43,8 +43,8 @@ _WEIGHT = re.compile(
   r"(?:(?P<layer>.*?)[/_])?(?:depthwise_)?"
   r"(?P<kind>kernel|bias|gamma|beta|moving_mean|moving_variance|W|b|running_mean|running_std)(?:_\d+)?(?::\d+)?"
 )
-_KEPT_NAMES = {"W": "kernel", "b": "bias", "running_mean": "moving_mean", "running_std": "moving_variance"}
-"""The kinds by their names in Keras 1, which keeps a variance under the name of its root."""
+_KERAS1_KINDS = {"W": "kernel", "b": "bias", "running_mean": "moving_mean", "running_std": "moving_variance"}
+"""Kinds by their names in Keras 1, where `running_std` is a variance."""
 
 _BY_PLACE = {1: ("kernel",), 2: ("kernel", "bias"), 4: ("gamma", "beta", "moving_mean", "moving_variance")}
 """The kinds of a layer of Keras 0.3, by how many weights it has."""
@@ -54,7 +54,7 @@ _LARGEST_CONFIG = 2**24
 
 
 class _Listed(NamedTuple):
-  """A weight of a layer: its name in the file, the layer and the kind that the name tells, and its data set."""
+  """A weight of a layer: its name in the file, the layer and the kind in that name, and its data set."""
 
   name: str
   layer: str
@@ -134,10 +134,10 @@ def _read_named(file: h5py.File, root: h5py.Group, path: Path, layout: str, conf
     reason = f"the file says {backend}" if backend else f"read as {'Theano' if by_theano else 'TensorFlow'} writes them"
     order = "[out in rows columns]" if axes else "[rows columns in out]"
     notes.append(f"kernels lie as {order} and are{'' if by_theano else ' not'} turned by 180 degrees: {reason}")
-  found = (KERAS1_THEANO if by_theano else KERAS1_TENSORFLOW) if is_keras1 else KERAS_H5
+  own_layout = (KERAS1_THEANO if by_theano else KERAS1_TENSORFLOW) if is_keras1 else KERAS_H5
   return Source(
     printable(path),
-    found,
+    own_layout,
     layers,
     unlisted=unlisted,
     epsilons=dict(_list_epsilons(config or {})),
@@ -165,7 +165,7 @@ def _list_weights(group: h5py.Group) -> Iterator[_Listed]:
   for name in read_texts(group, "weight_names") or []:
     dataset, match = open_child(group, name), _WEIGHT.fullmatch(name)
     if isinstance(dataset, h5py.Dataset):
-      kind = _KEPT_NAMES.get(match["kind"], match["kind"]) if match else name
+      kind = _KERAS1_KINDS.get(match["kind"], match["kind"]) if match else name
       yield _Listed(name, (match["layer"] or "").rpartition("/")[2] if match else "", kind, dataset)
 
 

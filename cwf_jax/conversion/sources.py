@@ -131,7 +131,7 @@ class Source:
 
 @dataclasses.dataclass
 class Problems:
-  """Everything that is wrong with a file: weights that it lacks, weights too many, and what is not as it should be."""
+  """Everything that is wrong with a file: missing weights, extra weights, and other problems."""
 
   missing: list[str] = dataclasses.field(default_factory=list)
   extra: list[str] = dataclasses.field(default_factory=list)

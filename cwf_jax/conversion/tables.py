@@ -95,7 +95,7 @@ def _number_groups(layers: Sequence[Layer]) -> dict[str, str]:
 
 
 _PLACES = {"kernel": 0, "bias": 1, "gamma": 0, "beta": 1, "moving_mean": 2, "moving_variance": 3}
-"""Where in its layer Keras 3 keeps each weight."""
+"""The index of each weight in its layer in a file of Keras 3."""
 
 
 def _make_rule(layer: Layer, key: Callable[[str, str], str], epsilon: float) -> Rule:

@@ -59,7 +59,7 @@ class Preprocessing:
 
 
 class NetworkOutput(NamedTuple):
-  """The result of a network's pass and what it was asked to keep.
+  """The result of a forward pass.
 
   Attributes:
     logits: [b c], float32; softmax gives the probabilities.

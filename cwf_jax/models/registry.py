@@ -62,7 +62,7 @@ def find_network(name: str) -> Entry:
   """Looks up a name.
 
   Raises:
-    InputError: there is no such network; the message lists those there are.
+    InputError: there is no such network; the message lists the names.
   """
   if name not in NETWORKS:
     raise InputError(f"no network is named {name!r}; there are: {', '.join(NETWORKS)}{near(name, NETWORKS, '{!r}')}")

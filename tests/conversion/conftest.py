@@ -17,7 +17,7 @@ class Server:
     address: of the file.
     content: of the file.
     headers: that every answer has: validators.
-    length: in place of the content's own; None: not told.
+    length: in place of the content's own; None: it is not sent.
     takes_ranges: a part of the file is sent where one is asked for.
     checks_validator: if the validator is still the file's.
     cuts: after how many bytes each answer breaks off, in order; None: not at all. Later ones do not.

@@ -82,7 +82,7 @@ def test_weights_are_fetched_verified_and_found_by_name(home, server, published,
   assert recorded.items() <= load_weights("mine").metadata.items()
 
   gone = Source("http://127.0.0.1:1/gone")
-  again = dataclasses.replace(converted, notes=("it was there already",))
+  again = dataclasses.replace(converted, notes=("already fetched",))
   assert call(gone) == again == call(gone, sha256=sha256.upper())
   assert "is there already and was made from another file" in refuse(gone, error=ConversionError, sha256="0" * 64)
 

@@ -115,7 +115,7 @@ def test_published_names_are_names(tmp_path, every):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_strange_names_leave_the_order_which_is_told(tmp_path, layout):
+def test_strange_names_leave_the_order_which_is_reported(tmp_path, layout):
   weights = draw_weights()
   found = _read(WRITERS[layout](tmp_path / "x.h5", _renamed(weights, [f"layer_{n}" for n in range(9)])))
   assert found.matched.notes == [
@@ -145,7 +145,7 @@ def test_keras3_needs_no_names(tmp_path):
   _assert_same(found, weights, tmp_path)
 
 
-def test_the_state_of_an_optimizer_is_left_out_and_told(tmp_path):
+def test_the_state_of_an_optimizer_is_left_out_and_reported(tmp_path):
   weights = draw_weights()
   path = write_keras3(tmp_path / "x.h5", weights)
   with h5py.File(path, "a") as file:
@@ -293,7 +293,7 @@ def test_a_configuration_that_cannot_be_read_is_refused(tmp_path, config):
   assert problem == "its configuration cannot be read, so the epsilon of its batch norms is not known"
 
 
-def test_everything_that_is_wrong_is_told_at_once(tmp_path):
+def test_everything_that_is_wrong_is_reported_at_once(tmp_path):
   found = _read(write_keras_h5(tmp_path / "x.h5", _damage(draw_weights())))
   assert found.matched.problems.list_all() == [
     "missing: Stem_bn/beta (4,)",
@@ -306,7 +306,7 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path):
   assert not {"Deep/kernel", "One_bn/gamma", "Top/bias"} & set(found.matched.arrays)
 
 
-def test_everything_that_is_wrong_is_told_at_once_in_keras3(tmp_path):
+def test_everything_that_is_wrong_is_reported_at_once_in_keras3(tmp_path):
   weights = _damage(draw_weights())
   weights["Stem_bn"] = {kind: np.ones(4, np.float32) for kind in NORM[:3]}
   found = _read(write_keras3(tmp_path / "x.h5", weights))
@@ -320,7 +320,7 @@ def test_everything_that_is_wrong_is_told_at_once_in_keras3(tmp_path):
   ]
 
 
-def test_a_missing_and_an_extra_layer_are_told_with_a_few_of_their_weights(tmp_path):
+def test_a_missing_and_an_extra_layer_are_reported_with_a_few_of_their_weights(tmp_path):
   weights = draw_weights()
   del weights["Two_bn"], weights["Two"]
   weights["Three"] = {"kernel": np.ones((2, 2), np.float32)}
@@ -352,7 +352,7 @@ def test_two_layers_of_one_name_are_not_both_taken(tmp_path):
 
 
 @pytest.mark.parametrize("agreeing", [0, 2])
-def test_another_network_is_told_in_one_sentence(tmp_path, agreeing):
+def test_another_network_is_reported_in_one_sentence(tmp_path, agreeing):
   """Though some names agree, or all of them do and the shapes do not."""
   weights = {f"res{number}": {"kernel": np.ones((2, 2), np.float32)} for number in range(300)}
   weights |= dict(list(draw_weights().items())[:agreeing])

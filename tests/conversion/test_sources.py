@@ -18,7 +18,7 @@ def test_floating_point_numbers_are_taken(made, kind):
 
 
 @pytest.mark.parametrize(
-  ("kind", "told"),
+  ("kind", "message"),
   [
     ("i4", "holds int32, expected floating-point numbers"),
     ("c8", "holds complex64"),
@@ -29,9 +29,9 @@ def test_floating_point_numbers_are_taken(made, kind):
     ([("a", "f4")], "holds [('a'"),
   ],
 )
-def test_what_is_no_number_is_refused(made, kind, told):
+def test_what_is_no_number_is_refused(made, kind, message):
   problem = _find_problem(made.create_dataset("x", (3,), kind), (3,))
-  assert problem.startswith(told)
+  assert problem.startswith(message)
 
 
 def test_a_shape_is_checked_before_anything_is_read(made):

@@ -266,7 +266,7 @@ def test_an_array_that_is_far_too_large_for_its_file_is_refused(tmp_path):
 
 def test_a_network_of_which_this_kind_is_not_read_is_named(tmp_path):
   path = foreign.WRITERS["caffe"](tmp_path / "x", foreign.draw())
-  with pytest.raises(ConversionError, match="is of the layout caffe; of this network are read: keras-h5, keras3"):
+  with pytest.raises(ConversionError, match="is of the layout caffe; this network is read from: keras-h5, keras3"):
     reading.read(path, published.find_tables("mobilenet_v2"), "auto", KERNELS)
 
 

@@ -45,7 +45,7 @@ def test_it_equals_keras(tmp_path):
 
 @pytest.fixture(scope="module")
 def narrow():
-  """All four blocks, with offsets, so that what lies outside an image would not be zero by itself."""
+  """All four blocks, with offsets."""
   return peers.draw_network("densenet121", DenseNetConfig(growth=4, depths=(1, 2, 2, 2), conv1_channels=6, num_classes=10))
 
 

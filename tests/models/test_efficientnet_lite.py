@@ -9,7 +9,7 @@ from tests.models import peers
 
 @pytest.fixture(scope="module")
 def network():
-  """All 16 blocks, narrow, with biases, so that what lies outside an image would not be zero by itself."""
+  """All 16 blocks, narrow, with biases."""
   config = EfficientNetLiteConfig(conv1_channels=8, widths=(4, 6, 8, 8, 8, 12, 16), cam_channels=24, num_classes=10)
   return peers.draw_network("efficientnet_lite0", config)
 

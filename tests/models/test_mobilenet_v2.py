@@ -18,7 +18,7 @@ TOLERANCE = 5e-5
 
 @pytest.fixture(scope="module")
 def network():
-  """All 17 blocks, narrow, with biases, so that what lies outside an image would not be zero by itself."""
+  """All 17 blocks, narrow, with biases."""
   config = MobileNetV2Config(conv1_channels=8, widths=(4, 6, 8, 8, 8, 12, 16), cam_channels=24, num_classes=10)
   return peers.draw_network("mobilenet_v2", config)
 

@@ -98,8 +98,8 @@ def test_wrong_settings_are_all_named():
   settings |= {"image_size": "720", "widht": 3, "preprocessing": {**settings["preprocessing"], "channel_order": "rbg"}}
   with pytest.raises(InputError) as caught:
     registry.config_from_json("vgg16_cam", settings)
-  for told in ("cam_channels is missing", "widht is unknown", "image_size", "rbg"):
-    assert told in str(caught.value)
+  for message in ("cam_channels is missing", "widht is unknown", "image_size", "rbg"):
+    assert message in str(caught.value)
 
 
 def test_settings_are_frozen():

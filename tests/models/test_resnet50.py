@@ -39,7 +39,7 @@ def test_it_equals_keras(tmp_path):
 
 @pytest.fixture(scope="module", params=["keras", "torchvision"])
 def narrow(request):
-  """All four stages, narrow, with biases, so that what lies outside an image would not be zero by itself."""
+  """All four stages, narrow, with biases."""
   published = getattr(ResNet50Config, request.param)()
   config = dataclasses.replace(published, conv1_channels=4, widths=(2, 4, 4, 8), depths=(1, 2, 2, 1), num_classes=10)
   return peers.draw_network("resnet50", config)

@@ -59,7 +59,7 @@ def test_a_file_without_the_classifier_becomes_a_network_without_classes(tmp_pat
 
 @pytest.fixture(scope="module")
 def narrow():
-  """Narrow, with biases, so that what lies outside an image would not be zero by itself."""
+  """Narrow, with biases."""
   config = VGGConfig(widths=(2, 3, 4, 6, 8), depths=(1, 1, 1, 1, 1), classifier_channels=12, num_classes=10)
   return peers.draw_network("vgg16", config)
 
