@@ -148,7 +148,7 @@ def test_what_a_server_does_wrong_is_reported(server, target, path, text):
 def test_a_silent_server_is_not_waited_for(server, target, monkeypatch):
   monkeypatch.setattr(module, "TIMEOUT", 0.2)
   server.pause, server.cuts = threading.Event(), [100, 0]
-  assert "was interrupted after 100 bytes: no answer within 0 seconds; the same call goes on" in refuse(server, target)
+  assert "was interrupted after 100 bytes: no answer within 0 seconds; call again to resume" in refuse(server, target)
   server.pause.set()
 
 

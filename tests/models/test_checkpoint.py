@@ -71,8 +71,8 @@ def test_missing_and_extra_parameters_are_all_named(tiny_network, tmp_path, monk
   monkeypatch.setattr(checkpoint, "_read_arrays", lambda *_: arrays)
   with pytest.raises(checkpoint.CheckpointError) as caught:
     checkpoint.load_checkpoint(folder)
-  for problem in ("missing parameters: cam/bias, conv3_1/kernel", "extra parameters: conv9/kernel", "conv1_1/bias is", "sha256"):
-    assert problem in str(caught.value)
+  for text in ("missing parameters: cam/bias, conv3_1/kernel", "extra parameters: conv9/kernel", "conv1_1/bias is", "sha256"):
+    assert text in str(caught.value)
 
 
 def test_changed_arrays_are_noticed(tiny_network, tmp_path):
