@@ -16,9 +16,10 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array, Float
 
 from cwf_jax.models import layers
-from cwf_jax.models.network import CamNetwork, Preprocessing
+from cwf_jax.models.network import CamNetwork, ComputedMaps, Masks, Preprocessing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +105,7 @@ class DenseNet(CamNetwork):
     self.norm5 = layers.ChannelScale(last)
     self.classifier = layers.CenteredClassifier(last, config.num_classes, rngs=rngs)
 
-  def compute_maps(self, images, masks):
+  def compute_maps(self, images: Float[Array, "b h w 3"], masks: Masks) -> ComputedMaps:
     results = {}
     with jax.named_scope("conv1"):
       maps = results["conv1"] = self.conv1(images, masks[2])

@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 import jax
 from flax import nnx
+from jaxtyping import Array, Float
 
 from cwf_jax.models import layers
-from cwf_jax.models.network import CamNetwork, Preprocessing
+from cwf_jax.models.network import CamNetwork, ComputedMaps, Masks, Preprocessing
 
 
 class Block(NamedTuple):
@@ -134,7 +135,7 @@ class InvertedResidualNetwork(CamNetwork):
     self.cam = layers.PointwiseConv(config.widths[-1], config.cam_channels, rngs=rngs, activation=layers.relu6)
     self.classifier = layers.CenteredClassifier(config.cam_channels, config.num_classes, rngs=rngs)
 
-  def compute_maps(self, images, masks):
+  def compute_maps(self, images: Float[Array, "b h w 3"], masks: Masks) -> ComputedMaps:
     results, stride, mask = {}, 2, masks[2]
     with jax.named_scope("conv1"):
       maps = results["conv1"] = self.conv1(images, mask)

@@ -122,6 +122,13 @@ class CamConfig(Protocol):
     """The same after the last pooling layer; `last_tap` again where there is none."""
 
 
+Masks = dict[int, Bool[Array, "b i j"]]
+"""The valid cells of maps, by the maps' stride."""
+
+ComputedMaps = tuple[dict[str, Float[Array, "b i j k"]], Float[Array, "b i j d"], Bool[Array, "b i j"]]
+"""Every tap by its name, the CAM features, and the cells of them that the classifier averages."""
+
+
 class CamNetwork(nnx.Module):
   """A network whose classes are a linear layer over the mean of one map, so that its class activation maps are exact.
 
@@ -145,14 +152,12 @@ class CamNetwork(nnx.Module):
       raise InputError("this network has no classifier, so it has no classes and no class activation maps; use its taps")
     return self.classifier.kernel.get_value()
 
-  def compute_maps(
-    self, images: Float[Array, "b h w 3"], masks: dict[int, Bool[Array, "b i j"]]
-  ) -> tuple[dict[str, Float[Array, "b i j k"]], Float[Array, "b i j d"], Bool[Array, "b i j"]]:
-    """Computes every tap by its name, the CAM features, and the cells of them that the classifier averages.
+  def compute_maps(self, images: Float[Array, "b h w 3"], masks: Masks) -> ComputedMaps:
+    """Computes the maps of images; see `ComputedMaps`.
 
     Args:
       images: as in `__call__`, zero outside the image.
-      masks: the valid cells of a map, by its stride.
+      masks: by the stride of a map.
     """
     raise NotImplementedError
 

@@ -15,9 +15,10 @@ from typing import NamedTuple
 
 import jax
 from flax import nnx
+from jaxtyping import Array, Float
 
 from cwf_jax.models import layers
-from cwf_jax.models.network import CamNetwork, Preprocessing
+from cwf_jax.models.network import CamNetwork, ComputedMaps, Masks, Preprocessing
 
 
 class Block(NamedTuple):
@@ -123,7 +124,7 @@ class ResNet50(CamNetwork):
         setattr(self, f"{name}_downsample", downsample)
     self.classifier = layers.CenteredClassifier(config.blocks[-1].out, config.num_classes, rngs=rngs)
 
-  def compute_maps(self, images, masks):
+  def compute_maps(self, images: Float[Array, "b h w 3"], masks: Masks) -> ComputedMaps:
     results = {}
     with jax.named_scope("conv1"):
       maps = results["conv1"] = self.conv1(images, masks[2])

@@ -22,7 +22,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from cwf_jax.models import layers
-from cwf_jax.models.network import Preprocessing
+from cwf_jax.models.network import ComputedMaps, Masks, Preprocessing
 from cwf_jax.models.vgg_trunk import VGGTrunk, VGGTrunkConfig
 
 WINDOW = 7
@@ -75,7 +75,7 @@ class VGG(VGGTrunk):
       self.fc7 = layers.PointwiseConv(channels, channels, rngs=rngs)
       self.classifier = layers.CenteredClassifier(channels, config.num_classes, rngs=rngs)
 
-  def compute_maps(self, images, masks):
+  def compute_maps(self, images: Float[Array, "b h w 3"], masks: Masks) -> ComputedMaps:
     maps, mask = self.run_trunk(images, masks), masks[32]
     if not self.config.num_classes:
       return maps, maps[self.config.pooled_tap], mask

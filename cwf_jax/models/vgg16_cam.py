@@ -8,9 +8,10 @@ import dataclasses
 
 import jax
 from flax import nnx
+from jaxtyping import Array, Float
 
 from cwf_jax.models import layers
-from cwf_jax.models.network import Preprocessing
+from cwf_jax.models.network import ComputedMaps, Masks, Preprocessing
 from cwf_jax.models.vgg_trunk import VGGTrunk, VGGTrunkConfig
 
 
@@ -69,7 +70,7 @@ class VGG16CAM(VGGTrunk):
     self.cam = layers.MaskedConv(config.widths[-1], config.cam_channels, rngs=rngs)
     self.classifier = layers.CenteredClassifier(config.cam_channels, config.num_classes, rngs=rngs)
 
-  def compute_maps(self, images, masks):
+  def compute_maps(self, images: Float[Array, "b h w 3"], masks: Masks) -> ComputedMaps:
     maps, mask = self.run_trunk(images, masks), masks[self.config.cam_stride]
     with jax.named_scope("cam"):
       return maps, self.cam(maps[self.config.last_tap], mask), mask

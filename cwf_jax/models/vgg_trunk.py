@@ -9,10 +9,10 @@ import dataclasses
 
 import jax
 from flax import nnx
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from cwf_jax.models import layers
-from cwf_jax.models.network import CamNetwork
+from cwf_jax.models.network import CamNetwork, Masks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,9 +65,7 @@ class VGGTrunk(CamNetwork):
         setattr(self, f"conv{block}_{layer}", layers.MaskedConv(channels, width, rngs=rngs))
         channels = width
 
-  def run_trunk(
-    self, images: Float[Array, "b h w 3"], masks: dict[int, Bool[Array, "b i j"]]
-  ) -> dict[str, Float[Array, "b i j c"]]:
+  def run_trunk(self, images: Float[Array, "b h w 3"], masks: Masks) -> dict[str, Float[Array, "b i j c"]]:
     """Computes every map of `VGGTrunkConfig.tap_names`; one that nobody uses is not part of a compiled program."""
     results, maps = {}, images
     for block, depth in enumerate(self.config.depths, 1):
