@@ -1,4 +1,4 @@
-"""The one error that means: what was handed over is wrong, and the message says how to mend it. And names in a message."""
+"""The one error that means: what was handed over is wrong, and the message says how to fix it. And names in a message."""
 
 import difflib
 import os
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 class InputError(ValueError):
   """A wrong argument, file, flag or index: the message says what was expected, what was found, where, and what to do.
 
-  The rooms raise it or a named subclass. The command line turns it into one line on standard error and exit 2.
+  Every package raises it or a named subclass. The command line turns it into one line on standard error and exit 2.
   """
 
 
@@ -47,7 +47,7 @@ def renamed(error: OSError, what: str) -> OSError:
 
 
 def brief(error: Exception) -> str:
-  """The first line of an error of a library that tells much: of TensorStore's what the operating system said, if it did."""
+  """The first paragraph of a library's error; for TensorStore, the operating system's reason."""
   text = " ".join(str(error).split("\n\n")[0].split()) or type(error).__name__
   failed = re.search(r"Failed to write [^:]*: ([^\[\]]+)", text)
   return failed[1].strip() if failed else text.partition(" [tensorstore_spec")[0][:300]

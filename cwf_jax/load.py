@@ -39,7 +39,7 @@ def load_weights(name: str | os.PathLike[str] = "default", seed: int = 0) -> Loa
     seed: of random weights.
 
   Raises:
-    InputError: nothing has that name (the message lists what there is), or it cannot be used.
+    InputError: nothing has that name (the message lists the known names), or it cannot be used.
   """
   text = os.fspath(name)
   kind, separator, network_name = text.partition(":")
@@ -61,7 +61,7 @@ def load_weights(name: str | os.PathLike[str] = "default", seed: int = 0) -> Loa
 
 
 def _hint(name: str) -> str:
-  """What can be done about weights that are not here: fetched, or replaced by those of a checkpoint's folder."""
+  """How to get weights that are not installed."""
   if name in manifest.read_manifest():
     return f"; --mode=fetch --weights={name} downloads them, --mode=convert makes them from a file, random:{name} draws them"
   if name in registry.network_names():

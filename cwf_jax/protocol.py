@@ -110,7 +110,7 @@ class Protocol:
     return presets[name](image_size, num_classes)
 
   def for_network(self, size_multiple: int, stride: int = CELL, cam_stride: int = CELL) -> "Protocol":
-    """The same protocol with sizes that a network takes, and with the cells of its map; see `CamConfig` for the arguments."""
+    """Adapts the protocol to a network's size multiple and to the stride of its map; see `CamConfig`."""
     if self.size_multiple % size_multiple == 0:
       size_multiple = self.size_multiple
     return dataclasses.replace(self, size_multiple=size_multiple, cell=cam_stride if self.feature_map == LAST else stride)

@@ -13,8 +13,8 @@ EXAMPLES = """
   python weights/convert.py --network=mobilenet_v2 --source=mobilenet_v2.h5 --output=mobilenet_v2
 
 Reads Keras (.h5 of every generation, .weights.h5, .keras), Caffe (.caffemodel), state dicts of
-PyTorch, safetensors and .npz. A file that is something else, lacks a weight, has one too many or
-one of another shape is refused, with everything that is wrong with it. Nothing in a file is run.
+PyTorch, safetensors and .npz. A file of another kind, or with a missing, extra or misshapen weight,
+is refused with a list of its problems. Nothing in a file is run.
 The converted network names what a photograph shows, so that you see whether its weights mean
 something. --weights=FOLDER then takes the checkpoint.
 """
@@ -31,13 +31,13 @@ def define_flags(values: flags.FlagValues) -> None:
     "vgg16_cam, vgg16, vgg19, resnet50, densenet121, densenet161, mobilenet_v2, efficientnet_lite0, efficientnet_lite1, "
     "efficientnet_lite2"
   )
-  text("network", None, f"the network that it holds: {networks}", flag_values=values)
+  text("network", None, f"the network in the file: {networks}", flag_values=values)
   layouts = ["auto", "keras-h5", "keras3", "keras1-theano", "keras1-tensorflow", "caffe", "torch", "safetensors", "npz"]
-  flags.DEFINE_enum("layout", "auto", layouts, "how it holds it; auto: as found", flag_values=values)
-  help_input = "the network's input; auto: as the publisher of such files has it"
+  flags.DEFINE_enum("layout", "auto", layouts, "the file's layout; auto: detect it", flag_values=values)
+  help_input = "how its images are prepared; auto: as the file's publisher does"
   inputs = ["auto", "caffe", "symmetric", "torchvision"]
   flags.DEFINE_enum("preprocessing", "auto", inputs, help_input, flag_values=values)
-  help_force = "convert a file whose kernels seem to be turned by 180 degrees against what is said of them"
+  help_force = "convert even if kernels seem turned by 180 degrees"
   flags.DEFINE_bool("force", False, help_force, flag_values=values)
   text("output", None, "the checkpoint's folder; it must not be there yet", flag_values=values)
 
@@ -53,11 +53,11 @@ def run(values: flags.FlagValues, console) -> int:
   force, preprocessing = values["force"].value, values["preprocessing"].value
   network, layout = values["network"].value, values["layout"].value
   converted = convert(source, network, output, layout, force=force, preprocessing=preprocessing)
-  tell(converted, output, console)
+  report_conversion(converted, output, console)
   return 0
 
 
-def tell(converted, folder: str, console) -> None:
+def report_conversion(converted, folder: str, console) -> None:
   """A conversion's notes, as remarks, and the line about its checkpoint."""
   for note in converted.notes:
     console.say(note if note.startswith("warning: ") else f"note: {note}")

@@ -3,22 +3,18 @@
 from absl import flags
 
 from cwf_jax.cli.call import CallError
-from cwf_jax.cli.convert import tell
+from cwf_jax.cli.convert import report_conversion
 
 EXAMPLES = """
   python main.py --mode=fetch --weights=vgg16_cam
   python main.py --mode=fetch --weights=vgg16_cam --source=downloads/vgg16CAM.caffemodel
   python weights/fetch.py --weights=mobilenet_v2
 
-Puts a checkpoint where every mode finds it by its name: in $CWF_JAX_HOME, by default
-~/.cache/cwf_jax. weights/manifest.json lists the names and where the files come from; the sources
-of a name are tried in order. A download that broke off goes on when you call again. A file must
-have the size and the hash that the manifest knows; where it knows no hash, the sha256 is recorded
-in $CWF_JAX_HOME/fetched.json, and a later download from there must have it. Weights that are there
-already are not fetched again.
+Puts a checkpoint where --weights=NAME finds it: in $CWF_JAX_HOME, by default ~/.cache/cwf_jax. An
+interrupted download resumes when you call again. weights/README.md says how a file is verified.
 """
 
-AFTER_INTERRUPT = "what was downloaded stays, and the same command goes on from there"
+AFTER_INTERRUPT = "what was downloaded stays; the same command resumes"
 
 WITHOUT = ("index", "protocol", "image_size", "num_classes", "feature_map", "batch_size")
 """Flags of all modes that this one has no use for."""
@@ -28,7 +24,7 @@ def define_flags(values: flags.FlagValues) -> None:
   """The flags of this mode; `--weights` is every mode's."""
   text = flags.DEFINE_string
   text("source", None, "another address (http, https, file) or a file, in place of the published one", flag_values=values)
-  text("sha256", None, "which the file must have; for a source that you want to be sure of", flag_values=values)
+  text("sha256", None, "the sha256 that the file must have", flag_values=values)
 
 
 def run(values: flags.FlagValues, console) -> int:
@@ -46,5 +42,5 @@ def run(values: flags.FlagValues, console) -> int:
       sha256=values["sha256"].value,
       progress=lambda done, total: progress(done // 1000, total // 1000),
     )
-  tell(converted, converted.folder, console)
+  report_conversion(converted, converted.folder, console)
   return 0

@@ -223,7 +223,7 @@ def _choose_network(
   else:
     classes = choose_classes(pools)
   changed = dataclasses.replace(config, num_classes=len(classes), **({} if size is None else {"image_size": size}))
-  drawn = registry.draw(name, changed, values["seed"].value)
+  drawn = registry.build(name, changed, values["seed"].value)
   if start is None:
     return name, drawn, classes
   return name, _take_over(start, drawn, classes), classes

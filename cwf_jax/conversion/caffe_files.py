@@ -1,4 +1,4 @@
-"""Weights of Caffe: a .caffemodel, which is a NetParameter of protocol buffers.
+"""Reads Caffe's .caffemodel, a NetParameter of protocol buffers.
 
 The few fields that hold weights are declared here, so neither Caffe nor its schema is needed. Layers of the old kind (V1,
 field 2) and of the new one (field 100) are read. Values are declared as bytes, which packed numbers are on the wire, so that
@@ -111,7 +111,7 @@ def _to_weight(blob: Any, layer: Any, place: int, where: str) -> Weight:
   if layer.type in _CONVOLUTION and is_kernel:
     groups = max(1, layer.convolution_param.group)
     return Weight(where, array.reshape(shape), "oihw" if len(shape) == 4 else "", groups=groups)
-  kept = 2 if layer.type in _LINEAR and is_kernel else 1
-  while len(shape) > kept and shape[0] == 1:
+  rank = 2 if layer.type in _LINEAR and is_kernel else 1
+  while len(shape) > rank and shape[0] == 1:
     shape = shape[1:]
-  return Weight(where, array.reshape(shape), "oi" if kept == 2 and len(shape) == 2 else "", is_channels_first=True)
+  return Weight(where, array.reshape(shape), "oi" if rank == 2 and len(shape) == 2 else "", is_channels_first=True)

@@ -1,4 +1,4 @@
-"""A foreign file of weights into a checkpoint that `--weights=` takes.
+"""Converts a weight file of another library into a checkpoint for `--weights=`.
 
     convert("mobilenet_v2_keras.h5", "mobilenet_v2", "out/mobilenet_v2")
     load_weights("out/mobilenet_v2")
@@ -23,19 +23,14 @@ from cwf_jax.models.class_names import ClassList
 from cwf_jax.models.network import CamConfig, Preprocessing
 
 TURN_FACTOR = 2.0
-"""How many times as large `self_check.rate_shown` has to be for the other direction of kernels to be the likely one."""
+"""Factor by which `rate_shown` must grow for the other direction of kernels to be taken as the right one."""
 
 PREPROCESSINGS = {
-  "caffe": "BGR less ImageNet's means",
-  "symmetric": "RGB from -1 to 1",
-  "torchvision": "RGB less ImageNet's means, over its standard deviations",
+  "caffe": (Preprocessing.caffe(), "BGR less ImageNet's means"),
+  "symmetric": (Preprocessing.symmetric(), "RGB from -1 to 1"),
+  "torchvision": (Preprocessing.torchvision(), "RGB less ImageNet's means, over its standard deviations"),
 }
-"""The inputs that published networks take, by the names of `Preprocessing`'s constructors."""
-
-DONE = (
-  "each batch norm folded in float64 into the convolution before it, or a factor and an offset where there is none; "
-  "kernels as [rows columns in out]"
-)
+"""The inputs that published networks take, by name, and each in words."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +81,7 @@ def convert(
   """
   registry.find_network(network_name)
   path, folder = Path(source).expanduser(), Path(folder).expanduser().absolute()
-  read = _read(path, network_name, layout, folder.with_name(f"{folder.name}.problems.txt"))
+  read = read_network(path, network_name, layout, folder.with_name(f"{folder.name}.problems.txt"))
   config = read.config if preprocessing == tables.AUTO else _with_preprocessing(read.config, preprocessing)
   sha256 = files.hash_file(path)
   network = _build(network_name, config, read.arrays)
@@ -98,8 +93,8 @@ def convert(
       _check_turn(path, network_name, config, read.arrays, probabilities)
     notes += self_check.report_probabilities(probabilities, classes)
   else:
-    notes.append("it has no classifier: it gives maps, and no classes to search by")
-  found = read.layout
+    notes.append("it has no classifier: it has maps but no classes, so it cannot encode images")
+  read_layout = read.layout
   del read  # as large as the network
   save_checkpoint(
     folder,
@@ -109,13 +104,14 @@ def convert(
     metadata={
       "source": path.name,
       "source_sha256": sha256,
-      "layout": found,
-      "conversion": DONE,
+      "layout": read_layout,
+      "conversion": "each batch norm folded in float64 into the convolution before it, or a factor and an offset where there "
+      "is none; kernels as [rows columns in out]",
       "notes": notes,
       **(origin or {}),
     },
   )
-  return Converted(str(folder), network_name, found, sha256, tuple(notes))
+  return Converted(str(folder), network_name, read_layout, sha256, tuple(notes))
 
 
 def _with_preprocessing(config: CamConfig, name: str) -> CamConfig:
@@ -126,15 +122,15 @@ def _with_preprocessing(config: CamConfig, name: str) -> CamConfig:
   """
   if name not in PREPROCESSINGS:
     raise ConversionError(f"no preprocessing is named {name!r}; there are: {', '.join((tables.AUTO, *PREPROCESSINGS))}")
-  return dataclasses.replace(config, preprocessing=getattr(Preprocessing, name)())
+  return dataclasses.replace(config, preprocessing=PREPROCESSINGS[name][0])
 
 
 def _describe_input(preprocessing: Preprocessing) -> list[str]:
   """One note, where the preprocessing has a name."""
   return [
     f"its input is {text} (--preprocessing={name})"
-    for name, text in PREPROCESSINGS.items()
-    if getattr(Preprocessing, name)() == preprocessing
+    for name, (known, text) in PREPROCESSINGS.items()
+    if known == preprocessing
   ]
 
 
@@ -156,19 +152,19 @@ class Read(NamedTuple):
   is_turn_known: bool
 
 
-def read_network(source: str | os.PathLike, network_name: str, layout: str = tables.AUTO) -> Read:
+def read_network(source: Path, network_name: str, layout: str = tables.AUTO, report: Path | None = None) -> Read:
   """Reads a file as parameters of a network, which is not tried on photographs.
+
+  Args:
+    source: the file's path.
+    network_name: of the registry.
+    layout: one of `tables.LAYOUTS`, or "auto".
+    report: where all problems go if a message cannot hold them.
 
   Raises:
     ConversionError: as `convert`.
   """
-  return _read(Path(source).expanduser(), network_name, layout)
-
-
-def _read(source: Path, network_name: str, layout: str, report: Path | None = None) -> Read:
-  """As `read_network`; problems that do not fit into a message go to the file `report`."""
   known = published.find_tables(network_name)
-  tables.check_layout(layout)
   shapes = published.list_shapes(network_name)
   found = reading.read_apart(source, known, layout, shapes)
   matched, problems = found.matched, found.matched.problems

@@ -1,9 +1,9 @@
-"""One address into one file. A download that broke off goes on from there, in the same call or in a later one.
+"""Downloads a file. An interrupted download resumes, in the same call or in a later one.
 
     download("https://example.org/weights.h5", Path("weights.h5"))
 
 Beside the file lies "weights.h5.json": how many bytes the server has, and the validator (ETag or Last-Modified) by which it
-recognizes its file. Where the file has changed since, or the server sends no validator, the download begins again.
+recognizes its file. Where the file has changed since, or the server sends no validator, the download starts over.
 """
 
 import http.client
@@ -28,26 +28,26 @@ TIMEOUT = 60.0
 """Seconds that a server may be silent."""
 
 RETRIES, PAUSE = 5, 2.0
-"""How often a connection that broke off is made again within one call, and the seconds before that."""
+"""Reconnections within one call, and the seconds before each."""
 
 LARGEST = 2**32
-"""Bytes that are taken from a source whose size is not known."""
+"""The most bytes accepted from a source of unknown size."""
 
 _BLOCK = 2**20
 
 Progress = Callable[[int, int], None]
-"""Called with the bytes that are here and with all of them, as far as that is known."""
+"""Called with the bytes received and the total, as far as it is known."""
 
 
 class FetchError(OSError):
   """A download that failed, or that sent something other than what was expected."""
 
 
-class _BrokenOffError(Exception):
+class _InterruptedError(Exception):
   """A connection ended early; what arrived is in the file."""
 
 
-class _Published(NamedTuple):
+class _RemoteFile(NamedTuple):
   """What a server said of its file; None where it did not say."""
 
   validator: str | None = None
@@ -72,7 +72,7 @@ def split_address(source: str) -> urllib.parse.SplitResult | None:
 
 
 def download(address: str, target: Path, size: int | None = None, progress: Progress = lambda done, total: None) -> None:
-  """Downloads a file, or goes on with one that an earlier call began.
+  """Downloads a file, or resumes one that an earlier call began.
 
   Args:
     address: http or https; of a file on Google Drive the page of the file.
@@ -90,9 +90,9 @@ def download(address: str, target: Path, size: int | None = None, progress: Prog
     before = _count_bytes(target)
     try:
       return _continue(address, target, size, progress)
-    except _BrokenOffError as error:
+    except _InterruptedError as error:
       if not retries or _count_bytes(target) <= before:
-        resumable = "the same call goes on from there" if _read_state(target).validator else "the same call begins again"
+        resumable = "call again to resume" if _read_state(target).validator else "call again to start over"
         raise FetchError(f"{printable(address)} {error}; {resumable}") from None
       time.sleep(PAUSE)
 
@@ -135,7 +135,7 @@ def _continue(address: str, target: Path, size: int | None, progress: Progress) 
           target.unlink()
           raise FetchError(f"{shown} sends more than the {total or LARGEST} bytes that were expected")
   if total and done < total:
-    raise _BrokenOffError(f"ended after {done} of {total} bytes")
+    raise _InterruptedError(f"ended after {done} of {total} bytes")
   _write_state(target, published._replace(bytes=done))
 
 
@@ -151,35 +151,35 @@ def _open(address: str, headers: dict[str, str]) -> http.client.HTTPResponse:
   return urllib.request.build_opener(_NoFTP).open(urllib.request.Request(address, headers=headers), timeout=TIMEOUT)
 
 
-def _read_headers(response: http.client.HTTPResponse) -> tuple[int, _Published]:
+def _read_headers(response: http.client.HTTPResponse) -> tuple[int, _RemoteFile]:
   """Reads the byte of the file at which a response starts, and what the server says of the file."""
   tag, length = response.headers.get("ETag", ""), response.headers.get("Content-Length", "")
   validator = tag if tag.startswith('"') else response.headers.get("Last-Modified")  # a weak tag promises no equal bytes
   if response.status != HTTPStatus.PARTIAL_CONTENT:
-    return 0, _Published(validator, int(length) if length.isdecimal() else None)
+    return 0, _RemoteFile(validator, int(length) if length.isdecimal() else None)
   found = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
-  return (int(found[1]), _Published(validator, int(found[2]))) if found else (LARGEST, _Published())
+  return (int(found[1]), _RemoteFile(validator, int(found[2]))) if found else (LARGEST, _RemoteFile())
 
 
 def _read(response: http.client.HTTPResponse, done: int) -> bytes:
   try:
     return response.read1(_BLOCK)
   except (OSError, http.client.HTTPException) as error:
-    raise _BrokenOffError(f"was interrupted after {done} bytes: {_reason(error)}") from None
+    raise _InterruptedError(f"was interrupted after {done} bytes: {_reason(error)}") from None
 
 
 def _count_bytes(target: Path) -> int:
   return target.stat().st_size if target.exists() else 0
 
 
-def _read_state(target: Path) -> _Published:
+def _read_state(target: Path) -> _RemoteFile:
   try:
-    return _Published(**json.loads(target.with_name(f"{target.name}.json").read_bytes()))
-  except (OSError, ValueError, TypeError):  # there is none, or it is damaged: the download begins again
-    return _Published()
+    return _RemoteFile(**json.loads(target.with_name(f"{target.name}.json").read_bytes()))
+  except (OSError, ValueError, TypeError):  # there is none, or it is damaged: the download starts over
+    return _RemoteFile()
 
 
-def _write_state(target: Path, published: _Published) -> None:
+def _write_state(target: Path, published: _RemoteFile) -> None:
   write_whole(target.with_name(f"{target.name}.json"), json.dumps(published._asdict()).encode())
 
 

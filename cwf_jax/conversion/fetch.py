@@ -44,16 +44,16 @@ def fetch(
   progress: Progress = lambda done, total: None,
   manifest: Mapping[str, Entry] | None = None,
 ) -> Converted:
-  """Fetches weights, unless they are there already.
+  """Fetches weights, unless they are fetched already.
 
-  What was downloaded when a call fails or is interrupted stays in `downloads` of `home`, and the next call goes on from there.
+  What was downloaded when a call fails or is interrupted stays in `downloads` of `home`, and the next call resumes.
 
   Args:
     name: of the manifest.
     home: where the checkpoint's folder goes; default: `$CWF_JAX_HOME`, or the user's cache folder.
     source: another address (http, https, file) or the path of a file, in place of the manifest's sources.
     sha256: that the file must have.
-    progress: called with the bytes that are here and with all of them, as far as that is known.
+    progress: called with the bytes received and the total, as far as it is known.
     manifest: default: the package's own.
 
   Returns:
@@ -75,9 +75,9 @@ def fetch(
   failures: list[FetchError | ConversionError] = []
   downloads = home / "downloads" / name
   with holding(downloads, FetchError(f"{name} is being fetched by another process; wait for it, then call again")):
-    for one in (Source(source),) if source else entry.sources:
+    for candidate in (Source(source),) if source else entry.sources:
       try:
-        converted = _fetch_one(entry, one, home, sha256, progress)
+        converted = _fetch_source(entry, candidate, home, sha256, progress)
       except (FetchError, ConversionError) as error:
         failures.append(error)
         continue
@@ -100,10 +100,10 @@ def _find_fetched(folder: Path, sha256: str | None) -> Converted:
       "remove it, or set another CWF_JAX_HOME"
     )
   layout = loaded.metadata.get("layout", "a checkpoint")
-  return Converted(str(folder), loaded.network_name, layout, found, ("it was there already",))
+  return Converted(str(folder), loaded.network_name, layout, found, ("already fetched",))
 
 
-def _fetch_one(entry: Entry, source: Source, home: Path, sha256: str | None, progress: Progress) -> Converted:
+def _fetch_source(entry: Entry, source: Source, home: Path, sha256: str | None, progress: Progress) -> Converted:
   """Downloads, verifies and converts a source. A download that is not what it should be is removed."""
   address, local = source.address, _find_local(source.address)
   key = hashlib.sha256(address.encode()).hexdigest()[:8]
@@ -118,10 +118,10 @@ def _fetch_one(entry: Entry, source: Source, home: Path, sha256: str | None, pro
     if not local:
       path.unlink()
     raise type(error)(str(error).replace(printable(path), printable(address))) from None
-  if local or source.sha256:
+  if local or len(source.sha256 or "") == 64:
     return converted
   _record(home, address, found, path.stat().st_size)
-  if sha256 or source.sha256_prefix or source.md5 or address in records:
+  if sha256 or source.sha256 or source.md5 or address in records:
     return converted
   note = f"no hash of {printable(address)} was known; its sha256, {found}, is recorded in {printable(home / RECORDS)}"
   return dataclasses.replace(converted, notes=(note, *converted.notes))
@@ -142,7 +142,7 @@ def _verify(source: Source, path: Path, sha256: str | None, records: Mapping[str
     FetchError: one is another; the message has both.
   """
   shown, found = printable(source.address), files.hash_file(path)
-  for expected in (sha256, source.sha256, source.sha256_prefix):
+  for expected in (sha256, source.sha256):
     if expected and not found.startswith(expected):
       raise FetchError(f"the sha256 of {shown} is {found}, expected {expected}: it is another file, or a damaged one")
   if source.md5:
@@ -185,7 +185,7 @@ def _file_name(source: Source) -> str:
 
 def _describe_origin(entry: Entry, source: Source) -> dict[str, str]:
   """What the checkpoint records of a source: of an address neither user, password nor query, of a file no folder."""
-  origin = {"source": _file_name(source), "published_as": entry.name, "licence": source.licence, "citation": entry.citation}
+  origin = {"source": _file_name(source), "published_as": entry.name, "license": source.license, "citation": entry.citation}
   parts = split_address(source.address)
   if parts and parts.scheme != "file":
     origin["address"] = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -18,7 +18,7 @@ from typing import BinaryIO
 import h5py
 import numpy as np
 
-from cwf_jax.errors import InputError, printable, reason_of
+from cwf_jax.errors import InputError, brief, printable, reason_of
 
 MOST_OBJECTS = 20_000
 """Groups and data sets that a file may hold: no network comes near it, and a loop of links does."""
@@ -48,13 +48,13 @@ _FIRST_BYTES = (
   (0, b"\x1f\x8b", "gzip; unpack it first"),
   (0, b"\x93NUMPY", "an array of NumPy"),
   (0, b"version https://git-lfs", "a pointer of git-lfs, not the file itself; git lfs pull fetches that"),
-  (0, b"<", "a page of HTML or XML, perhaps what a server said instead of sending the file"),
+  (0, b"<", "an HTML or XML page, perhaps a server's error"),
   (0, b"{", "JSON"),
   (4, b"TFL3", "a model of TensorFlow Lite"),
   (0, b"MATLAB 5.0", "a MATLAB file"),
   (257, b"ustar", "a tar archive; unpack it first"),
 )
-"""Where the first bytes of a file that is not read tell what it is."""
+"""The first bytes of kinds that are not read, by their offset."""
 
 
 class ConversionError(InputError):
@@ -84,7 +84,7 @@ def open_hdf5(path: Path, content: BinaryIO | None = None) -> Iterator[h5py.File
   except ConversionError:
     raise
   except Exception as error:  # a damaged file fails in as many ways as HDF5 has parts
-    raise ConversionError(f"{printable(path)} {_tell_damage(error, path)}") from error
+    raise ConversionError(f"{printable(path)} {_describe_damage(error, path)}") from error
 
 
 def find_kind(source: str | os.PathLike) -> tuple[Path, str]:
@@ -128,7 +128,7 @@ def _find_kind(path: Path) -> str:
 
 
 def _has_user_block(file: BinaryIO) -> bool:
-  """Whether HDF5 begins at 512 bytes, or at twice as many, and so on, as its format allows."""
+  """Whether HDF5 begins at byte 512, 1024, 2048 and so on, as its format allows."""
   place = 512
   while place <= _LARGEST_USER_BLOCK:
     file.seek(place)
@@ -174,8 +174,8 @@ def _find_kind_of_archive(path: Path) -> str:
   raise ConversionError("a zip archive without weights")
 
 
-def _tell_damage(error: Exception, path: Path) -> str:
-  text = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+def _describe_damage(error: Exception, path: Path) -> str:
+  text = brief(error)
   cut = re.search(r"truncated file: .*stored_eof = (\d+)", text)
   if cut:
     return f"is cut off: {path.stat().st_size} bytes are here of {cut[1]}; download or copy it again"
@@ -210,7 +210,7 @@ def list_datasets(root: h5py.Group) -> dict[str, h5py.Dataset]:
   Raises:
     ConversionError: there are more than `MOST_OBJECTS` groups and data sets, or a loop.
   """
-  found: dict[str, h5py.Dataset] = {}
+  datasets: dict[str, h5py.Dataset] = {}
   pending, opened = [("", root)], 0
   while pending:
     prefix, group = pending.pop()
@@ -218,12 +218,12 @@ def list_datasets(root: h5py.Group) -> dict[str, h5py.Dataset]:
       opened += 1
       if opened > MOST_OBJECTS:
         raise ConversionError(f"{printable(root.file.filename)} holds more than {MOST_OBJECTS} groups and data sets, or a loop")
-      one = open_child(group, name)
-      if isinstance(one, h5py.Group):
-        pending.append((f"{prefix}{name}/", one))
-      elif one is not None:
-        found[prefix + name] = one
-  return found
+      child = open_child(group, name)
+      if isinstance(child, h5py.Group):
+        pending.append((f"{prefix}{name}/", child))
+      elif child is not None:
+        datasets[prefix + name] = child
+  return datasets
 
 
 def read_texts(group: h5py.Group, name: str) -> list[str] | None:

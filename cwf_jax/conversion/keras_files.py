@@ -35,16 +35,16 @@ from cwf_jax.conversion.files import (
   open_hdf5,
   read_texts,
 )
-from cwf_jax.conversion.sources import Source, Weight, iterate_weights
-from cwf_jax.conversion.tables import AUTO, KERAS1_TENSORFLOW, KERAS1_THEANO, KERAS3, KERAS_H5
-from cwf_jax.errors import printable
+from cwf_jax.conversion.sources import Source, Weight
+from cwf_jax.conversion.tables import KERAS1_TENSORFLOW, KERAS1_THEANO, KERAS3, KERAS_H5
+from cwf_jax.errors import brief, printable
 
 _WEIGHT = re.compile(
   r"(?:(?P<layer>.*?)[/_])?(?:depthwise_)?"
   r"(?P<kind>kernel|bias|gamma|beta|moving_mean|moving_variance|W|b|running_mean|running_std)(?:_\d+)?(?::\d+)?"
 )
-_KEPT_NAMES = {"W": "kernel", "b": "bias", "running_mean": "moving_mean", "running_std": "moving_variance"}
-"""The kinds by their names in Keras 1, which keeps a variance under the name of its root."""
+_KERAS1_KINDS = {"W": "kernel", "b": "bias", "running_mean": "moving_mean", "running_std": "moving_variance"}
+"""Kinds by their names in Keras 1, where `running_std` is a variance."""
 
 _BY_PLACE = {1: ("kernel",), 2: ("kernel", "bias"), 4: ("gamma", "beta", "moving_mean", "moving_variance")}
 """The kinds of a layer of Keras 0.3, by how many weights it has."""
@@ -54,7 +54,7 @@ _LARGEST_CONFIG = 2**24
 
 
 class _Listed(NamedTuple):
-  """A weight of a layer: its name in the file, the layer and the kind that the name tells, and its data set."""
+  """A weight of a layer: its name in the file, the layer and the kind in that name, and its data set."""
 
   name: str
   layer: str
@@ -82,17 +82,14 @@ def open_keras(path: Path, kind: str, layout: str) -> Iterator[Source]:
     with zipfile.ZipFile(path) as archive:
       content, config = io.BytesIO(archive.read(KERAS_MEMBER)), _read_archived_config(archive)
   except Exception as error:
-    raise ConversionError(f"{printable(path)} is damaged: {printable(str(error))[:200]}") from error
+    raise ConversionError(f"{printable(path)} is damaged: {printable(brief(error))}") from error
   with open_hdf5(path, content) as file:
     yield _read(file, path, layout, config)
 
 
 def _read(file: h5py.File, path: Path, layout: str, config: dict[str, Any] | None) -> Source:
   root = _find_root(file)
-  source = _read_numbered(file, path, config) if root is None else _read_named(file, root, path, layout, config)
-  if layout in (AUTO, source.layout):
-    return source
-  raise ConversionError(f"{printable(path)} is of the layout {source.layout}, not {layout}")
+  return _read_numbered(file, path, config) if root is None else _read_named(file, root, path, layout, config)
 
 
 def _find_root(file: h5py.File) -> h5py.Group | None:
@@ -114,11 +111,12 @@ def _read_named(file: h5py.File, root: h5py.Group, path: Path, layout: str, conf
       listed[layer] = list(_list_parameters(group) if is_first else _list_weights(group))
   layers, notes = _split_containers(listed)
   is_keras1 = is_first or _is_keras1(root, listed)
-  used = {weight.path for weight in iterate_weights(layers)}
+  weights = [weight for kinds in layers.values() for weight in kinds.values()]
+  used = {weight.path for weight in weights}
   unlisted = tuple(Weight(name, dataset) for name, dataset in list_datasets(root).items() if name not in used)
   problems = () if config is not None else (_UNKNOWN_CONFIG,)
   backend = _read_backend(file, root, config or {})
-  axes = _find_axes([weight.array.shape for weight in iterate_weights(layers) if _is_convolution(weight)])
+  axes = _find_axes([weight.array.shape for weight in weights if _is_convolution(weight)])
   by_theano = backend == "theano" if backend else is_keras1 and axes == "oihw"
   is_turn_known = bool(backend) or not axes
   if not backend and layout in (KERAS1_THEANO, KERAS1_TENSORFLOW):
@@ -136,10 +134,10 @@ def _read_named(file: h5py.File, root: h5py.Group, path: Path, layout: str, conf
     reason = f"the file says {backend}" if backend else f"read as {'Theano' if by_theano else 'TensorFlow'} writes them"
     order = "[out in rows columns]" if axes else "[rows columns in out]"
     notes.append(f"kernels lie as {order} and are{'' if by_theano else ' not'} turned by 180 degrees: {reason}")
-  found = (KERAS1_THEANO if by_theano else KERAS1_TENSORFLOW) if is_keras1 else KERAS_H5
+  own_layout = (KERAS1_THEANO if by_theano else KERAS1_TENSORFLOW) if is_keras1 else KERAS_H5
   return Source(
     printable(path),
-    found,
+    own_layout,
     layers,
     unlisted=unlisted,
     epsilons=dict(_list_epsilons(config or {})),
@@ -167,7 +165,7 @@ def _list_weights(group: h5py.Group) -> Iterator[_Listed]:
   for name in read_texts(group, "weight_names") or []:
     dataset, match = open_child(group, name), _WEIGHT.fullmatch(name)
     if isinstance(dataset, h5py.Dataset):
-      kind = _KEPT_NAMES.get(match["kind"], match["kind"]) if match else name
+      kind = _KERAS1_KINDS.get(match["kind"], match["kind"]) if match else name
       yield _Listed(name, (match["layer"] or "").rpartition("/")[2] if match else "", kind, dataset)
 
 

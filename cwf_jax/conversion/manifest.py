@@ -18,19 +18,17 @@ class Source:
   Attributes:
     address: http, https or file; of Google Drive the page of the file.
     layout: one of `tables.LAYOUTS`, or "auto".
-    licence: of the weights in it.
+    license: of the weights in it.
     bytes: its size. This and each hash is None where it is not known.
-    sha256: in hex, lower case.
-    sha256_prefix: the first digits of the sha256, which torchvision puts into a file's name.
+    sha256: in hex, lower case; the first digits where no more is known.
     md5: in hex, lower case, as Keras publishes it.
   """
 
   address: str
   layout: str = AUTO
-  licence: str = "unknown"
+  license: str = "unknown"
   bytes: int | None = None
   sha256: str | None = None
-  sha256_prefix: str | None = None
   md5: str | None = None
 
 

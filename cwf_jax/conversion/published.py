@@ -39,10 +39,6 @@ class Published:
   epsilon: float = 0.0
   aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
-  def make_table(self, layout: str) -> Table:
-    """The table of this form in one of its layouts."""
-    return make_table(self.layers, layout, self.epsilon, self.aliases)
-
 
 def find_published(network_name: str, layout: str | None = None) -> tuple[Published, ...]:
   """Every published form of a network, or those in files of a layout; the complete network before one without classes.
@@ -51,7 +47,7 @@ def find_published(network_name: str, layout: str | None = None) -> tuple[Publis
     ConversionError: no foreign files are known for it.
   """
   if network_name not in NETWORKS:
-    raise ConversionError(f"no file of {network_name} is read, only those of {', '.join(NETWORKS)}; {FROM_PYTHON}")
+    raise ConversionError(f"cannot convert {network_name}, only {', '.join(NETWORKS)}; {FROM_PYTHON}")
   return tuple(form for form in NETWORKS[network_name]() if layout is None or layout in form.layouts)
 
 
@@ -91,9 +87,9 @@ def _vgg(complete: VGGConfig, headless: VGGConfig) -> tuple[Published, ...]:
     (TORCH_LAYOUTS, Preprocessing.torchvision()),
   )
   return tuple(
-    Published(dataclasses.replace(config, preprocessing=preprocessing), tuple(found), layouts, aliases=aliases)
+    Published(dataclasses.replace(config, preprocessing=preprocessing), tuple(layers_of_form), layouts, aliases=aliases)
     for layouts, preprocessing in publishers
-    for config, found in ((complete, layers + top), (headless, layers))
+    for config, layers_of_form in ((complete, layers + top), (headless, layers))
   )
 
 
@@ -229,8 +225,8 @@ def _efficientnet_lite(config: EfficientNetLiteConfig) -> tuple[Published, ...]:
 
 NETWORKS: Mapping[str, Callable[[], tuple[Published, ...]]] = {
   "vgg16_cam": _vgg16_cam,
-  "vgg16": lambda: _vgg(VGGConfig.vgg16(), VGGConfig.vgg16(classifier=False)),
-  "vgg19": lambda: _vgg(VGGConfig.vgg19(), VGGConfig.vgg19(classifier=False)),
+  "vgg16": lambda: _vgg(VGGConfig.vgg16(), VGGConfig.vgg16(num_classes=0)),
+  "vgg19": lambda: _vgg(VGGConfig.vgg19(), VGGConfig.vgg19(num_classes=0)),
   "resnet50": _resnet50,
   "densenet121": lambda: _densenet(DenseNetConfig.densenet121()),
   "densenet161": lambda: _densenet(DenseNetConfig.densenet161()),
@@ -248,9 +244,12 @@ def find_tables(network_name: str) -> dict[str, tuple[Table, ...]]:
   Raises:
     ConversionError: as `find_published`.
   """
-  forms = find_published(network_name)
-  tables = {layout: tuple(form.make_table(layout) for form in forms if layout in form.layouts) for layout in LAYOUTS}
-  return {layout: found for layout, found in tables.items() if found}
+  published = find_published(network_name)
+  tables = {
+    layout: tuple(make_table(form.layers, layout, form.epsilon, form.aliases) for form in published if layout in form.layouts)
+    for layout in LAYOUTS
+  }
+  return {layout: forms for layout, forms in tables.items() if forms}
 
 
 def list_shapes(network_name: str, config: CamConfig | None = None) -> dict[str, tuple[int, ...]]:

@@ -6,7 +6,6 @@ for each file: what goes in is ours (a pickle), what comes out is numbers and te
 
 import contextlib
 import dataclasses
-import io
 import json
 import os
 import pickle
@@ -29,7 +28,7 @@ PATIENCE = 60.0
 """Seconds that a process may take, and one more for each megabyte of its file."""
 
 MEMORY, MEMORY_FACTOR = 2**29, 8
-"""Bytes that a process may take beside what it starts with, and how many more for each byte of its file."""
+"""Bytes that a process may allocate, plus this factor times the size of its file."""
 
 _MESSAGE = "message"
 
@@ -58,7 +57,7 @@ def read(
 
   Args:
     source: its path.
-    tables: of the network, by layout; of several, the one with as many layers as the file is taken, or else the first.
+    tables: of the network, by layout; where there are several, the one with as many layers as the file, or the first.
     layout: one of `tables.LAYOUTS`, or "auto".
     kernel_shapes: of the network's layers, by target.
 
@@ -66,14 +65,15 @@ def read(
     ConversionError: it is of an unknown kind, damaged, of another layout or of another network altogether.
   """
   path, kind = files.find_kind(source)
-  with _open_source(path, kind, layout) as found:
-    if layout not in (AUTO, found.layout):
-      raise ConversionError(f"{printable(path)} is of the layout {found.layout}, not {layout}")
-    if found.layout not in tables:
-      raise ConversionError(f"{printable(path)} is of the layout {found.layout}; of this network are read: {', '.join(tables)}")
-    forms = tables[found.layout]
-    form = next((place for place, table in enumerate(forms) if len(table.layers) == len(found.layers)), 0)
-    return Reading(found.layout, form, found.is_turn_known, read_weights(found, forms[form], kernel_shapes))
+  with _open_source(path, kind, layout) as opened:
+    if layout not in (AUTO, opened.layout):
+      raise ConversionError(f"{printable(path)} is of the layout {opened.layout}, not {layout}")
+    if opened.layout not in tables:
+      layouts = ", ".join(tables)
+      raise ConversionError(f"{printable(path)} is of the layout {opened.layout}; this network is read from: {layouts}")
+    forms = tables[opened.layout]
+    form = next((place for place, table in enumerate(forms) if len(table.layers) == len(opened.layers)), 0)
+    return Reading(opened.layout, form, opened.is_turn_known, read_weights(opened, forms[form], kernel_shapes))
 
 
 def _open_source(path: Path, kind: str, layout: str) -> contextlib.AbstractContextManager[Source]:
@@ -105,7 +105,7 @@ def read_apart(
     try:
       done = subprocess.run(command, input=request, env=environment, stdout=output, stderr=subprocess.PIPE, timeout=limit)
     except subprocess.TimeoutExpired:
-      raise ConversionError(f"{damaged}: reading {kind} did not come to an end within {limit:.0f} seconds") from None
+      raise ConversionError(f"{damaged}: reading {kind} did not finish within {limit:.0f} seconds") from None
     if done.returncode < 0:
       raise ConversionError(f"{damaged}: reading {kind} was ended by {_name_signal(-done.returncode)}")
     if done.returncode:
@@ -136,18 +136,7 @@ def serve() -> None:
     message = {"error": str(error)}
   except MemoryError:
     message = {"error": f"{printable(source)} cannot be read: it asks for far more memory than its size explains"}
-  np.savez(_Output(), **weights, **{_MESSAGE: np.frombuffer(json.dumps(message).encode(), np.uint8)})
-
-
-class _Output(io.RawIOBase):
-  """Standard output as NumPy wants a file: it cannot be sought in, and NumPy asks no more of it than to write."""
-
-  def writable(self) -> bool:
-    return True
-
-  def write(self, content) -> int:
-    sys.stdout.buffer.write(content)
-    return len(content)
+  np.savez(sys.stdout.buffer, **weights, **{_MESSAGE: np.frombuffer(json.dumps(message).encode(), np.uint8)})
 
 
 def _limit_memory(size: int) -> None:

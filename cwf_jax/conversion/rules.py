@@ -1,6 +1,7 @@
 """How weights of another library become parameters of ours: one rule for each of our layers.
 
-    rule = Convolution("conv1", "Conv1/kernel", normalization("bn_Conv1"), epsilon=1e-3)
+    norm = Normalization("bn_Conv1/gamma", "bn_Conv1/beta", "bn_Conv1/moving_mean", "bn_Conv1/moving_variance")
+    rule = Rule("conv1", "Conv1/kernel", norm, epsilon=1e-3)
     rule.sources((3, 3, 3, 32))            # {"Conv1/kernel": (3, 3, 3, 32), "bn_Conv1/gamma": (32,), ...}
     rule.apply(weights)                    # {"conv1/kernel": ..., "conv1/bias": ...}
 """
@@ -35,79 +36,44 @@ class Normalization(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Convolution:
-  """A convolution and the batch norm after it, folded into one kernel and one bias.
+class Rule:
+  """How one of our layers is made: a convolution or dense layer, a batch norm, or a convolution with its batch norm folded in.
 
   Attributes:
     target: our layer's name.
-    kernel: the key of the kernel, [rows columns in out].
-    norm: the keys of the batch norm.
+    kernel: the key of the kernel, [rows columns in out] or [in out]; empty for a batch norm alone.
+    norm: the keys of the batch norm; None where there is none.
     epsilon: what the source's library adds to the variance.
     depthwise: the source's kernel is [rows columns channels 1], ours [rows columns 1 channels].
     bias: the key of the source's own bias; empty where it has none.
   """
 
   target: str
-  kernel: str
-  norm: Normalization
-  epsilon: float
+  kernel: str = ""
+  norm: Normalization | None = None
+  epsilon: float = 0.0
   depthwise: bool = False
   bias: str = ""
 
-  def sources(self, kernel_shape: Shape) -> dict[str, Shape]:
-    """The keys that the rule reads, with the shapes that they must have where our kernel has `kernel_shape`."""
-    rows, columns, inner, outer = kernel_shape
-    shape = (rows, columns, outer, inner) if self.depthwise else kernel_shape
-    return {self.kernel: shape, **dict.fromkeys((*self.norm, *([self.bias] if self.bias else [])), (outer,))}
+  def sources(self, shape: Shape) -> dict[str, Shape]:
+    """The keys that the rule reads and the shapes that they must have, where our kernel (or factor) has `shape`."""
+    kernel_shape = (*shape[:2], shape[3], shape[2]) if self.depthwise else shape
+    shapes = {self.kernel: kernel_shape, **dict.fromkeys((*(self.norm or ()), self.bias), shape[-1:])}
+    return {key: key_shape for key, key_shape in shapes.items() if key}
 
   def apply(self, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Our parameters, in float64; not finite where a variance is negative."""
-    kernel = weights[self.kernel].astype(np.float64)
-    if self.depthwise:
-      kernel = kernel.transpose(0, 1, 3, 2)
+    """Our parameters, in float64 where there is a batch norm; not finite where a variance is negative."""
+    if self.norm is None:
+      kernel = weights[self.kernel]
+      bias = weights[self.bias] if self.bias else np.zeros(kernel.shape[-1:], kernel.dtype)
+      return {f"{self.target}/kernel": kernel, f"{self.target}/bias": bias}
     with np.errstate(all="ignore"):  # what is not finite is reported by the caller, with everything else
       scale, offset = self.norm.to_scale(weights, self.epsilon)
+      if not self.kernel:
+        return {f"{self.target}/scale": scale, f"{self.target}/bias": offset}
+      kernel = weights[self.kernel].astype(np.float64)
+      if self.depthwise:
+        kernel = kernel.transpose(0, 1, 3, 2)
       if self.bias:
         offset = offset + weights[self.bias].astype(np.float64) * scale
       return {f"{self.target}/kernel": kernel * scale, f"{self.target}/bias": offset}
-
-
-@dataclasses.dataclass(frozen=True)
-class Scale:
-  """A batch norm that no convolution precedes: a factor and an offset of each channel; see `Convolution`."""
-
-  target: str
-  norm: Normalization
-  epsilon: float
-
-  def sources(self, shape: Shape) -> dict[str, Shape]:
-    """As `Convolution.sources`, for a factor of this shape."""
-    return dict.fromkeys(self.norm, shape)
-
-  def apply(self, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """As `Convolution.apply`."""
-    with np.errstate(all="ignore"):
-      scale, offset = self.norm.to_scale(weights, self.epsilon)
-    return {f"{self.target}/scale": scale, f"{self.target}/bias": offset}
-
-
-@dataclasses.dataclass(frozen=True)
-class Affine:
-  """A linear layer or a convolution as it is, with its bias; without a key of one the bias is zero."""
-
-  target: str
-  kernel: str
-  bias: str = ""
-
-  def sources(self, kernel_shape: Shape) -> dict[str, Shape]:
-    """As `Convolution.sources`."""
-    return {self.kernel: kernel_shape} | ({self.bias: kernel_shape[-1:]} if self.bias else {})
-
-  def apply(self, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """As `Convolution.apply`."""
-    kernel = weights[self.kernel]
-    bias = weights[self.bias] if self.bias else np.zeros(kernel.shape[-1:], kernel.dtype)
-    return {f"{self.target}/kernel": kernel, f"{self.target}/bias": bias}
-
-
-Rule = Convolution | Scale | Affine

@@ -6,14 +6,13 @@ published file's); otherwise by order, with a note, if the numbers of layers agr
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import h5py
 import numpy as np
 
 from cwf_jax.conversion.files import ConversionError, find_storage_problem
-from cwf_jax.conversion.rules import Convolution, Scale
 from cwf_jax.conversion.tables import Table
 from cwf_jax.errors import printable
 
@@ -132,7 +131,7 @@ class Source:
 
 @dataclasses.dataclass
 class Problems:
-  """Everything that is wrong with a file: weights that it lacks, weights too many, and what is not as it should be."""
+  """Everything that is wrong with a file: missing weights, extra weights, and other problems."""
 
   missing: list[str] = dataclasses.field(default_factory=list)
   extra: list[str] = dataclasses.field(default_factory=list)
@@ -202,7 +201,7 @@ def read_weights(source: Source, table: Table, kernel_shapes: Mapping[str, tuple
     wrong=[*source.problems, *wrong],
   )
   epsilons = _list_epsilons(source, table, places, problems.wrong, notes)
-  variances = {rule.norm.variance for rule in table.rules if isinstance(rule, (Convolution, Scale))}
+  variances = {rule.norm.variance for rule in table.rules if rule.norm}
   arrays = {}
   for key, shape in expected.items():
     if key in weights:
@@ -293,7 +292,7 @@ def _list_epsilons(
   source: Source, table: Table, places: Mapping[str, str], wrong: list[str], notes: list[str]
 ) -> dict[str, float]:
   """The epsilons that a file states of the table's batch norms; what is no epsilon goes to `wrong`, others to the notes."""
-  usual = {rule.norm.layer: rule.epsilon for rule in table.rules if isinstance(rule, (Convolution, Scale))}
+  usual = {rule.norm.layer: rule.epsilon for rule in table.rules if rule.norm}
   stated = {places[layer]: value for layer, value in source.epsilons.items() if places.get(layer) in usual}
   epsilons = {layer: value for layer, value in stated.items() if type(value) in (int, float) and 0 <= value <= 1}
   unfit = [f"{table.layers[layer]} ({value!r:.20})" for layer, value in stated.items() if layer not in epsilons]
@@ -311,13 +310,7 @@ def apply_table(table: Table, matched: Matched) -> dict[str, np.ndarray]:
   arrays: dict[str, np.ndarray] = {}
   with np.errstate(over="ignore"):  # what is too large for float32 is reported
     for rule in table.rules:
-      if isinstance(rule, (Convolution, Scale)):
+      if rule.norm:
         rule = dataclasses.replace(rule, epsilon=matched.epsilons.get(rule.norm.layer, rule.epsilon))
       arrays |= {path: array.astype(np.float32, copy=False) for path, array in rule.apply(matched.arrays).items()}
   return arrays
-
-
-def iterate_weights(layers: Mapping[str, Mapping[str, Weight]]) -> Iterator[Weight]:
-  """Every weight of the layers."""
-  for kinds in layers.values():
-    yield from kinds.values()

@@ -9,8 +9,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from cwf_jax.conversion.files import ConversionError
-from cwf_jax.conversion.rules import Affine, Convolution, Normalization, Rule, Scale
+from cwf_jax.conversion.rules import Normalization, Rule
 
 KERAS_H5, KERAS3, KERAS1_THEANO, KERAS1_TENSORFLOW, CAFFE, TORCH, SAFETENSORS, NPZ = LAYOUTS = (
   "keras-h5", "keras3", "keras1-theano", "keras1-tensorflow", "caffe", "torch", "safetensors", "npz",
@@ -75,16 +74,6 @@ def make_table(layers: Sequence[Layer], layout: str, epsilon: float = 0.0, alias
   return Table(rules, {group: name for name, group in groups.items()}, known)
 
 
-def check_layout(layout: str) -> None:
-  """Refuses a layout that is neither one that is read nor "auto".
-
-  Raises:
-    ConversionError: it is neither.
-  """
-  if layout not in (AUTO, *LAYOUTS):
-    raise ConversionError(f"no layout is named {layout!r}; there are: {AUTO}, {', '.join(LAYOUTS)}")
-
-
 def _list_sources(layers: Sequence[Layer]) -> Iterator[tuple[str, str]]:
   """Each layer of the source that holds weights, in order: its name, and its class as Keras 3 spells it in files."""
   for layer in layers:
@@ -106,15 +95,13 @@ def _number_groups(layers: Sequence[Layer]) -> dict[str, str]:
 
 
 _PLACES = {"kernel": 0, "bias": 1, "gamma": 0, "beta": 1, "moving_mean": 2, "moving_variance": 3}
-"""Where in its layer Keras 3 keeps each weight."""
+"""The index of each weight in its layer in a file of Keras 3."""
 
 
 def _make_rule(layer: Layer, key: Callable[[str, str], str], epsilon: float) -> Rule:
   """The rule of a layer; `key` gives the key of a weight by its layer's name and its kind."""
+  kernel = key(layer.name, "kernel") if layer.name else ""
   bias = key(layer.name, "bias") if layer.has_bias else ""
-  if not layer.norm:
-    return Affine(layer.target, key(layer.name, "kernel"), bias)
-  norm = Normalization(*(key(layer.norm, kind) for kind in ("gamma", "beta", "moving_mean", "moving_variance")))
-  if not layer.name:
-    return Scale(layer.target, norm, epsilon)
-  return Convolution(layer.target, key(layer.name, "kernel"), norm, epsilon, layer.kind == "depthwise_conv2d", bias)
+  kinds = ("gamma", "beta", "moving_mean", "moving_variance")
+  norm = Normalization(*(key(layer.norm, kind) for kind in kinds)) if layer.norm else None
+  return Rule(layer.target, kernel, norm, epsilon, layer.kind == "depthwise_conv2d", bias)

@@ -106,7 +106,7 @@ def find_by_sha256(sha256: str) -> pathlib.Path | None:
 
 def build_random(network_name: str, seed: int) -> LoadedNetwork:
   """Seeded random weights of a network of the registry, under the name "random:NETWORK"."""
-  network = registry.build(network_name, seed)
+  network = registry.build(network_name, seed=seed)
   count = network.config.num_classes
   return LoadedNetwork(
     network=network,

@@ -16,10 +16,10 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from cwf_jax.models import layers
-from cwf_jax.models.network import NetworkOutput, Preprocessing, check_taps
+from cwf_jax.models.network import CamNetwork, ComputedMaps, Masks, Preprocessing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +37,7 @@ class DenseNetConfig:
   """
 
   growth: int
-  depths: tuple[int, ...]
+  depths: tuple[int, int, int, int]
   conv1_channels: int
   bottleneck: int = 4
   num_classes: int = 1000
@@ -50,10 +50,6 @@ class DenseNetConfig:
   feature_tap = "transition3_norm"
   last_tap = "norm5"
   pooled_tap = "norm5"
-
-  def __post_init__(self):
-    if len(self.depths) != 4:
-      raise ValueError(f"a DenseNet has four blocks; found the depths {self.depths}")
 
   @classmethod
   def densenet121(cls) -> "DenseNetConfig":
@@ -89,7 +85,7 @@ class DenseNetConfig:
     return tuple(names)
 
 
-class DenseNet(nnx.Module):
+class DenseNet(CamNetwork):
   """See the module's docstring. A pytree, as every network of the package."""
 
   def __init__(self, config: DenseNetConfig, *, rngs: nnx.Rngs):
@@ -99,46 +95,20 @@ class DenseNet(nnx.Module):
     for block, (depth, (first, last)) in enumerate(zip(config.depths, config.block_channels, strict=True), 1):
       for layer in range(depth):
         name, channels = f"block{block}_{layer}", first + layer * config.growth
-        setattr(self, f"{name}_norm", layers.ChannelScale(channels, rngs=rngs))
+        setattr(self, f"{name}_norm", layers.ChannelScale(channels))
         setattr(self, f"{name}_conv1", layers.PointwiseConv(channels, inside, rngs=rngs))
         setattr(self, f"{name}_conv2", layers.MaskedConv(inside, config.growth, rngs=rngs, activation=layers.identity))
       if block < 4:
-        setattr(self, f"transition{block}_norm", layers.ChannelScale(last, rngs=rngs))
+        setattr(self, f"transition{block}_norm", layers.ChannelScale(last))
         conv = layers.PointwiseConv(last, last // 2, rngs=rngs, activation=layers.identity)
         setattr(self, f"transition{block}_conv", conv)
-    self.norm5 = layers.ChannelScale(last, rngs=rngs)
+    self.norm5 = layers.ChannelScale(last)
     self.classifier = layers.CenteredClassifier(last, config.num_classes, rngs=rngs)
 
-  @property
-  def class_weights(self) -> Float[Array, "d c"]:
-    """W of METHOD eq. 1: the classifier's weights, one column a class, without the bias."""
-    return self.classifier.kernel.get_value()
-
-  def __call__(
-    self,
-    images: Float[Array, "b h w 3"],
-    sizes: Int[Array, "b 2"],
-    taps: tuple[str, ...] = (),
-  ) -> NetworkOutput:
-    """One forward pass.
-
-    Args:
-      images: preprocessed; the canvas may be larger than the image, what lies outside is ignored.
-      sizes: (height, width) of each image, multiples of 32; the canvas's sides are multiples of 32 too.
-      taps: names of `config.tap_names` to return.
-
-    Returns:
-      The CAM features (stride 32) and the named taps, zero outside the images, in the dtype of `images`, and the logits in
-      float32. A map of stride s has size / s valid cells.
-
-    Raises:
-      ValueError: an unknown tap, or a canvas whose sides are not multiples of 32.
-    """
-    check_taps(taps, self.config.tap_names)
-    masks = layers.masks_by_stride(sizes, images.shape[1:3])
+  def compute_maps(self, images: Float[Array, "b h w 3"], masks: Masks) -> ComputedMaps:
     results = {}
     with jax.named_scope("conv1"):
-      maps = results["conv1"] = self.conv1(layers.mask_cells(images, masks[1]), masks[2])
+      maps = results["conv1"] = self.conv1(images, masks[2])
       maps = results["pool1"] = layers.mask_cells(layers.max_pool_3x3(maps), masks[4])
     for block, depth in enumerate(self.config.depths, 1):
       mask = masks[2 ** (block + 1)]
@@ -154,6 +124,4 @@ class DenseNet(nnx.Module):
           # The mean comes before the convolution, which is linear: the same result from a quarter of the products.
           maps = getattr(self, f"transition{block}_conv")(layers.average_pool_2x2(maps), masks[2 ** (block + 2)])
     maps = results["norm5"] = self.norm5(maps, mask)
-    with jax.named_scope("classifier"):
-      logits = self.classifier(layers.average_valid(maps, mask))
-    return NetworkOutput(logits=logits, cam_features=maps, mask=mask, taps={name: results[name] for name in taps})
+    return results, maps, mask

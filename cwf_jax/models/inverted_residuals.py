@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import jax
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from cwf_jax.models import layers
-from cwf_jax.models.network import NetworkOutput, Preprocessing, check_taps
+from cwf_jax.models.network import CamNetwork, ComputedMaps, Masks, Preprocessing
 
 
 class Block(NamedTuple):
@@ -116,7 +116,7 @@ class InvertedResidualConfig:
     return ("conv1", *inside, "cam")
 
 
-class InvertedResidualNetwork(nnx.Module):
+class InvertedResidualNetwork(CamNetwork):
   """See the module's docstring. A pytree, as every network of the package."""
 
   def __init__(self, config: InvertedResidualConfig, *, rngs: nnx.Rngs):
@@ -135,39 +135,10 @@ class InvertedResidualNetwork(nnx.Module):
     self.cam = layers.PointwiseConv(config.widths[-1], config.cam_channels, rngs=rngs, activation=layers.relu6)
     self.classifier = layers.CenteredClassifier(config.cam_channels, config.num_classes, rngs=rngs)
 
-  @property
-  def class_weights(self) -> Float[Array, "d c"]:
-    """W of METHOD eq. 1: the classifier's weights, one column a class, without the bias."""
-    return self.classifier.kernel.get_value()
-
-  def __call__(
-    self,
-    images: Float[Array, "b h w 3"],
-    sizes: Int[Array, "b 2"],
-    taps: tuple[str, ...] = (),
-  ) -> NetworkOutput:
-    """One forward pass.
-
-    Args:
-      images: preprocessed; the canvas may be larger than the image, what lies outside is ignored.
-      sizes: (height, width) of each image, multiples of 32; the canvas's sides are multiples of 32 too.
-      taps: names of `config.tap_names` to return.
-
-    Returns:
-      The CAM features (stride 32) and the named taps, zero outside the images, in the dtype of `images`, and the logits in
-      float32. A map of stride s has size / s valid cells.
-
-    Raises:
-      ValueError: an unknown tap, or a canvas whose sides are not multiples of 32.
-    """
-    check_taps(taps, self.config.tap_names)
-    masks = layers.masks_by_stride(sizes, images.shape[1:3])
-    results = {}
-    stride = 2
-    mask = masks[stride]
-    maps = layers.mask_cells(images, masks[1])
+  def compute_maps(self, images: Float[Array, "b h w 3"], masks: Masks) -> ComputedMaps:
+    results, stride, mask = {}, 2, masks[2]
     with jax.named_scope("conv1"):
-      maps = results["conv1"] = self.conv1(maps, mask)
+      maps = results["conv1"] = self.conv1(images, mask)
     for number, block in enumerate(self.config.blocks):
       with jax.named_scope(f"block{number}"):
         inside = maps
@@ -181,6 +152,4 @@ class InvertedResidualNetwork(nnx.Module):
         maps = maps + projected if block.stride == 1 and block.channels == block.out else projected
     with jax.named_scope("cam"):
       results["cam"] = self.cam(maps, mask)
-    with jax.named_scope("classifier"):
-      logits = self.classifier(layers.average_valid(results["cam"], mask))
-    return NetworkOutput(logits=logits, cam_features=results["cam"], mask=mask, taps={name: results[name] for name in taps})
+    return results, results["cam"], mask

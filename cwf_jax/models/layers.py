@@ -63,20 +63,9 @@ def check_canvas(shape: tuple[int, int], multiple: int) -> None:
     raise ValueError(f"the sides of the canvas are multiples of {multiple}, found {shape[0]}x{shape[1]}")
 
 
-def masks_by_stride(
-  sizes: Int[Array, "b 2"], shape: tuple[int, int], strides: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
-) -> dict[int, Bool[Array, "b i j"]]:
-  """The mask of a map of each stride, for images and a canvas whose sides are multiples of the last stride.
-
-  Args:
-    sizes: (height, width) of each image, in pixels.
-    shape: rows and columns of the canvas, in pixels.
-    strides: of the maps, in pixels; each divides the last one.
-
-  Raises:
-    ValueError: as `check_canvas` for the last stride.
-  """
-  check_canvas(shape, strides[-1])
+def masks_by_stride(sizes: Int[Array, "b 2"], shape: tuple[int, int]) -> dict[int, Bool[Array, "b i j"]]:
+  """The mask of the valid cells of a map of each stride, 1 to 32, for images of `sizes` on a canvas of `shape`, in pixels."""
+  strides = (1, 2, 4, 8, 16, 32)
   return {stride: valid_mask(sizes // stride, (shape[0] // stride, shape[1] // stride)) for stride in strides}
 
 
@@ -213,20 +202,18 @@ class DepthwiseConv(PaddedConv):
 
 
 class ChannelScale(nnx.Module):
-  """A factor and an offset for each channel, then an activation: a batch norm with no convolution before it to fold it into.
+  """A factor and an offset for each channel, then ReLU: a batch norm with no convolution before it to fold it into.
 
   An offset is not zero on padding, so the mask is applied again.
   """
 
-  def __init__(self, channels: int, *, rngs: nnx.Rngs, activation: Activation = relu):
-    """The identity before the activation; `rngs` is not used."""
-    self.activation = activation
+  def __init__(self, channels: int):
     self.scale = nnx.Param(jnp.ones((channels,), jnp.float32))
     self.bias = nnx.Param(jnp.zeros((channels,), jnp.float32))
 
   def __call__(self, maps: Float[Array, "b i j c"], mask: Bool[Array, "b i j"]) -> Float[Array, "b i j c"]:
     scaled = maps * self.scale[...].astype(maps.dtype) + self.bias[...].astype(maps.dtype)
-    return mask_cells(self.activation(scaled), mask)
+    return mask_cells(relu(scaled), mask)
 
 
 class CenteredClassifier(nnx.Module):

@@ -1,10 +1,15 @@
 """What every network of the package provides: its settings, its preprocessing and the shape of its answer."""
 
 import dataclasses
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol
 
+import jax
 import jax.numpy as jnp
+from flax import nnx
 from jaxtyping import Array, Bool, DTypeLike, Float, Int, Real
+
+from cwf_jax.errors import InputError
+from cwf_jax.models import layers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +59,7 @@ class Preprocessing:
 
 
 class NetworkOutput(NamedTuple):
-  """The result of a network's pass and what it was asked to keep.
+  """The result of a forward pass.
 
   Attributes:
     logits: [b c], float32; softmax gives the probabilities.
@@ -117,12 +122,18 @@ class CamConfig(Protocol):
     """The same after the last pooling layer; `last_tap` again where there is none."""
 
 
-@runtime_checkable  # annotations are checked under test
-class CamNetwork(Protocol):
+Masks = dict[int, Bool[Array, "b i j"]]
+"""The valid cells of maps, by the maps' stride."""
+
+ComputedMaps = tuple[dict[str, Float[Array, "b i j k"]], Float[Array, "b i j d"], Bool[Array, "b i j"]]
+"""Every tap by its name, the CAM features, and the cells of them that the classifier averages."""
+
+
+class CamNetwork(nnx.Module):
   """A network whose classes are a linear layer over the mean of one map, so that its class activation maps are exact.
 
-  It is an `nnx.Module`, which `registry.build` makes, and a pytree of float32 parameters; batch norm is folded into them. What
-  lies on a canvas outside an image has no influence on the image's results.
+  A pytree of float32 parameters, which `registry.build` makes; batch norm is folded into them. What lies on a canvas outside
+  an image has no influence on the image's results. A subclass computes the maps, and has a `classifier` if it has classes.
 
   Attributes:
     config: its settings.
@@ -137,6 +148,18 @@ class CamNetwork(Protocol):
     Raises:
       InputError: the network has no classes.
     """
+    if not self.config.num_classes:
+      raise InputError("this network has no classifier, so it has no classes and no class activation maps; use its taps")
+    return self.classifier.kernel.get_value()
+
+  def compute_maps(self, images: Float[Array, "b h w 3"], masks: Masks) -> ComputedMaps:
+    """Computes the maps of images; see `ComputedMaps`.
+
+    Args:
+      images: as in `__call__`, zero outside the image.
+      masks: by the stride of a map.
+    """
+    raise NotImplementedError
 
   def __call__(
     self, images: Float[Array, "b h w 3"], sizes: Int[Array, "b 2"], taps: tuple[str, ...] = ()
@@ -153,16 +176,16 @@ class CamNetwork(Protocol):
       of stride s has floor(size / s) valid cells.
 
     Raises:
-      ValueError: an unknown tap, or a canvas that the network does not take.
+      ValueError: an unknown tap, or a canvas whose sides are not multiples of `config.size_multiple`.
     """
-
-
-def check_taps(taps: tuple[str, ...], known: tuple[str, ...]) -> None:
-  """Refuses taps that a network does not have.
-
-  Raises:
-    ValueError: names them, and those that it has.
-  """
-  unknown = set(taps) - set(known)
-  if unknown:
-    raise ValueError(f"no tap named {sorted(unknown)}; there are {', '.join(known)}")
+    unknown = set(taps) - set(self.config.tap_names)
+    if unknown:
+      raise ValueError(f"no tap named {sorted(unknown)}; there are {', '.join(self.config.tap_names)}")
+    layers.check_canvas(images.shape[1:3], self.config.size_multiple)
+    masks = layers.masks_by_stride(sizes, images.shape[1:3])
+    maps, cam_features, averaged = self.compute_maps(layers.mask_cells(images, masks[1]), masks)
+    logits = jnp.zeros((len(images), 0), jnp.float32)
+    if self.config.num_classes:
+      with jax.named_scope("classifier"):
+        logits = self.classifier(layers.average_valid(cam_features, averaged))
+    return NetworkOutput(logits, cam_features, masks[self.config.cam_stride], {name: maps[name] for name in taps})

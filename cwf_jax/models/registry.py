@@ -49,7 +49,7 @@ NETWORKS: Mapping[str, Entry] = types.MappingProxyType(
 )
 
 
-VARIABLE_SETTINGS = frozenset({"image_size", "num_classes", "preprocessing", "stride_in_1x1", "classifier"})
+VARIABLE_SETTINGS = frozenset({"image_size", "num_classes", "preprocessing", "stride_in_1x1"})
 """The settings in which networks of one name may differ: where their weights come from decides them."""
 
 
@@ -62,7 +62,7 @@ def find_network(name: str) -> Entry:
   """Looks up a name.
 
   Raises:
-    InputError: there is no such network; the message lists those there are.
+    InputError: there is no such network; the message lists the names.
   """
   if name not in NETWORKS:
     raise InputError(f"no network is named {name!r}; there are: {', '.join(NETWORKS)}{near(name, NETWORKS, '{!r}')}")
@@ -79,17 +79,12 @@ def name_network(network: CamNetwork) -> str:
   return type(network).__name__
 
 
-def build(name: str, seed: int = 0) -> CamNetwork:
+def build(name: str, config: CamConfig | None = None, seed: int = 0) -> CamNetwork:
   """Builds a network with random weights that are the same, to the bit, on every machine and device.
 
   They are drawn on the host as whole numbers, so an index that an accelerator made with random weights is searched with
   the same weights on a laptop. It is faster than running the constructor, too, since nothing is compiled.
   """
-  return draw(name, None, seed)
-
-
-def draw(name: str, config: CamConfig | None = None, seed: int = 0) -> CamNetwork:
-  """As `build`, with settings other than the name's own if they are given."""
   abstract = build_abstract(name, config)
   shapes = parameters.list_parameters(abstract)
   drawn = {path: parameters.draw_parameter(path, leaf.shape, seed) for path, leaf in shapes.items()}

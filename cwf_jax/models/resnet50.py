@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 import jax
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from cwf_jax.models import layers
-from cwf_jax.models.network import NetworkOutput, Preprocessing, check_taps
+from cwf_jax.models.network import CamNetwork, ComputedMaps, Masks, Preprocessing
 
 
 class Block(NamedTuple):
@@ -49,8 +49,8 @@ class ResNet50Config:
   stride_in_1x1: bool
   preprocessing: Preprocessing
   conv1_channels: int = 64
-  widths: tuple[int, ...] = (64, 128, 256, 512)
-  depths: tuple[int, ...] = (3, 4, 6, 3)
+  widths: tuple[int, int, int, int] = (64, 128, 256, 512)
+  depths: tuple[int, int, int, int] = (3, 4, 6, 3)
   expansion: int = 4
   num_classes: int = 1000
   image_size: int = 224
@@ -58,10 +58,6 @@ class ResNet50Config:
   stride = 16
   cam_stride = 32
   size_multiple = 32
-
-  def __post_init__(self):
-    if len(self.widths) != 4 or len(self.depths) != 4:
-      raise ValueError(f"a ResNet has four stages; found the widths {self.widths} and the depths {self.depths}")
 
   @classmethod
   def keras(cls) -> "ResNet50Config":
@@ -111,7 +107,7 @@ class ResNet50Config:
     return ("conv1", "pool1", *maps)
 
 
-class ResNet50(nnx.Module):
+class ResNet50(CamNetwork):
   """See the module's docstring. A pytree, as every network of the package."""
 
   def __init__(self, config: ResNet50Config, *, rngs: nnx.Rngs):
@@ -128,36 +124,10 @@ class ResNet50(nnx.Module):
         setattr(self, f"{name}_downsample", downsample)
     self.classifier = layers.CenteredClassifier(config.blocks[-1].out, config.num_classes, rngs=rngs)
 
-  @property
-  def class_weights(self) -> Float[Array, "d c"]:
-    """W of METHOD eq. 1: the classifier's weights, one column a class, without the bias."""
-    return self.classifier.kernel.get_value()
-
-  def __call__(
-    self,
-    images: Float[Array, "b h w 3"],
-    sizes: Int[Array, "b 2"],
-    taps: tuple[str, ...] = (),
-  ) -> NetworkOutput:
-    """One forward pass.
-
-    Args:
-      images: preprocessed; the canvas may be larger than the image, what lies outside is ignored.
-      sizes: (height, width) of each image, multiples of 32; the canvas's sides are multiples of 32 too.
-      taps: names of `config.tap_names` to return.
-
-    Returns:
-      The CAM features (stride 32) and the named taps, zero outside the images, in the dtype of `images`, and the logits in
-      float32. A map of stride s has size / s valid cells.
-
-    Raises:
-      ValueError: an unknown tap, or a canvas whose sides are not multiples of 32.
-    """
-    check_taps(taps, self.config.tap_names)
-    masks = layers.masks_by_stride(sizes, images.shape[1:3])
+  def compute_maps(self, images: Float[Array, "b h w 3"], masks: Masks) -> ComputedMaps:
     results = {}
     with jax.named_scope("conv1"):
-      maps = results["conv1"] = self.conv1(layers.mask_cells(images, masks[1]), masks[2])
+      maps = results["conv1"] = self.conv1(images, masks[2])
       maps = results["pool1"] = layers.mask_cells(layers.max_pool_3x3(maps), masks[4])
     stride = 4
     for block in self.config.blocks:
@@ -171,6 +141,4 @@ class ResNet50(nnx.Module):
         downsample = getattr(self, f"{block.name}_downsample", None)
         shortcut = maps if downsample is None else downsample(maps, mask)
         maps = results[block.name] = layers.relu(shortcut + projected)
-    with jax.named_scope("classifier"):
-      logits = self.classifier(layers.average_valid(maps, mask))
-    return NetworkOutput(logits=logits, cam_features=maps, mask=mask, taps={name: results[name] for name in taps})
+    return results, maps, mask

@@ -19,11 +19,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
-from cwf_jax.errors import InputError
 from cwf_jax.models import layers
-from cwf_jax.models.network import NetworkOutput, Preprocessing, check_taps
+from cwf_jax.models.network import ComputedMaps, Masks, Preprocessing
 from cwf_jax.models.vgg_trunk import VGGTrunk, VGGTrunkConfig
 
 WINDOW = 7
@@ -35,14 +34,12 @@ class VGGConfig(VGGTrunkConfig):
   """The shape of a VGG: its trunk's, and these.
 
   Attributes:
-    classifier: whether it has fc6, fc7 and classes.
     classifier_channels: D, channels of fc6 and fc7.
-    num_classes: C; 0 without a classifier.
+    num_classes: C; 0 without fc6, fc7 and the classifier.
     image_size: the default shorter side of images, in pixels: at 448 a CAM has 8x8 cells or more.
     preprocessing: from pixels to the network's input; torchvision's files need `Preprocessing.torchvision()`.
   """
 
-  classifier: bool = True
   classifier_channels: int = 4096
   num_classes: int = 1000
   image_size: int = 448
@@ -51,26 +48,20 @@ class VGGConfig(VGGTrunkConfig):
   cam_stride = 32
   size_multiple = 32
 
-  def __post_init__(self):
-    if self.classifier != (self.num_classes > 0):
-      raise ValueError(
-        f"a VGG has classes if it has a classifier; found num_classes={self.num_classes} and classifier={self.classifier}"
-      )
-
   @classmethod
-  def vgg16(cls, classifier: bool = True) -> "VGGConfig":
+  def vgg16(cls, num_classes: int = 1000) -> "VGGConfig":
     """13 convolutions, ImageNet's classes or none, and BGR less ImageNet's means, as Keras and Caffe have it."""
-    return cls(classifier=classifier, num_classes=1000 if classifier else 0)
+    return cls(num_classes=num_classes)
 
   @classmethod
-  def vgg19(cls, classifier: bool = True) -> "VGGConfig":
+  def vgg19(cls, num_classes: int = 1000) -> "VGGConfig":
     """The same with 16 convolutions."""
-    return dataclasses.replace(cls.vgg16(classifier), depths=(2, 2, 4, 4, 4))
+    return cls(num_classes=num_classes, depths=(2, 2, 4, 4, 4))
 
   @property
   def tap_names(self) -> tuple[str, ...]:
     """The trunk's maps, then fc6 and fc7 after their ReLU where there is a classifier."""
-    return super().tap_names + (("fc6", "fc7") if self.classifier else ())
+    return super().tap_names + (("fc6", "fc7") if self.num_classes else ())
 
 
 class VGG(VGGTrunk):
@@ -78,57 +69,22 @@ class VGG(VGGTrunk):
 
   def __init__(self, config: VGGConfig, *, rngs: nnx.Rngs):
     super().__init__(config, rngs=rngs)
-    if config.classifier:
+    if config.num_classes:
       channels = config.classifier_channels
       self.fc6 = WindowConv(config.widths[-1], channels, rngs=rngs, size=WINDOW)
       self.fc7 = layers.PointwiseConv(channels, channels, rngs=rngs)
       self.classifier = layers.CenteredClassifier(channels, config.num_classes, rngs=rngs)
 
-  @property
-  def class_weights(self) -> Float[Array, "d c"]:
-    """W of METHOD eq. 1: the classifier's weights, one column a class, without the bias.
-
-    Raises:
-      InputError: the network has no classifier.
-    """
-    if not self.config.classifier:
-      raise InputError("this VGG has no classifier, so it has no classes and no class activation maps; use its taps")
-    return self.classifier.kernel.get_value()
-
-  def __call__(
-    self,
-    images: Float[Array, "b h w 3"],
-    sizes: Int[Array, "b 2"],
-    taps: tuple[str, ...] = (),
-  ) -> NetworkOutput:
-    """One forward pass.
-
-    Args:
-      images: preprocessed; the canvas may be larger than the image, what lies outside is ignored.
-      sizes: (height, width) of each image, multiples of 32, meant for 224 or more; the canvas's sides are multiples of 32.
-      taps: names of `config.tap_names` to return.
-
-    Returns:
-      The CAM features (stride 32) and the named taps, zero outside the images, in the dtype of `images`, and the logits in
-      float32. A map of stride s has size / s valid cells; fc6 and fc7 are zero at the borders, see the module's docstring.
-
-    Raises:
-      ValueError: an unknown tap, or a canvas whose sides are not multiples of 32.
-    """
-    check_taps(taps, self.config.tap_names)
-    layers.check_canvas(images.shape[1:3], self.config.size_multiple)
-    maps, masks = self.run_trunk(images, sizes)
-    mask, cam_features = masks[32], maps[self.config.pooled_tap]
-    logits = jnp.zeros((images.shape[0], 0), jnp.float32)
-    if self.config.classifier:
-      windows = _mark_windows(sizes // 32, mask.shape[1:3])
-      with jax.named_scope("fc6"):
-        maps["fc6"] = self.fc6(cam_features, windows)
-      with jax.named_scope("fc7"):
-        cam_features = maps["fc7"] = self.fc7(maps["fc6"], windows)
-      with jax.named_scope("classifier"):
-        logits = self.classifier(layers.average_valid(cam_features, windows))
-    return NetworkOutput(logits=logits, cam_features=cam_features, mask=mask, taps={name: maps[name] for name in taps})
+  def compute_maps(self, images: Float[Array, "b h w 3"], masks: Masks) -> ComputedMaps:
+    maps, mask = self.run_trunk(images, masks), masks[32]
+    if not self.config.num_classes:
+      return maps, maps[self.config.pooled_tap], mask
+    windows = _mark_windows(mask)
+    with jax.named_scope("fc6"):
+      maps["fc6"] = self.fc6(maps[self.config.pooled_tap], windows)
+    with jax.named_scope("fc7"):
+      maps["fc7"] = self.fc7(maps["fc6"], windows)
+    return maps, maps["fc7"], windows
 
 
 class WindowConv(layers.PaddedConv):
@@ -156,12 +112,14 @@ def _convolve_by_cells(maps: Float[Array, "b i j c"], kernel: Float[Array, "m n 
   return lax.fori_loop(0, rows * columns, add, total).astype(maps.dtype)
 
 
-def _mark_windows(cells: Int[Array, "b 2"], shape: tuple[int, int]) -> Bool[Array, "b i j"]:
-  """Marks the centers of fc6's windows in maps of `cells` (rows, columns) that lie in a canvas of `shape`."""
+def _mark_windows(mask: Bool[Array, "b i j"]) -> Bool[Array, "b i j"]:
+  """Marks the centers of fc6's windows in maps whose valid cells are `mask`."""
+  cells = jnp.stack((mask[:, :, 0].sum(1), mask[:, 0].sum(1)), 1)
   border = WINDOW // 2
   first = jnp.minimum(border, (cells - 1) // 2)
   end = cells - jnp.minimum(border, cells // 2)
   rows, columns = (
-    (jnp.arange(side) >= first[:, axis, None]) & (jnp.arange(side) < end[:, axis, None]) for axis, side in enumerate(shape)
+    (jnp.arange(side) >= first[:, axis, None]) & (jnp.arange(side) < end[:, axis, None])
+    for axis, side in enumerate(mask.shape[1:])
   )
   return rows[:, :, None] & columns[:, None, :]

@@ -8,10 +8,10 @@ import dataclasses
 
 import jax
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from cwf_jax.models import layers
-from cwf_jax.models.network import NetworkOutput, Preprocessing, check_taps
+from cwf_jax.models.network import ComputedMaps, Masks, Preprocessing
 from cwf_jax.models.vgg_trunk import VGGTrunk, VGGTrunkConfig
 
 
@@ -70,34 +70,7 @@ class VGG16CAM(VGGTrunk):
     self.cam = layers.MaskedConv(config.widths[-1], config.cam_channels, rngs=rngs)
     self.classifier = layers.CenteredClassifier(config.cam_channels, config.num_classes, rngs=rngs)
 
-  @property
-  def class_weights(self) -> Float[Array, "d c"]:
-    """W of METHOD eq. 1: the classifier's weights, one column a class, without the bias."""
-    return self.classifier.kernel.get_value()
-
-  def __call__(
-    self,
-    images: Float[Array, "b h w 3"],
-    sizes: Int[Array, "b 2"],
-    taps: tuple[str, ...] = (),
-  ) -> NetworkOutput:
-    """One forward pass.
-
-    Args:
-      images: preprocessed; the canvas may be larger than the image, what lies outside is ignored. The dtype of the
-        convolutions is that of `images`.
-      sizes: (height, width) of each image, at the upper left of the canvas, at least 16 pixels a side.
-      taps: names of `config.tap_names` to return.
-
-    Returns:
-      The CAM features and the named taps, zero outside the images, in the dtype of `images`, and the logits in float32.
-      A map of stride s has floor(size / s) valid cells.
-    """
-    check_taps(taps, self.config.tap_names)
-    maps, masks = self.run_trunk(images, sizes)
-    mask = masks[self.config.cam_stride]
+  def compute_maps(self, images: Float[Array, "b h w 3"], masks: Masks) -> ComputedMaps:
+    maps, mask = self.run_trunk(images, masks), masks[self.config.cam_stride]
     with jax.named_scope("cam"):
-      cam_features = self.cam(maps[self.config.last_tap], mask)
-    with jax.named_scope("classifier"):
-      logits = self.classifier(layers.average_valid(cam_features, mask))
-    return NetworkOutput(logits=logits, cam_features=cam_features, mask=mask, taps={name: maps[name] for name in taps})
+      return maps, self.cam(maps[self.config.last_tap], mask), mask

@@ -9,9 +9,10 @@ import dataclasses
 
 import jax
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float
 
 from cwf_jax.models import layers
+from cwf_jax.models.network import CamNetwork, Masks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +54,7 @@ class VGGTrunkConfig:
     return tuple(names)
 
 
-class VGGTrunk(nnx.Module):
+class VGGTrunk(CamNetwork):
   """The convolutions alone; a subclass adds what comes after them."""
 
   def __init__(self, config: VGGTrunkConfig, *, rngs: nnx.Rngs):
@@ -64,27 +65,13 @@ class VGGTrunk(nnx.Module):
         setattr(self, f"conv{block}_{layer}", layers.MaskedConv(channels, width, rngs=rngs))
         channels = width
 
-  def run_trunk(
-    self, images: Float[Array, "b h w 3"], sizes: Int[Array, "b 2"]
-  ) -> tuple[dict[str, Float[Array, "b i j c"]], dict[int, Bool[Array, "b i j"]]]:
-    """Computes every map of `VGGTrunkConfig.tap_names`, and the mask of each stride of theirs.
-
-    Args:
-      images: preprocessed; the canvas may be larger than the image, what lies outside is ignored.
-      sizes: (height, width) of each image, at the upper left of the canvas.
-
-    Returns:
-      Maps by their names, zero outside the images, and masks by their strides, 1 to 32. A map of stride s has
-      floor(size / s) valid cells. A map that nobody uses is not part of a compiled program.
-    """
-    results, masks = {}, {1: layers.valid_mask(sizes, images.shape[1:3])}
-    maps = layers.mask_cells(images, masks[1])
+  def run_trunk(self, images: Float[Array, "b h w 3"], masks: Masks) -> dict[str, Float[Array, "b i j c"]]:
+    """Computes every map of `VGGTrunkConfig.tap_names`; one that nobody uses is not part of a compiled program."""
+    results, maps = {}, images
     for block, depth in enumerate(self.config.depths, 1):
       for layer in range(1, depth + 1):
         name = f"conv{block}_{layer}"
         with jax.named_scope(name):
           maps = results[name] = getattr(self, name)(maps, masks[2 ** (block - 1)])
-      pooled = layers.max_pool_2x2(maps)
-      masks[2**block] = layers.valid_mask(sizes // 2**block, pooled.shape[1:3])
-      maps = results[f"pool{block}"] = layers.mask_cells(pooled, masks[2**block])
-    return results, masks
+      maps = results[f"pool{block}"] = layers.mask_cells(layers.max_pool_2x2(maps), masks[2**block])
+    return results

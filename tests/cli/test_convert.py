@@ -51,7 +51,7 @@ def test_the_script_is_the_mode(source, tmp_path, environment):
     (["--source=x", "--network=vgg16"], "--mode=convert needs --output=FOLDER"),
     (["--source=/absent.h5", "--output=x", "--network=resnet50"], "there is no file /absent.h5"),
     (["--source=/absent.h5", "--output=x", "--network=mobilenet"], "did you mean 'mobilenet_v2'"),
-    (["--source=/absent.h5", "--output=x", "--network=vgg16_cam_small"], "no file of vgg16_cam_small is read, only"),
+    (["--source=/absent.h5", "--output=x", "--network=vgg16_cam_small"], "cannot convert vgg16_cam_small, only vgg16_cam, "),
     (["--source=x", "--output=x", "--layout=onnx"], "--layout takes one of auto, keras-h5, keras3, "),
   ],
 )

@@ -35,7 +35,7 @@ def test_weights_are_fetched_and_found_by_name(cli, source, home):
   assert found.out.startswith(f"{home / 'mobilenet_v2'}: mobilenet_v2, ") and found.out.endswith(" MB, read as keras3\n")
   assert load_weights("mobilenet_v2").metadata["source"] == "published.weights.h5"
   again = cli(*arguments)
-  assert again == (0, found.out, "note: it was there already\n")
+  assert again == (0, found.out, "note: already fetched\n")
 
 
 def test_the_script_is_the_mode(source, tmp_path, environment):
@@ -67,10 +67,10 @@ def test_another_sha256_is_a_failure(refused, source, sha256, home):
   assert not (home / "mobilenet_v2").exists()
 
 
-def test_an_interrupt_says_that_the_download_goes_on(refused, home, monkeypatch):
+def test_an_interrupt_says_that_the_download_resumes(refused, home, monkeypatch):
   def interrupt(*_):
     raise KeyboardInterrupt
 
   monkeypatch.setattr(fetch, "download", interrupt)
   said = refused("--mode=fetch", "--weights=mobilenet_v2", code=130)
-  assert said.endswith("interrupted; what was downloaded stays, and the same command goes on from there")
+  assert said.endswith("interrupted; what was downloaded stays; the same command resumes")

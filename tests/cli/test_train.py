@@ -64,7 +64,7 @@ def data(flowers, tmp_path):
 def tiny_teacher(tmp_path_factory):
   """A narrow MobileNetV2 that knows other classes."""
   folder = tmp_path_factory.mktemp("checkpoints") / "teacher"
-  save_checkpoint(folder, registry.draw("mobilenet_v2", TEACHER), network_name="mobilenet_v2", classes=ClassList.numbered(5))
+  save_checkpoint(folder, registry.build("mobilenet_v2", TEACHER), network_name="mobilenet_v2", classes=ClassList.numbered(5))
   return folder
 
 

@@ -1,10 +1,11 @@
-"""A server of files that also does what servers should not."""
+"""An HDF5 file to write into, and a server of files that also does what servers should not."""
 
 import dataclasses
 import http.server
 import socket
 import threading
 
+import h5py
 import pytest
 
 
@@ -16,7 +17,7 @@ class Server:
     address: of the file.
     content: of the file.
     headers: that every answer has: validators.
-    length: in place of the content's own; None: not told.
+    length: in place of the content's own; None: it is not sent.
     takes_ranges: a part of the file is sent where one is asked for.
     checks_validator: if the validator is still the file's.
     cuts: after how many bytes each answer breaks off, in order; None: not at all. Later ones do not.
@@ -38,6 +39,13 @@ class Server:
   def ranges(self):
     """What each request asked for."""
     return [request["Range"] for request in self.requests]
+
+
+@pytest.fixture
+def made(tmp_path):
+  """A new HDF5 file, open for writing."""
+  with h5py.File(tmp_path / "made.h5", "w") as file:
+    yield file
 
 
 @pytest.fixture

@@ -1,12 +1,14 @@
 """A small network as other libraries would save it: its tables, its weights, and files of them in both layouts."""
 
+import json
+import zipfile
 from pathlib import Path
 
 import h5py
 import numpy as np
 
 from cwf_jax.conversion.published import find_tables
-from cwf_jax.conversion.rules import Affine, Convolution, Normalization
+from cwf_jax.conversion.rules import Normalization, Rule
 from cwf_jax.conversion.tables import KERAS3, KERAS_H5, Table
 from cwf_jax.models import parameters, registry
 
@@ -25,10 +27,10 @@ NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 def _rules(layers, norm, weight):
   pairs = zip(KERNELS, layers[::2], layers[1::2], strict=False)
   rules = [
-    Convolution(target, weight(layer, "kernel"), Normalization(*(f"{bn}/{part}" for part in norm)), EPSILON, target == "deep")
+    Rule(target, weight(layer, "kernel"), Normalization(*(f"{bn}/{part}" for part in norm)), EPSILON, target == "deep")
     for target, layer, bn in pairs
   ]
-  return (*rules, Affine("top", weight(layers[-1], "kernel"), weight(layers[-1], "bias")))
+  return (*rules, Rule("top", weight(layers[-1], "kernel"), bias=weight(layers[-1], "bias")))
 
 
 def small_tables():
@@ -89,6 +91,15 @@ def write_keras3(path, weights, names=True, **options):
         part.attrs["name"] = layer
       for place, array in enumerate(arrays.values()):
         part.create_dataset(str(place), data=array, **options)
+  return path
+
+
+def pack_archive(path, weights, config):
+  """As `model.save("x.keras")` does; `weights` is the path of a file of `write_keras3`."""
+  with zipfile.ZipFile(path, "w") as archive:
+    archive.writestr("metadata.json", "{}")
+    archive.writestr("config.json", json.dumps(config))
+    archive.write(weights, "model.weights.h5")
   return path
 
 

@@ -1,8 +1,5 @@
 """A narrow VGG-16-CAM in every published form: files written by hand where the library that writes them is not needed."""
 
-import io
-import pickle
-import struct
 import zipfile
 
 import h5py
@@ -11,6 +8,8 @@ import safetensors.numpy
 
 from cwf_jax.models import parameters, registry
 from cwf_jax.models.vgg16_cam import VGG16CAMConfig
+from tests.conversion.foreign import pack_archive, write_keras_h5
+from tests.conversion.foreign_torch import Tensor, dump_legacy, pickle_state
 
 CONFIG = VGG16CAMConfig(widths=(4, 4, 8, 8, 8), cam_channels=8, num_classes=6, image_size=64)
 SHAPES = {
@@ -83,16 +82,9 @@ def write_keras1(path, weights, order="theano", **attributes):
   return path
 
 
-def write_keras2(path, weights, root=None):
-  """A file of weights, or of a whole model below `root`."""
-  with h5py.File(path, "w") as file:
-    group = file.create_group(root) if root else file
-    group.attrs["layer_names"] = [layer.encode() for layer in weights]
-    for layer, (kernel, bias) in weights.items():
-      part = group.create_group(layer)
-      part.attrs["weight_names"] = [f"{layer}/kernel:0".encode(), f"{layer}/bias:0".encode()]
-      part[f"{layer}/kernel:0"], part[f"{layer}/bias:0"] = kernel, bias
-  return path
+def name_kinds(weights):
+  """The same as `foreign.draw_weights` has it: {layer: {kind: array}}."""
+  return {layer: {"kernel": kernel, "bias": bias} for layer, (kernel, bias) in weights.items()}
 
 
 def write_keras3(path, weights):
@@ -101,15 +93,6 @@ def write_keras3(path, weights):
     for number, (kernel, bias) in enumerate(weights.values()):
       name = "dense" if kernel.ndim == 2 else "conv2d" + f"_{number}" * bool(number)
       file[f"layers/{name}/vars/0"], file[f"layers/{name}/vars/1"] = kernel, bias
-  return path
-
-
-def write_keras(path, weights):
-  """The archive."""
-  write_keras3(path.with_suffix(".h5"), weights)
-  with zipfile.ZipFile(path, "w") as archive:
-    archive.writestr("config.json", '{"config": {"layers": []}}')
-    archive.write(path.with_suffix(".h5"), "model.weights.h5")
   return path
 
 
@@ -161,33 +144,18 @@ def to_state(weights, prefix=""):
   return state
 
 
-def _text(text):
-  return b"X" + struct.pack("<i", len(text)) + text.encode()
-
-
-def _whole(number):
-  return b"J" + struct.pack("<i", number)
-
-
-def _numbers(numbers):
-  return b"(" + b"".join(map(_whole, numbers)) + b"t"
-
-
-def pickle_state(state, is_old=False, wrapper=None):
-  """The instructions of a pickle whose tensors refer to storages "0", "1", ... in order."""
-  out = [b"\x80\x02"] + ([b"}", _text(wrapper)] if wrapper else []) + [b"ccollections\nOrderedDict\n)R("]
-  for key, (name, array) in enumerate(state.items()):
-    strides = [stride // array.itemsize for stride in array.strides]
-    storage = [b"(", _text("storage"), b"ctorch\nFloatStorage\n", _text(str(key)), _text("cpu"), _whole(array.size)]
-    out += [_text(name), b"ctorch._utils\n_rebuild_tensor_v2\n(", *storage, b"NtQ" if is_old else b"tQ", _whole(0)]
-    out += [_numbers(array.shape), _numbers(strides), b"\x89ccollections\nOrderedDict\n)RtR"]
-  return b"".join([*out, b"u", b"s." if wrapper else b"."])
+def _refer(state):
+  """Tensors that fill the storages "0", "1", ... in order."""
+  return {
+    name: Tensor(str(key), "FloatStorage", array.size, 0, array.shape, [stride // array.itemsize for stride in array.strides])
+    for key, (name, array) in enumerate(state.items())
+  }
 
 
 def write_torch(path, state, order="little", wrapper=None):
   """The zip format."""
   with zipfile.ZipFile(path, "w") as archive:
-    archive.writestr("x/data.pkl", pickle_state(state, wrapper=wrapper))
+    archive.writestr("x/data.pkl", pickle_state(_refer(state), wrapper=wrapper))
     archive.writestr("x/byteorder", order)
     for key, array in enumerate(state.values()):
       archive.writestr(f"x/data/{key}", array.astype("<f4" if order == "little" else ">f4").tobytes())
@@ -197,14 +165,7 @@ def write_torch(path, state, order="little", wrapper=None):
 
 def write_torch_legacy(path, state):
   """The format before PyTorch 1.6."""
-  file = io.BytesIO()
-  for part in (0x1950A86A20F9469CFC6C, 1001, {"protocol_version": 1001, "little_endian": True, "type_sizes": {}}):
-    pickle.dump(part, file, protocol=2)
-  file.write(pickle_state(state, is_old=True))
-  pickle.dump([str(key) for key in range(len(state))], file, protocol=2)
-  for array in state.values():
-    file.write(struct.pack("<q", array.size) + array.tobytes())
-  path.write_bytes(file.getvalue())
+  path.write_bytes(dump_legacy(_refer(state), {str(key): array for key, array in enumerate(state.values())}))
   return path
 
 
@@ -225,9 +186,9 @@ WRITERS = {
   "keras03": write_keras03,
   "keras1-theano": lambda path, weights: write_keras1(path, renamed(weights, KERAS1)),
   "keras1-tensorflow": lambda path, weights: write_keras1(path, renamed(weights, KERAS1), "tensorflow"),
-  "keras-h5": lambda path, weights: write_keras2(path, renamed(weights, CAFFE)),
+  "keras-h5": lambda path, weights: write_keras_h5(path, name_kinds(renamed(weights, CAFFE))),
   "keras3": write_keras3,
-  "keras": write_keras,
+  "keras": lambda path, weights: pack_archive(path, write_keras3(path.with_suffix(".h5"), weights), {"config": {"layers": []}}),
   "caffe": lambda path, weights: write_caffe(path, renamed(weights, CAFFE)),
   "caffe-v1": lambda path, weights: write_caffe(path, renamed(weights, CAFFE), is_old=True),
   "torch": lambda path, weights: write_torch(path, to_state(renamed(weights, CAFFE))),

@@ -59,7 +59,7 @@ def test_a_connection_that_breaks_off_is_made_again(server, target):
 def test_a_later_call_goes_on_after_one_that_broke_off_again_and_again(server, target):
   server.cuts = [500] * (RETRIES + 1)
   here = 500 * (RETRIES + 1)
-  assert f"ended after {here} of 5120 bytes; the same call goes on from there" in refuse(server, target)
+  assert f"ended after {here} of 5120 bytes; call again to resume" in refuse(server, target)
   assert target.stat().st_size == here and len(server.requests) == RETRIES + 1
   calls = []
   download(server.address, target, progress=lambda done, total: calls.append((done, total)))
@@ -82,7 +82,7 @@ def test_a_server_that_ignores_ranges_sends_it_all_again(server, target):
 @pytest.mark.parametrize("headers", [{}, {"ETag": 'W/"1"'}])
 def test_without_a_validator_a_download_begins_again(server, target, headers):
   server.headers, server.cuts = headers, [1000, 900]
-  assert "ended after 900 of 5120 bytes; the same call begins again" in refuse(server, target)
+  assert "ended after 900 of 5120 bytes; call again to start over" in refuse(server, target)
   download(server.address, target)
   assert target.read_bytes() == server.content and server.ranges == [None] * 3
 
@@ -148,7 +148,7 @@ def test_what_a_server_does_wrong_is_reported(server, target, path, text):
 def test_a_silent_server_is_not_waited_for(server, target, monkeypatch):
   monkeypatch.setattr(module, "TIMEOUT", 0.2)
   server.pause, server.cuts = threading.Event(), [100, 0]
-  assert "was interrupted after 100 bytes: no answer within 0 seconds; the same call goes on" in refuse(server, target)
+  assert "was interrupted after 100 bytes: no answer within 0 seconds; call again to resume" in refuse(server, target)
   server.pause.set()
 
 

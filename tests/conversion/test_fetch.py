@@ -76,13 +76,13 @@ def test_weights_are_fetched_verified_and_found_by_name(home, server, published,
   assert calls[-1] == (len(server.content), len(server.content))
   assert sorted(path.name for path in home.iterdir()) == ["downloads", "mine"] and list((home / "downloads").iterdir()) == []
   recorded = {
-    "source": "file.h5", "source_sha256": sha256, "address": server.address, "layout": "keras3", "licence": "MIT",
+    "source": "file.h5", "source_sha256": sha256, "address": server.address, "layout": "keras3", "license": "MIT",
     "citation": "Someone, 2017", "published_as": "mine",
   }  # fmt: skip
   assert recorded.items() <= load_weights("mine").metadata.items()
 
   gone = Source("http://127.0.0.1:1/gone")
-  again = dataclasses.replace(converted, notes=("it was there already",))
+  again = dataclasses.replace(converted, notes=("already fetched",))
   assert call(gone) == again == call(gone, sha256=sha256.upper())
   assert "is there already and was made from another file" in refuse(gone, error=ConversionError, sha256="0" * 64)
 
@@ -111,13 +111,14 @@ def test_a_sha256_that_is_not_known_is_recorded_and_must_not_change(home, server
   assert "is damaged; remove it, and call again" in refuse(published, error=InputError)
 
 
-@pytest.mark.parametrize("kind", ["sha256", "sha256_prefix", "md5", "asked for"])
+@pytest.mark.parametrize("kind", ["sha256", "first digits", "md5", "asked for"])
 def test_a_hash_that_is_known_is_verified(home, server, published, quick, kind):
   sha256, md5 = sha256_of(server.content), hashlib.md5(server.content).hexdigest()
-  known = {"sha256_prefix": sha256[:8], "md5": md5}.get(kind, sha256)
+  known = {"first digits": sha256[:8], "md5": md5}.get(kind, sha256)
 
   def expect(value):
-    return (published,) if kind == "asked for" else (dataclasses.replace(published, **{kind: value}),)
+    field = "md5" if kind == "md5" else "sha256"
+    return (published,) if kind == "asked for" else (dataclasses.replace(published, **{field: value}),)
 
   def options(value):
     return {"sha256": value} if kind == "asked for" else {}
@@ -126,6 +127,7 @@ def test_a_hash_that_is_known_is_verified(home, server, published, quick, kind):
   text = refuse(*expect(known[::-1]), **options(known[::-1]))
   assert known[::-1] in text and (md5 if kind == "md5" else sha256) in text
   assert not list(home.glob("downloads/mine/*.h5"))
+  assert (home / RECORDS).exists() == (kind != "sha256")  # a whole sha256 needs no record
 
 
 def test_the_next_source_is_tried(home, server, published, quick):
@@ -176,18 +178,6 @@ def test_a_wrong_call_is_refused(home, server, published):
     fetch("yours")
   assert "a sha256 is 64 digits" in refuse(published, error=ConversionError, sha256="abc")
   assert server.requests == []
-
-
-def test_a_fetch_goes_on_where_one_was_interrupted(home, server, published, quick):
-  def interrupt(done, total):
-    if done >= 1000:
-      raise KeyboardInterrupt
-
-  server.cuts = [1000]
-  with pytest.raises(KeyboardInterrupt):
-    call(published, progress=interrupt)
-  assert call(published).source_sha256 == sha256_of(server.content)
-  assert server.ranges == [None, "bytes=1000-"]
 
 
 def test_a_conversion_that_was_interrupted_needs_no_second_download(home, server, published, monkeypatch):

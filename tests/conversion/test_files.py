@@ -47,7 +47,7 @@ def _write(content):
 
 
 @pytest.mark.parametrize(
-  ("make", "told"),
+  ("make", "message"),
   [
     (lambda path: None, "there is no file"),
     (_write(b""), "is empty"),
@@ -61,7 +61,7 @@ def _write(content):
     (_write(gzip.compress(b"x")), "gzip"),
     (_tar, "a tar archive"),
     (_write(b"\x1c\x00\x00\x00TFL3" + bytes(50)), "TensorFlow Lite"),
-    (_write(b"<!DOCTYPE html><html>"), "a page of HTML"),
+    (_write(b"<!DOCTYPE html><html>"), "an HTML or XML page"),
     (_write(b'{"error": 404}'), "JSON"),
     (_write(b"version https://git-lfs.github.com/spec/v1"), "a pointer of git-lfs"),
     (_write(bytes(5000)), r"of an unknown kind .*What is read: HDF5, \.keras, .*; other weights come in from Python"),
@@ -71,10 +71,10 @@ def _write(content):
     (_write(b"weights"), "of an unknown kind .its first bytes are 77 65 69"),
   ],
 )
-def test_what_is_not_read_is_named(tmp_path, make, told):
+def test_what_is_not_read_is_named(tmp_path, make, message):
   path = tmp_path / "given"
   make(path)
-  with pytest.raises(ConversionError, match=told) as caught:
+  with pytest.raises(ConversionError, match=message) as caught:
     files.find_kind(path)
   assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
@@ -128,7 +128,7 @@ def test_a_name_that_no_file_can_have_is_refused():
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may read every file")
-def test_a_file_that_may_not_be_read_is_told(tmp_path):
+def test_a_file_that_may_not_be_read_is_reported(tmp_path):
   path = tmp_path / "secret.h5"
   path.touch(0)
   with pytest.raises(ConversionError, match="cannot be read: Permission denied"):
@@ -146,13 +146,6 @@ def test_a_truncated_file_tells_how_much_is_there(tmp_path):
 def test_a_file_is_hashed_by_its_bytes(tmp_path):
   (tmp_path / "abc").write_bytes(b"abc")
   assert files.hash_file(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-
-
-@pytest.fixture
-def made(tmp_path):
-  """A new HDF5 file, open for writing."""
-  with h5py.File(tmp_path / "made.h5", "w") as file:
-    yield file
 
 
 def test_a_link_is_not_followed(made, tmp_path):
@@ -215,8 +208,8 @@ def test_known_filters_are_taken_and_no_other(made):
   assert files.find_storage_problem(made.create_dataset("gzip", (3,), "f4", **packed)) is None
   assert files.find_storage_problem(made.create_dataset("lzf", (3,), "f4", compression="lzf")) is None
   scaled = made.create_dataset("scaled", (3,), "f4", scaleoffset=2)
-  told = "is packed by the filter 6 of HDF5, expected gzip, shuffle, fletcher32, lzf or none"
-  assert files.find_storage_problem(scaled) == told
+  message = "is packed by the filter 6 of HDF5, expected gzip, shuffle, fletcher32, lzf or none"
+  assert files.find_storage_problem(scaled) == message
 
 
 def test_texts_are_read_as_keras_writes_them(made):

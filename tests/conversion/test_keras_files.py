@@ -1,7 +1,6 @@
 """Finding weights in files of both layouts: by name, by order, and everything that is wrong at once."""
 
 import json
-import zipfile
 
 import h5py
 import numpy as np
@@ -17,6 +16,7 @@ from tests.conversion.foreign import (
   NORM,
   WRITERS,
   draw_weights,
+  pack_archive,
   small_tables,
   write_keras3,
   write_keras_h5,
@@ -115,7 +115,7 @@ def test_published_names_are_names(tmp_path, every):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_strange_names_leave_the_order_which_is_told(tmp_path, layout):
+def test_strange_names_leave_the_order_which_is_reported(tmp_path, layout):
   weights = draw_weights()
   found = _read(WRITERS[layout](tmp_path / "x.h5", _renamed(weights, [f"layer_{n}" for n in range(9)])))
   assert found.matched.notes == [
@@ -145,7 +145,7 @@ def test_keras3_needs_no_names(tmp_path):
   _assert_same(found, weights, tmp_path)
 
 
-def test_the_state_of_an_optimizer_is_left_out_and_told(tmp_path):
+def test_the_state_of_an_optimizer_is_left_out_and_reported(tmp_path):
   weights = draw_weights()
   path = write_keras3(tmp_path / "x.h5", weights)
   with h5py.File(path, "a") as file:
@@ -231,14 +231,8 @@ def test_an_epsilon_that_is_none_is_refused_with_its_layer(tmp_path, epsilon):
   assert problem == f"its configuration states an epsilon that is no number from 0 to 1: Stem_bn ({epsilon!r})"
 
 
-def _archive(path, weights, config, names=True):
-  """As `model.save("x.keras")` does."""
-  write_keras3(path.with_suffix(".h5"), weights, names)
-  with zipfile.ZipFile(path, "w") as archive:
-    archive.writestr("metadata.json", "{}")
-    archive.writestr("config.json", json.dumps(config))
-    archive.write(path.with_suffix(".h5"), "model.weights.h5")
-  return path
+def _archive(path, weights, config, names):
+  return pack_archive(path, write_keras3(path.with_suffix(".h5"), weights, names), config)
 
 
 @pytest.mark.parametrize("names", [True, False])
@@ -299,7 +293,7 @@ def test_a_configuration_that_cannot_be_read_is_refused(tmp_path, config):
   assert problem == "its configuration cannot be read, so the epsilon of its batch norms is not known"
 
 
-def test_everything_that_is_wrong_is_told_at_once(tmp_path):
+def test_everything_that_is_wrong_is_reported_at_once(tmp_path):
   found = _read(write_keras_h5(tmp_path / "x.h5", _damage(draw_weights())))
   assert found.matched.problems.list_all() == [
     "missing: Stem_bn/beta (4,)",
@@ -312,7 +306,7 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path):
   assert not {"Deep/kernel", "One_bn/gamma", "Top/bias"} & set(found.matched.arrays)
 
 
-def test_everything_that_is_wrong_is_told_at_once_in_keras3(tmp_path):
+def test_everything_that_is_wrong_is_reported_at_once_in_keras3(tmp_path):
   weights = _damage(draw_weights())
   weights["Stem_bn"] = {kind: np.ones(4, np.float32) for kind in NORM[:3]}
   found = _read(write_keras3(tmp_path / "x.h5", weights))
@@ -326,7 +320,7 @@ def test_everything_that_is_wrong_is_told_at_once_in_keras3(tmp_path):
   ]
 
 
-def test_a_missing_and_an_extra_layer_are_told_with_a_few_of_their_weights(tmp_path):
+def test_a_missing_and_an_extra_layer_are_reported_with_a_few_of_their_weights(tmp_path):
   weights = draw_weights()
   del weights["Two_bn"], weights["Two"]
   weights["Three"] = {"kernel": np.ones((2, 2), np.float32)}
@@ -358,7 +352,7 @@ def test_two_layers_of_one_name_are_not_both_taken(tmp_path):
 
 
 @pytest.mark.parametrize("agreeing", [0, 2])
-def test_another_network_is_told_in_one_sentence(tmp_path, agreeing):
+def test_another_network_is_reported_in_one_sentence(tmp_path, agreeing):
   """Though some names agree, or all of them do and the shapes do not."""
   weights = {f"res{number}": {"kernel": np.ones((2, 2), np.float32)} for number in range(300)}
   weights |= dict(list(draw_weights().items())[:agreeing])

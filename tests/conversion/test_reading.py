@@ -49,24 +49,24 @@ def test_it_works_from_any_folder(whole, tmp_path, monkeypatch):
 
 
 def test_what_does_not_end_is_ended(whole):
-  with pytest.raises(ConversionError, match="reading HDF5 did not come to an end within 0 seconds"):
+  with pytest.raises(ConversionError, match="reading HDF5 did not finish within 0 seconds"):
     _read(whole, patience=0.0)
 
 
 @posix
 @pytest.mark.parametrize(
-  ("script", "error", "told"),
+  ("script", "error", "message"),
   [
     ("kill -SEGV $$", ConversionError, "is damaged: reading HDF5 was ended by SIGSEGV"),
     ("cat > /dev/null; echo odd >&2; exit 1", RuntimeError, "failed: odd"),
   ],
 )
-def test_a_process_that_dies_is_told(whole, tmp_path, monkeypatch, script, error, told):
+def test_a_process_that_dies_is_reported(whole, tmp_path, monkeypatch, script, error, message):
   program = tmp_path / "python"
   program.write_text(f"#!/bin/sh\n{script}\n")
   program.chmod(0o755)
   monkeypatch.setattr(sys, "executable", str(program))
-  with pytest.raises(error, match=told):
+  with pytest.raises(error, match=message):
     _read(whole)
 
 

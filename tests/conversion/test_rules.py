@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cwf_jax.conversion.rules import Affine, Convolution, Normalization
+from cwf_jax.conversion.rules import Normalization, Rule
 
 NORM = Normalization("g", "b", "m", "v")
 
@@ -17,7 +17,7 @@ def _draw(kernel_shape, channels):
 @pytest.mark.parametrize("epsilon", [1e-3, 0.5])
 def test_a_folded_convolution_is_the_convolution_and_its_batch_norm(epsilon):
   weights = _draw((3, 2, 5, 7), 7)
-  folded = Convolution("conv", "k", NORM, epsilon).apply(weights)
+  folded = Rule("conv", "k", NORM, epsilon).apply(weights)
   assert set(folded) == {"conv/kernel", "conv/bias"}
   window = np.random.default_rng(1).normal(size=(3, 2, 5))
   for channel in range(7):
@@ -32,7 +32,7 @@ def test_a_folded_convolution_is_the_convolution_and_its_batch_norm(epsilon):
 
 def test_a_depthwise_kernel_is_transposed_and_scaled_by_channel():
   weights = _draw((3, 3, 4, 1), 4)
-  folded = Convolution("deep", "k", NORM, 1e-3, depthwise=True).apply(weights)
+  folded = Rule("deep", "k", NORM, 1e-3, depthwise=True).apply(weights)
   assert folded["deep/kernel"].shape == (3, 3, 1, 4)
   for channel in range(4):
     scale = float(weights["g"][channel]) / (float(weights["v"][channel]) + 1e-3) ** 0.5
@@ -42,18 +42,18 @@ def test_a_depthwise_kernel_is_transposed_and_scaled_by_channel():
 
 def test_a_linear_layer_stays_as_it_is():
   weights = {"k": np.ones((2, 3), np.float32), "b": np.zeros(3, np.float32)}
-  applied = Affine("top", "k", "b").apply(weights)
+  applied = Rule("top", "k", bias="b").apply(weights)
   assert applied["top/kernel"] is weights["k"] and applied["top/bias"] is weights["b"]
 
 
 def test_a_rule_asks_for_the_shapes_of_the_source():
   vectors = dict.fromkeys("gbmv", (7,))
-  assert Convolution("c", "k", NORM, 0.1).sources((3, 3, 5, 7)) == {"k": (3, 3, 5, 7), **vectors}
-  assert Convolution("c", "k", NORM, 0.1, depthwise=True).sources((3, 3, 1, 7)) == {"k": (3, 3, 7, 1), **vectors}
-  assert Affine("t", "k", "b").sources((4, 5)) == {"k": (4, 5), "b": (5,)}
+  assert Rule("c", "k", NORM, 0.1).sources((3, 3, 5, 7)) == {"k": (3, 3, 5, 7), **vectors}
+  assert Rule("c", "k", NORM, 0.1, depthwise=True).sources((3, 3, 1, 7)) == {"k": (3, 3, 7, 1), **vectors}
+  assert Rule("t", "k", bias="b").sources((4, 5)) == {"k": (4, 5), "b": (5,)}
 
 
 def test_a_variance_below_zero_gives_no_number_and_no_warning():
   weights = _draw((1, 1, 1, 2), 2) | {"v": np.array([-1, 1], np.float32)}
-  folded = Convolution("conv", "k", NORM, 1e-3).apply(weights)
+  folded = Rule("conv", "k", NORM, 1e-3).apply(weights)
   assert np.isnan(folded["conv/kernel"][..., 0]).all() and np.isfinite(folded["conv/kernel"][..., 1]).all()

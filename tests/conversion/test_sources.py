@@ -8,13 +8,6 @@ import pytest
 from cwf_jax.conversion.sources import Weight
 
 
-@pytest.fixture
-def made(tmp_path):
-  """A new HDF5 file, open for writing."""
-  with h5py.File(tmp_path / "made.h5", "w") as file:
-    yield file
-
-
 def _find_problem(array, shape):
   return Weight("x", array).find_problem(shape)
 
@@ -25,7 +18,7 @@ def test_floating_point_numbers_are_taken(made, kind):
 
 
 @pytest.mark.parametrize(
-  ("kind", "told"),
+  ("kind", "message"),
   [
     ("i4", "holds int32, expected floating-point numbers"),
     ("c8", "holds complex64"),
@@ -36,9 +29,9 @@ def test_floating_point_numbers_are_taken(made, kind):
     ([("a", "f4")], "holds [('a'"),
   ],
 )
-def test_what_is_no_number_is_refused(made, kind, told):
+def test_what_is_no_number_is_refused(made, kind, message):
   problem = _find_problem(made.create_dataset("x", (3,), kind), (3,))
-  assert problem.startswith(told)
+  assert problem.startswith(message)
 
 
 def test_a_shape_is_checked_before_anything_is_read(made):

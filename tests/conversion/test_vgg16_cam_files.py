@@ -15,6 +15,7 @@ from cwf_jax.conversion import published, reading, sources
 from cwf_jax.conversion.files import ConversionError
 from cwf_jax.models import parameters, registry
 from tests.conversion import foreign_vgg16_cam as foreign
+from tests.conversion.foreign import write_keras_h5
 from tests.conversion.foreign_vgg16_cam import CAFFE, KERAS1, KERNELS, LAYERS, renamed, to_state
 
 TABLES = published.find_tables("vgg16_cam")
@@ -92,7 +93,7 @@ def test_a_stated_layout_decides_where_the_file_does_not_say(tmp_path):
 def test_the_file_of_a_whole_model_of_keras2_is_read(tmp_path):
   weights = foreign.draw()
   names = [layer.replace("conv", "block").replace("_", "_conv") for layer in LAYERS[:-2]] + ["cam_conv", "predictions"]
-  found = _read(foreign.write_keras2(tmp_path / "x.h5", renamed(weights, names), "model_weights"))
+  found = _read(write_keras_h5(tmp_path / "x.h5", foreign.name_kinds(renamed(weights, names)), root="model_weights"))
   assert found.matched.notes == []
   _assert_same(found, weights)
 
@@ -161,16 +162,6 @@ def test_our_own_paths_are_names_too(tmp_path, writer):
 def test_bfloat16_is_read(tmp_path):
   weights = {layer: tuple(array.astype(ml_dtypes.bfloat16) for array in pair) for layer, pair in foreign.draw().items()}
   _assert_same(_read(foreign.write_safetensors(tmp_path / "x", to_state(weights))), weights)
-
-
-@pytest.mark.parametrize("is_zip", [True, False])
-def test_what_pytorch_writes_is_read(tmp_path, is_zip):
-  torch = pytest.importorskip("torch", reason="PyTorch comes with the extra peers")
-  weights = foreign.draw()
-  state = {name: torch.from_numpy(array) for name, array in to_state(weights, "module.").items()}
-  state["module.cam.weight"] = state["module.cam.weight"].contiguous(memory_format=torch.channels_last)
-  torch.save({"state_dict": state, "epoch": 3}, tmp_path / "x.pth", _use_new_zipfile_serialization=is_zip)
-  _assert_same(_read(tmp_path / "x.pth"), weights)
 
 
 def _convolve_turned(maps, kernel, bias):
@@ -275,7 +266,7 @@ def test_an_array_that_is_far_too_large_for_its_file_is_refused(tmp_path):
 
 def test_a_network_of_which_this_kind_is_not_read_is_named(tmp_path):
   path = foreign.WRITERS["caffe"](tmp_path / "x", foreign.draw())
-  with pytest.raises(ConversionError, match="is of the layout caffe; of this network are read: keras-h5, keras3"):
+  with pytest.raises(ConversionError, match="is of the layout caffe; this network is read from: keras-h5, keras3"):
     reading.read(path, published.find_tables("mobilenet_v2"), "auto", KERNELS)
 
 

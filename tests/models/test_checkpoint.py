@@ -71,8 +71,8 @@ def test_missing_and_extra_parameters_are_all_named(tiny_network, tmp_path, monk
   monkeypatch.setattr(checkpoint, "_read_arrays", lambda *_: arrays)
   with pytest.raises(checkpoint.CheckpointError) as caught:
     checkpoint.load_checkpoint(folder)
-  for told in ("missing parameters: cam/bias, conv3_1/kernel", "extra parameters: conv9/kernel", "conv1_1/bias is", "sha256"):
-    assert told in str(caught.value)
+  for text in ("missing parameters: cam/bias, conv3_1/kernel", "extra parameters: conv9/kernel", "conv1_1/bias is", "sha256"):
+    assert text in str(caught.value)
 
 
 def test_changed_arrays_are_noticed(tiny_network, tmp_path):
@@ -119,7 +119,7 @@ def _other_format(folder):
 
 
 @pytest.mark.parametrize(
-  ("damage", "told"),
+  ("damage", "message"),
   [
     (_damage_json, "cannot be read as JSON"),
     (_drop_json, "holds no checkpoint.json"),
@@ -130,10 +130,10 @@ def _other_format(folder):
     (_other_format, "format 99"),
   ],
 )
-def test_a_damaged_checkpoint_is_refused(tiny_network, tmp_path, damage, told):
+def test_a_damaged_checkpoint_is_refused(tiny_network, tmp_path, damage, message):
   folder = _save(tmp_path / "mine", tiny_network, whitening=_whitening(tiny_network.config.feature_channels))
   damage(folder)
-  with pytest.raises(checkpoint.CheckpointError, match=told):
+  with pytest.raises(checkpoint.CheckpointError, match=message):
     load_weights(folder)
 
 
@@ -216,7 +216,7 @@ def test_half_precision_on_disk_comes_back_rounded_and_in_float32(tiny_network, 
     np.testing.assert_allclose(held[path], array, rtol=2**-11, atol=2**-25)
   content = json.loads((tmp_path / "half" / "checkpoint.json").read_text())
   assert content["stored"] == "float16" and set(content["parameters"]) == set(held)
-  assert all(told.startswith("float32 ") for told in content["parameters"].values())  # what is loaded
+  assert all(shape.startswith("float32 ") for shape in content["parameters"].values())  # what is loaded
 
 
 def test_half_precision_takes_half_the_disk(tiny_network, tmp_path):

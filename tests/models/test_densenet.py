@@ -1,14 +1,10 @@
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import pytest
 
-from benchmarks import forward
 from cwf_jax.models import parameters, registry
 from cwf_jax.models.densenet import DenseNetConfig
 from tests.models import peers
-from tests.oracle.deviation import assert_close
 
 SIZE = (64, 96)
 
@@ -49,7 +45,7 @@ def test_it_equals_keras(tmp_path):
 
 @pytest.fixture(scope="module")
 def narrow():
-  """All four blocks, with offsets, so that what lies outside an image would not be zero by itself."""
+  """All four blocks, with offsets."""
   return peers.draw_network("densenet121", DenseNetConfig(growth=4, depths=(1, 2, 2, 2), conv1_channels=6, num_classes=10))
 
 
@@ -59,11 +55,7 @@ def test_a_padded_image_gives_what_the_image_gives(narrow, size):
 
 
 def test_the_benchmarks_peer_is_the_same_network(narrow):
-  pytest.importorskip("torch", reason="torch is in the extra `peers`")
-  pixels = peers.draw_pixels(32, 64)
-  here, there = forward.prepare_jax(narrow, pixels)[0](), forward.prepare_torch(narrow, pixels)()
-  for ours, theirs in zip(here, there, strict=True):
-    assert_close("DenseNet: the benchmark's peer", ours, theirs, peers.TOLERANCE)
+  peers.assert_benchmark_equals("DenseNet: the benchmark's peer", narrow, (32, 64))
 
 
 def test_every_tap_has_its_stride(narrow):
@@ -87,8 +79,3 @@ def test_it_has_the_published_number_of_parameters(name, channels, cam_channels,
   without_norm = sum(size for path, size in sizes.items() if path.endswith(("conv2/bias", "_conv/bias")))
   assert sum(sizes.values()) + folded - without_norm == count
   assert (config.feature_channels, sizes["norm5/bias"]) == (channels, cam_channels)
-
-
-def test_another_number_of_blocks_is_refused():
-  with pytest.raises(ValueError, match="four blocks; found the depths"):
-    dataclasses.replace(DenseNetConfig.densenet121(), depths=(6, 12, 24))

@@ -1,50 +1,22 @@
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from cwf_jax.models import layers, parameters, registry
 from cwf_jax.models.efficientnet_lite import EfficientNetLiteConfig
-from tests.oracle.deviation import assert_close
-
-# Float32 sums in another order, through 50 layers.
-TOLERANCE = 5e-5
+from tests.models import peers
 
 
 @pytest.fixture(scope="module")
 def network():
-  """All 16 blocks, narrow, with biases, so that what lies outside an image would not be zero by itself."""
+  """All 16 blocks, narrow, with biases."""
   config = EfficientNetLiteConfig(conv1_channels=8, widths=(4, 6, 8, 8, 8, 12, 16), cam_channels=24, num_classes=10)
-  drawn = registry.draw("efficientnet_lite0", config)
-  generator = np.random.default_rng(0)
-  arrays = {
-    path: generator.normal(0.3, 0.3, array.shape).astype(np.float32) if path.endswith("bias") else np.asarray(array)
-    for path, array in parameters.list_parameters(drawn).items()
-  }
-  return parameters.with_parameters(drawn, arrays)
-
-
-@jax.jit
-def _forward(network, images, sizes):
-  return network(images, sizes, network.config.tap_names)
+  return peers.draw_network("efficientnet_lite0", config)
 
 
 @pytest.mark.parametrize("size", [(32, 32), (64, 96), (96, 32)])
 def test_a_padded_image_gives_what_the_image_gives(network, size):
-  height, width = size
-  image = jnp.asarray(np.random.default_rng(0).standard_normal((1, height, width, 3), np.float32))
-  alone = _forward(network, image, jnp.array([size]))
-  canvas = jnp.full((1, 96, 128, 3), 50.0).at[:, :height, :width].set(image)  # what lies outside is not even zero
-  padded = _forward(network, canvas, jnp.array([size]))
-  for name, value in {**padded.taps, "logits": padded.logits}.items():
-    expected = alone.taps.get(name, alone.logits)
-    if name != "logits":
-      rows, columns = expected.shape[1:3]
-      assert value.at[:, :rows, :columns].set(0).max() == 0, name
-      value = value[:, :rows, :columns]
-    assert np.abs(expected).max() > 0
-    assert_close("EfficientNet-Lite: padded", value, expected, TOLERANCE)
-  assert int(padded.mask.sum()) == (height // 32) * (width // 32)
+  peers.assert_padding_is_ignored("EfficientNet-Lite", network, size, (96, 128))
 
 
 @pytest.mark.parametrize(
@@ -94,13 +66,6 @@ def test_the_published_weights_give_what_they_give_in_pytorch(name):
   loaded = load_weights(name)
   path = getattr(package, f"EfficientnetLite{name[-1]}ModelFile").get_model_file_path()
   state = {key: value.numpy() for key, value in torch.load(path, weights_only=True).items()}
-  pixels = np.random.default_rng(0).normal(0, 0.5, (2, 64, 96, 3)).astype(np.float32)
-  with torch.inference_mode():
-    maps = make_torch_network(state, loaded.network.config)(torch.tensor(pixels).permute(0, 3, 1, 2))
-  output = _forward(loaded.network, jnp.asarray(pixels), jnp.array([(64, 96)] * 2))
-  assert set(output.taps) == set(maps) - {"logits"}
-  for tap, value in output.taps.items():
-    expected = maps[tap].permute(0, 2, 3, 1).numpy()
-    assert_close("EfficientNet-Lite: maps beside PyTorch", value, expected, 1e-4)  # of ReLU6's 6, sums in another order
-  expected = torch.softmax(maps["logits"], 1).numpy()
-  assert_close("EfficientNet-Lite: probabilities beside PyTorch", jax.nn.softmax(output.logits), expected, 1e-4)
+  pixels, network = 0.5 * peers.draw_pixels(64, 96, batch=2), loaded.network
+  expected = peers.run_torch(make_torch_network(state, network.config), pixels)
+  peers.assert_parity("EfficientNet-Lite beside PyTorch", network, pixels, expected)

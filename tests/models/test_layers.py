@@ -57,7 +57,7 @@ def test_a_padded_convolution_equals_the_loop(size, stride):
 
 
 def test_a_scale_is_rectified_and_zero_outside():
-  layer = layers.ChannelScale(2, rngs=nnx.Rngs(0))
+  layer = layers.ChannelScale(2)
   layer.scale.set_value(jnp.array([2.0, -1.0]))
   layer.bias.set_value(jnp.array([1.0, 0.5]))
   maps = jnp.array([[[[1.0, 1.0], [-3.0, -3.0], [4.0, 4.0]]]])
@@ -70,8 +70,6 @@ def test_masks_by_stride():
   assert {stride: (mask.shape, int(mask.sum())) for stride, mask in masks.items()} == {
     stride: ((1, 64 // stride, 96 // stride), 32 * 64 // stride**2) for stride in (1, 2, 4, 8, 16, 32)
   }
-  with pytest.raises(ValueError, match="multiples of 32, found 64x80"):
-    layers.masks_by_stride(jnp.array([[32, 64]]), (64, 80))
 
 
 def test_average_valid_takes_the_valid_cells_only():

@@ -18,61 +18,33 @@ TOLERANCE = 5e-5
 
 @pytest.fixture(scope="module")
 def network():
-  """All 17 blocks, narrow, with biases, so that what lies outside an image would not be zero by itself."""
+  """All 17 blocks, narrow, with biases."""
   config = MobileNetV2Config(conv1_channels=8, widths=(4, 6, 8, 8, 8, 12, 16), cam_channels=24, num_classes=10)
-  drawn = registry.draw("mobilenet_v2", config)
-  arrays = {path: np.asarray(array) for path, array in parameters.list_parameters(drawn).items()}
-  generator = np.random.default_rng(0)
-  for path, array in arrays.items():
-    if path.endswith("bias"):
-      arrays[path] = generator.normal(0.3, 0.3, array.shape).astype(np.float32)
-  return parameters.with_parameters(drawn, arrays)
+  return peers.draw_network("mobilenet_v2", config)
 
 
-def _draw_images(*shape):
-  return jnp.asarray(np.random.default_rng(0).standard_normal(shape, np.float32))
-
-
-@jax.jit
-def _forward(network, images, sizes):
-  return network(images, sizes, network.config.tap_names)
-
-
-def _assert_near(value, expected, tolerance=TOLERANCE, name="MobileNetV2: padded, in batches"):
+def _assert_near(value, expected, tolerance=TOLERANCE, name="MobileNetV2: in batches"):
   assert np.abs(expected).max() > 0
   assert_close(name, value, expected, tolerance)
 
 
 @pytest.mark.parametrize("size", [(32, 32), (64, 96), (96, 32), (96, 128)])
 def test_a_padded_image_gives_what_the_image_gives(network, size):
-  height, width = size
-  image = _draw_images(1, height, width, 3)
-  alone = _forward(network, image, jnp.array([size]))
-  canvas = jnp.full((1, 96, 128, 3), 50.0).at[:, :height, :width].set(image)  # what lies outside is not even zero
-  padded = _forward(network, canvas, jnp.array([size]))
-  assert padded.taps.keys() == set(network.config.tap_names)
-  for name, found in {**padded.taps, "CAM features": padded.cam_features}.items():
-    expected = alone.taps.get(name, alone.cam_features)
-    rows, columns = expected.shape[1:3]
-    _assert_near(found[:, :rows, :columns], expected)
-    assert found.at[:, :rows, :columns].set(0).max() == 0, name
-  assert int(padded.mask.sum()) == (height // 32) * (width // 32)
-  assert padded.mask[0, : height // 32, : width // 32].all()
-  _assert_near(padded.logits, alone.logits)
+  peers.assert_padding_is_ignored("MobileNetV2", network, size, (96, 128))
 
 
 def test_a_batch_is_its_images_one_by_one(network):
-  images, sizes = _draw_images(2, 96, 128, 3), jnp.array([(96, 128), (64, 32)])
-  batch = _forward(network, images, sizes)
+  images, sizes = jnp.asarray(peers.draw_pixels(96, 128, batch=2)), jnp.array([(96, 128), (64, 32)])
+  batch = peers.forward(network, images, sizes)
   for position in range(2):
-    one = _forward(network, images[position : position + 1], sizes[position : position + 1])
+    one = peers.forward(network, images[position : position + 1], sizes[position : position + 1])
     _assert_near(one.logits[0], batch.logits[position])
     _assert_near(one.cam_features[0], batch.cam_features[position])
 
 
 def test_half_precision_stays_near(network):
-  images, sizes = _draw_images(1, 96, 128, 3), jnp.array([(96, 128)])
-  full, half = _forward(network, images, sizes), _forward(network, images.astype(jnp.bfloat16), sizes)
+  images, sizes = jnp.asarray(peers.draw_pixels(96, 128)), jnp.array([(96, 128)])
+  full, half = peers.forward(network, images, sizes), peers.forward(network, images.astype(jnp.bfloat16), sizes)
   assert half.cam_features.dtype == half.taps[network.config.feature_tap].dtype == jnp.bfloat16
   assert half.logits.dtype == jnp.float32
   # 8 bits of mantissa: 4e-3 a rounding, which adds up through 52 layers, most of them without a nonlinearity after them.
@@ -148,8 +120,8 @@ def test_a_shortcut_adds_where_stride_and_channels_stay(network):
   for kind in ("kernel", "bias"):
     arrays[f"block2_project/{kind}"] = jnp.zeros_like(arrays[f"block2_project/{kind}"])
   changed = parameters.with_parameters(registry.build_abstract("mobilenet_v2", network.config), jax.device_get(arrays))
-  image, sizes = _draw_images(1, 96, 128, 3), jnp.array([(96, 128)])
-  taps = _forward(changed, image, sizes).taps
+  image, sizes = jnp.asarray(peers.draw_pixels(96, 128)), jnp.array([(96, 128)])
+  taps = peers.forward(changed, image, sizes).taps
   inside = taps["block1_depthwise"]
   kernel, bias = changed.block1_project.kernel[...][0, 0], changed.block1_project.bias[...]
   output = jnp.einsum("bijc,ck->bijk", inside, kernel, precision="highest") + bias

@@ -67,7 +67,7 @@ def test_the_narrow_network_runs_and_answers_in_the_declared_shapes():
 
 
 def test_random_weights_are_seeded_and_centered():
-  first, again, other = (registry.build("vgg16_cam_quarter", seed) for seed in (0, 0, 1))
+  first, again, other = (registry.build("vgg16_cam_quarter", seed=seed) for seed in (0, 0, 1))
   hashes = [parameters.hash_parameters(network) for network in (first, again, other)]
   assert hashes[0] == hashes[1] != hashes[2]
   weights = np.asarray(first.class_weights, np.float64)
@@ -98,8 +98,8 @@ def test_wrong_settings_are_all_named():
   settings |= {"image_size": "720", "widht": 3, "preprocessing": {**settings["preprocessing"], "channel_order": "rbg"}}
   with pytest.raises(InputError) as caught:
     registry.config_from_json("vgg16_cam", settings)
-  for told in ("cam_channels is missing", "widht is unknown", "image_size", "rbg"):
-    assert told in str(caught.value)
+  for message in ("cam_channels is missing", "widht is unknown", "image_size", "rbg"):
+    assert message in str(caught.value)
 
 
 def test_settings_are_frozen():

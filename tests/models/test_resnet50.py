@@ -4,11 +4,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from benchmarks import forward
 from cwf_jax.models import parameters, registry
 from cwf_jax.models.resnet50 import ResNet50Config
 from tests.models import peers
-from tests.oracle.deviation import assert_close
 
 SIZE = (64, 96)
 
@@ -41,7 +39,7 @@ def test_it_equals_keras(tmp_path):
 
 @pytest.fixture(scope="module", params=["keras", "torchvision"])
 def narrow(request):
-  """All four stages, narrow, with biases, so that what lies outside an image would not be zero by itself."""
+  """All four stages, narrow, with biases."""
   published = getattr(ResNet50Config, request.param)()
   config = dataclasses.replace(published, conv1_channels=4, widths=(2, 4, 4, 8), depths=(1, 2, 2, 1), num_classes=10)
   return peers.draw_network("resnet50", config)
@@ -53,11 +51,7 @@ def test_a_padded_image_gives_what_the_image_gives(narrow, size):
 
 
 def test_the_benchmarks_peer_is_the_same_network(narrow):
-  pytest.importorskip("torch", reason="torch is in the extra `peers`")
-  pixels = peers.draw_pixels(32, 64)
-  here, there = forward.prepare_jax(narrow, pixels)[0](), forward.prepare_torch(narrow, pixels)()
-  for ours, theirs in zip(here, there, strict=True):
-    assert_close("ResNet-50: the benchmark's peer", ours, theirs, peers.TOLERANCE)
+  peers.assert_benchmark_equals("ResNet-50: the benchmark's peer", narrow, (32, 64))
 
 
 def test_every_tap_has_its_stride(narrow):
@@ -78,8 +72,3 @@ def test_it_has_the_published_number_of_parameters():
     assert sum(leaf.size for leaf in shapes.values()) + factors == 25_557_032
     assert (config.feature_tap, config.feature_channels, config.last_tap) == ("layer3_5", 1024, "layer4_2")
     assert registry.name_network(registry.build_abstract("resnet50", config)) == "resnet50"
-
-
-def test_another_number_of_stages_is_refused():
-  with pytest.raises(ValueError, match="four stages; found the widths"):
-    dataclasses.replace(ResNet50Config.keras(), widths=(2, 4, 8))

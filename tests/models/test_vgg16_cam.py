@@ -1,13 +1,12 @@
-import importlib.util
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cwf_jax.models import parameters, registry, winograd
+from benchmarks import forward
+from cwf_jax.models import registry, winograd
 from cwf_jax.models.vgg16_cam import VGG16CAMConfig
+from tests.models import peers
 
 TAP = "conv5_1"
 # Float32 sums in another order, through 14 layers: up to 1e-6 of the maximum was seen, up to 5e-6 in the Winograd form.
@@ -16,10 +15,7 @@ TOLERANCE = 1e-4
 
 @pytest.fixture(scope="module")
 def network():
-  abstract = registry.build_abstract("vgg16_cam_quarter", VGG16CAMConfig.narrow(1 / 16, num_classes=10))
-  shapes = parameters.list_parameters(abstract)
-  drawn = {path: parameters.draw_parameter(path, leaf.shape, seed=0) for path, leaf in shapes.items()}
-  return parameters.with_parameters(abstract, drawn)
+  return registry.build("vgg16_cam_quarter", VGG16CAMConfig.narrow(1 / 16, num_classes=10))
 
 
 @pytest.fixture
@@ -95,31 +91,13 @@ def test_every_tap_is_returned_under_its_name(network):
   assert shapes.taps["pool5"].shape == (1, 1, 2, 32)
 
 
-def test_an_unknown_tap_is_named_with_those_there_are(network):
-  with pytest.raises(ValueError, match=r"no tap named \['fc6'\]; there are conv1_1, "):
-    network(jnp.zeros((1, 16, 16, 3)), jnp.array([[16, 16]]), ("fc6",))
-
-
-def _load_benchmark():
-  path = Path(__file__).parents[2] / "benchmarks" / "forward.py"
-  spec = importlib.util.spec_from_file_location("benchmarks_forward", path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
-
-
 @pytest.mark.usefixtures("winograd_form")
 def test_it_equals_the_network_written_in_torch(network):
-  pytest.importorskip("torch", reason="torch is in the extra `peers`")
-  benchmark, pixels = _load_benchmark(), np.asarray(_draw_images(1, 37, 50, 3))
-  run_here, _ = benchmark.prepare_jax(network, pixels)
-  run_there = benchmark.prepare_torch(network, pixels)
-  for found, expected in zip(run_here(), run_there(), strict=True):
-    _assert_near(found, expected)
+  peers.assert_benchmark_equals("VGG-16-CAM beside PyTorch", network, (37, 50))
 
 
 def test_the_benchmark_runs(capsys):
-  _load_benchmark().main(["--smoke"])
+  forward.main(["--smoke"])
   printed = capsys.readouterr().out
   assert "cwf_jax: median" in printed
   assert "cwf_jax / torch" in printed or "extra `peers`" in printed

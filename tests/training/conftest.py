@@ -24,7 +24,7 @@ STUDENT = VGG16CAMConfig(
 @pytest.fixture(scope="session")
 def teacher():
   """Seeded random weights."""
-  return registry.draw("mobilenet_v2", TEACHER)
+  return registry.build("mobilenet_v2", TEACHER)
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +39,7 @@ def batch():
 
 def draw_student(seed: int = 0):
   """A fresh one each time, since `prepare` takes it over."""
-  return registry.draw("vgg16_cam_quarter", STUDENT, seed)
+  return registry.build("vgg16_cam_quarter", STUDENT, seed)
 
 
 def copy_state(state):

@@ -78,7 +78,7 @@ def _make_batches(labels, side=40):
 @pytest.fixture(scope="module")
 def ten():
   """A network of ten classes, of which five can be wrong."""
-  return registry.draw(NAME, dataclasses.replace(STUDENT, num_classes=10), seed=2)
+  return registry.build(NAME, dataclasses.replace(STUDENT, num_classes=10), seed=2)
 
 
 def _rank_one_by_one(network, batch, side):
@@ -120,7 +120,7 @@ def test_without_a_label_there_is_no_accuracy(ten):
 
 
 def test_with_fewer_than_five_classes_all_are_among_the_five():
-  network = registry.draw(NAME, dataclasses.replace(STUDENT, num_classes=3))
+  network = registry.build(NAME, dataclasses.replace(STUDENT, num_classes=3))
   found = measure_accuracy(network, _make_batches([[0, 1, 2, 0, 1, 2]]), 32)
   assert found["top5"] == 1.0 and 0 <= found["top1"] <= 1
 

@@ -44,7 +44,7 @@ def _draw_images(*shape):
 
 @pytest.mark.parametrize(("name", "config"), NETWORKS)
 def test_a_folded_network_gives_what_the_one_with_batch_norm_gives(name, config):
-  network = registry.draw(name, config)
+  network = registry.build(name, config)
   normalization.insert(network)
   randomize(network)
   network.eval()
@@ -60,7 +60,7 @@ def test_a_folded_network_gives_what_the_one_with_batch_norm_gives(name, config)
 
 @pytest.mark.parametrize(("name", "config"), NETWORKS)
 def test_a_folded_network_is_a_plain_one(name, config):
-  network = registry.draw(name, config)
+  network = registry.build(name, config)
   plain = parameters.describe_arrays(parameters.list_parameters(network))
   kernels = {path: np.asarray(array) for path, array in parameters.list_parameters(network).items() if path.endswith("kernel")}
   normalization.insert(network)
@@ -75,12 +75,12 @@ def test_a_folded_network_is_a_plain_one(name, config):
 
 @pytest.mark.parametrize(("name", "config"), NETWORKS)
 def test_a_network_without_batch_norm_is_folded_to_itself(name, config):
-  network = registry.draw(name, config, seed=3)
+  network = registry.build(name, config, seed=3)
   assert parameters.hash_parameters(normalization.fold(network, name)) == parameters.hash_parameters(network)
 
 
 def test_a_network_with_batch_norm_in_some_layers_is_folded_there():
-  network = registry.draw("vgg16_cam_quarter", STUDENT)
+  network = registry.build("vgg16_cam_quarter", STUDENT)
   network.cam = NormalizedConv(network.cam, rngs=nnx.Rngs(0))
   network.conv1_1.bias.set_value(jnp.arange(4.0))
   randomize(network)

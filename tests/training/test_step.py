@@ -127,7 +127,7 @@ def test_a_few_steps_learn_from_the_teacher(distilled):
 
 def test_the_teacher_stays_and_the_projections_learn(distilled, teacher):
   _, before, after, _ = distilled
-  assert parameters.hash_parameters(teacher) == parameters.hash_parameters(registry.draw("mobilenet_v2", TEACHER))
+  assert parameters.hash_parameters(teacher) == parameters.hash_parameters(registry.build("mobilenet_v2", TEACHER))
   for name in ("features", "cam_features"):
     for part in ("kernel", "bias"):
       first, last = (state.parameters["projections"][name][part][...] for state in (before, after))
