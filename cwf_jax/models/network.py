@@ -184,7 +184,7 @@ class CamNetwork(nnx.Module):
     layers.check_canvas(images.shape[1:3], self.config.size_multiple)
     masks = layers.masks_by_stride(sizes, images.shape[1:3])
     maps, cam_features, averaged = self.compute_maps(layers.mask_cells(images, masks[1]), masks)
-    logits = jnp.zeros((len(images), 0), jnp.float32)
+    logits = jnp.zeros((images.shape[0], 0), jnp.float32)
     if self.config.num_classes:
       with jax.named_scope("classifier"):
         logits = self.classifier(layers.average_valid(cam_features, averaged))
