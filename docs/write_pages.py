@@ -14,8 +14,8 @@ import warnings
 from pathlib import Path
 
 ROOMS = (
-  *("encoder", "load", "export", "protocol", "explanation", "ops", "models", "training", "evaluation", "index", "indexing"),
-  *("retrieval", "images", "datasets", "conversion"),
+  *("encoder", "load", "export", "protocol", "ops", "metrics", "models", "systems", "extraction", "training", "evaluation"),
+  *("index", "indexing", "retrieval", "images", "datasets", "labelled", "conversion"),
 )
 """The modules and folders of the package that have pages, besides its face; of two only the public entrance."""
 

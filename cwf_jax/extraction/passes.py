@@ -116,7 +116,11 @@ def pool_columns(
   cells: Any = None,
   class_ids: Any = None,
 ) -> dict[str, jax.Array]:
-  """As `see`, from activations with the maps of `list_taps`."""
+  """As `see`, from activations with the maps of `list_taps`.
+
+  Raises:
+    InputError: as `see`.
+  """
   taps, found = _taps_of(encoder), {}
   for column in columns:
     name = taps.get("features" if column.system is None else SYSTEMS[column.system].map)

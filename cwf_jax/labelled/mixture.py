@@ -1,10 +1,10 @@
 """Pools of labelled images mixed into the batches that a network is trained on.
 
-  pool = check_pool(open_pool("flowers.tar", EXTENSIONS)).pool
-  classes = choose_classes([pool])
-  mixture = Mixture([pool], [map_labels(pool, classes)], side=320)
-  for batch in mixture.batches(32, start=100):  # as if 100 batches had been taken before
-    ...
+    pool = check_pool(open_pool("flowers.tar", EXTENSIONS)).pool
+    classes = choose_classes([pool])
+    mixture = Mixture([pool], [map_labels(pool, classes)], side=320)
+    for batch in mixture.batches(32, start=100):  # as if 100 batches had been taken before
+      ...
 
 Batch n is a function of the pools, the weights, the seed, the side, the batch's size and n alone; not of threads, of the
 cache, or of what was asked for before.
