@@ -95,7 +95,7 @@ class _Unpickler(pickle.Unpickler):
       "numpy.ndarray": _Array,
       "numpy.core.multiarray._reconstruct": _Array,
       "numpy.dtype": lambda code, *_: _DType(self, code),
-      "numpy.core.multiarray.scalar": lambda dtype, data: dtype.decode(data, ()),
+      "numpy.core.multiarray.scalar": lambda dtype, data: dtype.decode(data, (1,))[0],
       "numpy.core.numeric._frombuffer": lambda data, dtype, shape, *_: dtype.decode(data, shape),
       "_codecs.encode": lambda text, _: self.encode(text),  # bytes in an old protocol
       "builtins.bytes": lambda: b"",
@@ -123,13 +123,13 @@ class _DType:
   def __setstate__(self, state: Any) -> None:
     self._order = "=" if state[1] == "|" else state[1]
 
-  def decode(self, data: Any, shape: Any) -> Any:
-    """The values of an array's bytes, as a list; a single value where the shape is ()."""
+  def decode(self, data: Any, shape: Any) -> list[Any]:
+    """The values of an array's bytes."""
     data = self._reader.encode(data) if isinstance(data, str) else data  # as Python 2 has them
-    if not re.fullmatch(r"[<>=]([biufSU][0-9]{1,6})", f"{self._order}{self._code}"):
+    if not re.fullmatch(r"[<>=][biufSU][0-9]{1,6}", f"{self._order}{self._code}"):
       raise PlainPickleError(f"it holds an array of the type {printable(str(self._code))[:20]}, not of numbers or texts")
     self._reader.count_bytes(len(data))
     values = np.frombuffer(data, self._order + self._code).tolist()
-    if shape not in ((), (len(values),)) or (shape == () and len(values) != 1):
+    if shape != (len(values),):
       raise PlainPickleError("it holds an array that is not of one dimension, or not as long as its shape says")
-    return values if shape else values[0]
+    return values

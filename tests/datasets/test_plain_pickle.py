@@ -86,6 +86,8 @@ HOSTILE = {
   "an array of records": (pickle.dumps(np.zeros(2, [("a", int)])), "an array of the type V8"),
   "a huge array": (_array((2**39,), b"a" * 8), "not as long as its shape says"),
   "a huge array of nothing": (_array((2**30, 0), b""), "not of one dimension"),
+  "an array of no dimension": (pickle.dumps(np.array("abc")), "not of one dimension"),
+  "an array of two dimensions": (pickle.dumps(np.zeros((2, 1))), "not of one dimension"),
   "texts of no length": (_array((2**39,), b"", "U0"), "."),
   "huge bytes": (b"\x80\x05\x8e" + struct.pack("<Q", 2**33) + b"a.", "."),
   "a huge bytearray": (b"\x80\x05\x96" + struct.pack("<Q", 2**33) + b"a.", "."),
