@@ -3,7 +3,6 @@
 import os
 import platform
 import time
-from collections.abc import Mapping
 from importlib.metadata import version
 
 import jax
@@ -47,14 +46,3 @@ def describe_run(dtype: str, batch_size: int) -> dict[str, str]:
     "device": f"{device.platform}, {device.device_kind}, {dtype}",
     "batch size": str(batch_size),
   }
-
-
-def tell_maker(made: Mapping[str, str], but: str = "") -> str:
-  """What made something, in words: all of `describe_run` but the time, and but what is named."""
-  return "; ".join(f"{name}: {value}" for name, value in made.items() if name not in ("measured", but))
-
-
-def tell_other(maker: str, made: Mapping[str, str]) -> str:
-  """What of `tell_maker` is otherwise than in another run; empty where it is the same."""
-  own = {f"{name}: {value}" for name, value in made.items()}
-  return "; ".join(part for part in maker.split("; ") if part and part not in own)

@@ -142,6 +142,9 @@ def _prepare_jax() -> None:
   absl_logging.set_verbosity(absl_logging.ERROR)  # orbax tells how it reads a checkpoint
   logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells where it keeps its list of fonts
   logging.getLogger("jax").setLevel(logging.WARNING)  # absl's handler would show which backends are not there
+  for decoder in ("PIL", "tifffile"):
+    logging.getLogger(decoder).setLevel(logging.CRITICAL)  # what is wrong with a photograph is said in one line
+  warnings.filterwarnings("ignore", module=r"(PIL|tifffile|pillow_heif)\.")
   warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")
   if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
     jax.config.update("jax_compilation_cache_dir", str(cache_folder()))

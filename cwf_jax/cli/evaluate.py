@@ -134,10 +134,11 @@ def evaluate(values: flags.FlagValues, console) -> tuple[list[str], str]:
       console.say(remark)
     seconds = {"check": time.monotonic() - started}
     distractors = choose_distractors(values, data.folder)
-    measured, made = _measure(values, settings, names, encoder, classes, ranked.benchmark, pool, distractors, seconds, console)
+    measured = _measure(values, settings, names, encoder, classes, ranked.benchmark, pool, distractors, seconds, console)
     started_comparing = time.monotonic()
     comparisons = tuple(one for one in (compare(one, seed=settings.seed) for one in measured) if one.differences)
-    report = Report(measured, describe_head(values, called, encoder, weights, ranked, pool, made, remarks), settings, seconds)
+    head = describe_head(values, called, encoder, weights, ranked, pool, measured[0].made, remarks)
+    report = Report(measured, head, settings, seconds)
     to_other = () if other is None else compare_runs(report, other, seed=settings.seed)
     seconds |= {"differences": time.monotonic() - started_comparing, "all": time.monotonic() - started}
     report = report._replace(comparisons=(*comparisons, *to_other), seconds=seconds)
@@ -176,11 +177,11 @@ def _tell_bundled(values: flags.FlagValues, encoder, pool) -> tuple[str, ...]:
 
 
 def _measure(values: flags.FlagValues, settings, names, encoder, classes, benchmark, pool, distractors, seconds, console):
-  """The rows of the set, and with distractors; and when and by what they were made. `seconds` takes the times of parts."""
+  """The rows of the set, and with distractors. `seconds` takes the times of parts."""
   from cwf_jax.evaluation.experiment import Experiment
   from cwf_jax.reporting.results import Measured
 
-  queries, measured, made = tuple(query.name for query in benchmark.queries), [], None
+  queries, measured = tuple(query.name for query in benchmark.queries), []
   for name, title, others in _list_runs(benchmark, *distractors):
     if isinstance(others, str):
       measured.append(Measured(name, title, (), queries, others))
@@ -198,15 +199,14 @@ def _measure(values: flags.FlagValues, settings, names, encoder, classes, benchm
       batch_size=values["batch_size"].value,
       progress=console.progress,
     )
-    made = made or experiment.made
     rows = tuple(experiment.make_rows(names))
     for problem in experiment.unreadable:
       console.say(f"left out: {problem}")
     seconds |= {part if others is None else f"{part}, {title}": spent for part, spent in experiment.seconds.items()}
     kept = experiment.find_kept(names)
     not_asked = frozenset(row.name for row in kept)
-    measured.append(Measured(name, title, (*rows, *kept), queries, kept=not_asked, earlier=experiment.earlier))
-  return tuple(measured), made
+    measured.append(Measured(name, title, (*rows, *kept), queries, kept=not_asked, made=experiment.made))
+  return tuple(measured)
 
 
 def _list_runs(benchmark, distractors, no_distractors: str, more_title: str):

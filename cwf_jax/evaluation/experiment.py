@@ -58,8 +58,7 @@ class Experiment:
 
   Attributes:
     benchmark: what is ranked.
-    made: when, and by which versions and on which device, rows are ranked that this run makes.
-    earlier: names of the rows that were given and that an earlier run had kept.
+    made: when, and by which versions and on which device, this run makes rows.
   """
 
   def __init__(
@@ -98,7 +97,6 @@ class Experiment:
     self.benchmark, self._encoder, self._settings, self._classes = benchmark, encoder, settings, classes
     own = encoder.settings
     self.made = describe_run(own.dtype, batch_size or default_batch_size(own.protocol))
-    self.earlier: frozenset = frozenset()
     self._whitened_by, self._no_whitening, self._distractors = whitened_by, no_whitening, distractors
     self._progress = progress or (lambda _: contextlib.nullcontext(lambda done, total: None))
     self._network, self._cells = name_network(encoder.network), CellStore(Path(folder) / "rows")
@@ -173,9 +171,7 @@ class Experiment:
     row = None if self._why_not(name, whitened) else self._cells.find(self._key(name, whitened))
     if row is None or not self._are_unreadable(row.unreadable):
       return None
-    row = row._replace(name=self._describe_row(name, whitened).name, whitened_by=self._origin if row.whitened_by else "")
-    self.earlier |= {row.name}
-    return row
+    return row._replace(name=self._describe_row(name, whitened).name, whitened_by=self._origin if row.whitened_by else "")
 
   def _are_unreadable(self, ids: tuple[str, ...]) -> bool:
     """Whether the distractors that a row lacks are still lacking: what could not be read may be there the next time."""
@@ -246,7 +242,6 @@ class Experiment:
     values = self.benchmark.score(find_places(scores, self.benchmark.listed, self._order(scores.shape[1])))
     listed = self._scorer.fixed_classes() if SYSTEMS[name].classes == "listed" else ()
     return row._replace(
-      passed=self._scorer.origins(name, whitened),
       dimensions=found.dimensions,
       zero=found.zero,
       not_finite=found.not_finite,

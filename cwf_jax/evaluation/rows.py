@@ -34,8 +34,7 @@ class Row(NamedTuple):
     values: of each metric a value for each query, in the benchmark's order; NaN where it has no positive.
     seconds: from kept vectors to values.
     classes: of a fixed list, by name.
-    made: when, and by which versions and on which device it was ranked; see `provenance`.
-    passed: what made the vectors that it is of; see `provenance`.
+    made: when, and by which versions and on which device; see `runtime.describe_run`.
   """
 
   name: str
@@ -59,7 +58,6 @@ class Row(NamedTuple):
   seconds: float = 0.0
   classes: tuple[str, ...] = ()
   made: Mapping[str, str] = MappingProxyType({})
-  passed: tuple[str, ...] = ()
 
   @property
   def was_run(self) -> bool:
@@ -80,7 +78,7 @@ class CellStore:
     try:
       values = json.loads((self._folder / f"{key}.json").read_bytes())
       row = Row(**values)
-      tuples = {name: tuple(getattr(row, name)) for name in ("classes", "odd", "unreadable", "passed")}
+      tuples = {name: tuple(getattr(row, name)) for name in ("classes", "odd", "unreadable")}
       return row._replace(values=_from_json(row.values), made=dict(row.made), **tuples)
     except (OSError, ValueError, TypeError, AttributeError):
       return None

@@ -241,17 +241,6 @@ class Scorer:
     names = tuple(self._benchmark.database[row] for row in wrong)
     return Scored(score(queries, databases), own_scores, queries.shape[1], *counts, names, unreadable)
 
-  def origins(self, name: str, whitened: bool) -> tuple[str, ...]:
-    """What made the vectors of a row that is scored, in words."""
-    column = self._wanted() if SYSTEMS[name].classes == "query" else self._summed(name, self._listed)[0]
-    of_query, _ = self._summed(name, lambda: listed_classes(self._encoder, self._settings, None))
-    found = self._images.origins(name, column.name) | self._queries.origins(name, of_query.name)
-    if whitened and self._pool is not None:
-      found |= self._pool.origins(name, self._own.name if SYSTEMS[name].classes else column.name)
-    if self._others is not None:
-      found |= self._others.origins(name, self._row_column(name, whitened))
-    return tuple(sorted(found))
-
   def _fills(self, name: str) -> bool:
     """Whether a class without a vector gets that of the class before it; a place of a grid without a region never does."""
     return SYSTEMS[name].classes is not None and self._settings.empty_maps == "divided"

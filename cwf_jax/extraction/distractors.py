@@ -99,7 +99,3 @@ class SeenDescriptors:
     if rows is None:
       return np.zeros((0, 0), np.float32), self.images.ids
     return rows if there.all() else rows[there], tuple(self.images.ids[place] for place in np.flatnonzero(~there))
-
-  def origins(self, name: str, column: str) -> frozenset[str]:
-    """As of `SeenImages`."""
-    return self._seen.origins(name, column)

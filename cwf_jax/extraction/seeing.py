@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Float
 
@@ -23,7 +24,6 @@ from cwf_jax.images.image_set import ImageSet, sign
 from cwf_jax.images.queries import read_pixels
 from cwf_jax.keys import hash_sources, make_key
 from cwf_jax.protocol import Protocol
-from cwf_jax.runtime import default_batch_size, describe_run, tell_maker
 from cwf_jax.systems.queries import box_rule_of, fit_query, read_box
 from cwf_jax.systems.settings import Settings, list_settings
 from cwf_jax.systems.system import SYSTEMS
@@ -119,13 +119,8 @@ class SeenImages:
     key = vector_key(self._encoder, protocol, {"stretched": sorted(self._at(protocol).stretched), "root": self.images.root})
     folder = self._folder / f"{_shorten(self.images.name)}-{key[:16]}"
     if key not in self._stores:
-      run = describe_run(self._encoder.settings.dtype, self._batch_size or default_batch_size(protocol))
-      self._stores[key] = VectorStore(folder, tell_maker(run))
+      self._stores[key] = VectorStore(folder)
     return self._stores[key]
-
-  def origins(self, name: str, column: str) -> frozenset[str]:
-    """What made the vectors of a column; see `VectorStore.origins`."""
-    return self.store(protocol_of(name, self._encoder, self._settings)).origins(column, self.images.signatures)
 
 
 class SeenQueries:
@@ -198,12 +193,8 @@ class SeenQueries:
     key = vector_key(self._encoder, protocol, self._settings.acting_on("queries") | {"root": self._benchmark.listing.root})
     if key not in self._stores:
       folder = self._folder / f"{_shorten(self._benchmark.name)}-queries-{key[:16]}"
-      self._stores[key] = VectorStore(folder, tell_maker(describe_run(self._encoder.settings.dtype, 1), but="batch size"))
+      self._stores[key] = VectorStore(folder)
     return self._stores[key]
-
-  def origins(self, name: str, column: str) -> frozenset[str]:
-    """As of `SeenImages`."""
-    return self.store(protocol_of(name, self._encoder, self._settings)).origins(column, self.signatures)
 
 
 def plan_passes(
@@ -219,10 +210,14 @@ def plan_passes(
 
 
 def vector_key(encoder: Encoder, protocol: Protocol, settings: Mapping[str, Any]) -> str:
-  """Of what a vector depends on, besides its image and its system's function: weights, precision, sizes, settings, code."""
+  """Key of what a vector depends on, besides its image and its system's function.
+
+  That is weights, precision, sizes, settings and code; and JAX's version and the device, which a report names for its rows.
+  """
   sizes: Any = (protocol.size_rule, protocol.image_size, protocol.size_multiple, protocol.reversed_means)
   own, preprocessing = encoder.settings, dataclasses.asdict(encoder.network.config.preprocessing)
-  return make_key(own.weights_sha256, own.dtype, own.tap, preprocessing, sizes, settings, hash_sources(*PASSES))
+  machine = (jax.__version__, jax.devices()[0].device_kind)
+  return make_key(own.weights_sha256, own.dtype, own.tap, preprocessing, sizes, settings, hash_sources(*PASSES), machine)
 
 
 def _shorten(name: str) -> str:

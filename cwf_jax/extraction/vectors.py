@@ -35,7 +35,7 @@ BYTES_A_PART, SECONDS_A_PART = 1 << 25, 30.0
 Chosen = slice | Sequence[int]
 ALL = slice(None)
 
-_IDS, _SIGNATURES, _ORIGIN = "ids", "signatures", "origin"
+_IDS, _SIGNATURES = "ids", "signatures"
 DAMAGED = (
   *(OSError, ValueError, KeyError, IndexError, EOFError, TypeError, RuntimeError),
   *(zipfile.BadZipFile, zlib.error, struct.error),
@@ -56,20 +56,14 @@ class _Part(NamedTuple):
   ids: tuple[str, ...]
   signatures: tuple[Signature, ...]
   columns: frozenset[str]
-  origin: str
 
 
 class VectorStore:
   """A folder of parts."""
 
-  def __init__(self, folder: str | os.PathLike, origin: str = ""):
-    """Opens it, or makes it; a part that is damaged is left aside, and its images are computed again.
-
-    Args:
-      folder: of the parts.
-      origin: what makes the vectors that are added, in words.
-    """
-    self._folder, self._origin = Path(folder), origin
+  def __init__(self, folder: str | os.PathLike):
+    """Opens it, or makes it; a part that is damaged is left aside, and its images are computed again."""
+    self._folder = Path(folder)
     self._folder.mkdir(parents=True, exist_ok=True)
     found = [_open_part(path) for path in sorted(self._folder.glob("part-*.npz"))]
     self._parts = [part for part in found if part is not None]
@@ -109,10 +103,10 @@ class VectorStore:
     signatures = tuple(one for _, some, _ in waiting for one in some)
     columns = {name: np.concatenate([columns[name] for _, _, columns in waiting]) for name in waiting[0][2]}
     content = BytesIO()
-    np.savez(content, **self._name(ids, signatures), **columns)
+    np.savez(content, **{_IDS: np.asarray(ids), _SIGNATURES: np.asarray(signatures, np.int64)}, **columns)
     path = self._folder / f"part-{time.time_ns():020d}-{uuid.uuid4().hex}.npz"  # sorted by name, the newest is the last
     write_whole(path, content.getbuffer())
-    self._parts.append(_Part(path, ids, signatures, frozenset(columns), self._origin))
+    self._parts.append(_Part(path, ids, signatures, frozenset(columns)))
     self._written = time.monotonic()
 
   def read(
@@ -137,14 +131,6 @@ class VectorStore:
       vectors = self._read_part(self._parts[part].path, column)
       places, rows = (np.asarray(numbers) for numbers in zip(*pairs, strict=True))
       yield places, vectors[rows] if chosen == ALL else vectors[rows][:, chosen]
-
-  def origins(self, column: str, signatures: Mapping[str, Signature]) -> frozenset[str]:
-    """What made the vectors of a column of these images."""
-    return frozenset(self._parts[part].origin for part, _ in self._find(column, signatures).values())
-
-  def _name(self, ids: Sequence[str], signatures: Sequence[Signature]) -> dict[str, np.ndarray]:
-    """What a part holds beside its columns."""
-    return {_IDS: np.asarray(ids), _SIGNATURES: np.asarray(signatures, np.int64), _ORIGIN: np.asarray([self._origin])}
 
   def _read_part(self, path: Path, column: str) -> np.ndarray:
     try:
@@ -190,9 +176,9 @@ def _raise_others(error: Exception) -> None:
 def _open_part(path: Path) -> _Part | None:
   try:
     with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-      ids, signatures, origin = arrays[_IDS], arrays[_SIGNATURES], str(arrays[_ORIGIN][0])
-      columns = frozenset(arrays.files) - {_IDS, _SIGNATURES, _ORIGIN}
-      return _Part(path, tuple(ids.tolist()), tuple(map(tuple, signatures.tolist())), columns, origin)
+      ids, signatures = arrays[_IDS], arrays[_SIGNATURES]
+      columns = frozenset(arrays.files) - {_IDS, _SIGNATURES}
+      return _Part(path, tuple(ids.tolist()), tuple(map(tuple, signatures.tolist())), columns)
   except DAMAGED as error:
     _raise_others(error)
     return None

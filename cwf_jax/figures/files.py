@@ -2,7 +2,6 @@
 
 import io
 import os
-import stat
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -36,8 +35,8 @@ _SETTINGS = {
 }
 """What decides over the bytes, whatever the user's own matplotlibrc says."""
 
-_SEARCHED = 2**25
-"""How many bytes of a file are searched for the mark, from its beginning and from its end."""
+_MOST_BYTES = 2**26
+"""A larger file is taken for no figure of ours."""
 
 
 def check_figure_path(path: str | os.PathLike, inputs: Iterable[str | os.PathLike] = ()) -> Path:
@@ -49,27 +48,12 @@ def check_figure_path(path: str | os.PathLike, inputs: Iterable[str | os.PathLik
 
   Raises:
     InputError: the extension is of no format, the folder is not there or cannot be written, or the file is a folder, one
-      of the inputs or anything else that `save_figure` did not write.
+      of the inputs or anything else that `save_figure` did not write, as far as its mark shows.
   """
   path = Path(path)
   _format(path)
-  try:
-    problem = _find_problem(path.parent)
-    status = None if problem else _stat(path)
-  except (OSError, ValueError) as error:  # too long a name; a zero byte is a ValueError
-    problem, status = reason_of(error), None
-  if problem:
+  if problem := _find_problem(path, inputs):
     raise InputError(f"the figure {printable(path)} cannot be written: {problem}")
-  if status is None:
-    return path
-  if stat.S_ISDIR(status.st_mode):
-    raise InputError(f"{printable(path)} is a folder; name a file")
-  if any(_is_same(status, name) for name in inputs):
-    raise InputError(f"{printable(path)} is one of the photographs that the figure is about; name another file")
-  if not stat.S_ISREG(status.st_mode) or not _is_ours(path):
-    raise InputError(f"{printable(path)} is there already and is no figure of cwf_jax; name another file")
-  if not os.access(path, os.W_OK):
-    raise InputError(f"the figure {printable(path)} cannot be written: it is read-only")
   return path
 
 
@@ -98,37 +82,22 @@ def _format(path: Path) -> dict[str, object]:
   return known
 
 
-def _find_problem(folder: Path) -> str | None:
-  if not folder.exists():
-    return f"there is no folder {printable(folder)}; make it first"
-  if not folder.is_dir():
-    return f"{printable(folder)} is no folder"
-  if not os.access(folder, os.W_OK | os.X_OK):
-    return f"the folder {printable(folder)} may not be written to"
-  return None
-
-
-def _stat(path: Path) -> os.stat_result | None:
+def _find_problem(path: Path, inputs: Iterable[str | os.PathLike]) -> str | None:
+  folder = path.parent
   try:
-    return path.stat()
+    if not folder.is_dir():
+      return f"there is no folder {printable(folder)}; make it first"
+    if not os.access(folder, os.W_OK | os.X_OK):
+      return f"the folder {printable(folder)} may not be written to"
+    size = path.stat().st_size
+    if path.is_dir():
+      return "it is a folder; name a file"
+    if any(os.path.exists(name) and os.path.samefile(path, name) for name in inputs):
+      return "it is one of the photographs that the figure is about; name another file"
+    if not path.is_file() or size > _MOST_BYTES or MARK.encode() not in path.read_bytes():
+      return "it is there already and is no figure of cwf_jax; name another file"
+    return None if os.access(path, os.W_OK) else "it is read-only"
   except FileNotFoundError:
     return None
-
-
-def _is_same(status: os.stat_result, name: str | os.PathLike) -> bool:
-  try:
-    return os.path.samestat(status, os.stat(name))
-  except (OSError, ValueError):
-    return False
-
-
-def _is_ours(path: Path) -> bool:
-  mark = MARK.encode()
-  try:
-    with open(path, "rb") as file:
-      if mark in file.read(_SEARCHED):
-        return True
-      file.seek(max(0, os.fstat(file.fileno()).st_size - _SEARCHED))  # a PDF names its creator at its end
-      return mark in file.read(_SEARCHED)
-  except OSError as error:
-    raise InputError(f"{printable(path)} is there already and cannot be read: {reason_of(error)}; name another file") from None
+  except (OSError, ValueError) as error:  # too long a name, no right to read it; a zero byte is a ValueError
+    return reason_of(error)

@@ -49,12 +49,13 @@ def fit_text(text: str, width: float, size: float, lines: int = 1) -> str:
   """
   if lines < 1 or not size > 0:
     raise ValueError(f"at least one line of a size above 0 is needed, not {lines} of size {size}")
-  text, limit = drawable(text), width / size
-  whole = _wrap(text, limit, lines, softly=True) or _wrap(text, limit, lines, softly=False)
-  if whole:
-    return "\n".join(whole)
-  too_many = bisect.bisect_left(range(len(text)), True, key=lambda n: not _wrap(_elide(text, n), limit, lines, softly=True))
-  return "\n".join(_wrap(_elide(text, too_many - 1), limit, lines, softly=True)) if too_many else ""
+  letters, limit = _split(drawable(text)), width / size
+  found = _wrap(letters, limit, lines, softly=True) or _wrap(letters, limit, lines, softly=False)
+  if not found:
+    counts = range(len(letters))
+    too_many = bisect.bisect_left(counts, True, key=lambda n: not _wrap(_elide(letters, n), limit, lines, softly=True))
+    found = _wrap(_elide(letters, too_many - 1), limit, lines, softly=True) if too_many else []
+  return "\n".join(found)
 
 
 def _font() -> FT2Font:
@@ -76,43 +77,33 @@ def _measure(line: str) -> float:
   return font.get_width_height()[0] / 64 / font.units_per_EM
 
 
-def _wrap(text: str, limit: float, lines: int, softly: bool) -> list[str]:
+def _split(text: str) -> list[str]:
+  """The letters of a text, each with the combining marks that follow it."""
+  letters: list[str] = []
+  for character in text:
+    if letters and unicodedata.category(character).startswith("M"):
+      letters[-1] += character
+    else:
+      letters.append(character)
+  return letters
+
+
+def _wrap(letters: list[str], limit: float, lines: int, softly: bool) -> list[str]:
   """The text in lines of at most this width at size 1; none at all if it takes more of them."""
   found = []
   while len(found) < lines:
-    if _measure(text) <= limit:
-      return [*found, text]
-    count = bisect.bisect_right(range(1, len(text)), limit, key=lambda n: _measure(text[:n]))
+    if _measure("".join(letters)) <= limit:
+      return [*found, "".join(letters)]
+    count = bisect.bisect_right(range(1, len(letters)), limit, key=lambda n: _measure("".join(letters[:n])))
     if not count:
       break
-    end, start = _find_break(text, count, limit, softly)
-    found.append(text[:end])
-    text = text[start:]
+    breaks = (end for end in range(count, count // 3, -1) if letters[end] == " " or letters[end - 1] in "/_-")
+    end = next(breaks, count) if softly else count
+    found.append("".join(letters[:end]))
+    letters = letters[end + (softly and letters[end] == " " and end + 1 < len(letters)) :]
   return []
 
 
-def _find_break(text: str, count: int, limit: float, softly: bool) -> tuple[int, int]:
-  """Where a line of at most `count` characters ends, and where the next one starts."""
-  places = []
-  if softly:
-    for end in range(count, count // 3, -1):
-      if text[end] == " " and end + 1 < len(text):
-        places.append((end, end + 1))
-      elif text[end - 1] in "/_-":
-        places.append((end, end))
-  places += [(end, end) for end in range(count, 0, -1) if not _is_mark(text[end])]
-  return next((place for place in places if _measure(text[: place[0]]) <= limit), (count, count))
-
-
-def _elide(text: str, kept: int) -> str:
-  """An ellipsis between the halves of what is kept, no mark parted from its letter."""
-  end, start = kept - kept // 2, len(text) - kept // 2
-  while end and _is_mark(text[end]):
-    end -= 1
-  while start < len(text) and _is_mark(text[start]):
-    start += 1
-  return text[:end] + ELLIPSIS + text[start:]
-
-
-def _is_mark(character: str) -> bool:
-  return unicodedata.category(character).startswith("M")
+def _elide(letters: list[str], count: int) -> list[str]:
+  """An ellipsis between the first and the last of so many letters."""
+  return [*letters[: count - count // 2], ELLIPSIS, *letters[len(letters) - count // 2 :]]

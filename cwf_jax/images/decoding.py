@@ -13,8 +13,8 @@ Everything here is pure and may be called from many threads at once; the librari
 PNG of 16 bits is read by libpng, TIFF of more than 8 by tifffile, HEIC by pillow-heif, and the rest by the one plugin
 of Pillow's that the first bytes name. Other plugins are never called: some start other programs (EPS), and the others
 are not supported.
-The libraries' warnings are kept from the caller; on a damaged compressed TIFF libtiff still writes a line of its own to
-standard error.
+Pillow and tifffile warn and log as the caller's filters and loggers let them; a warning that is made an error refuses its
+file. The command line silences both. On a damaged compressed TIFF libtiff writes a line of its own to standard error.
 """
 
 import contextlib
@@ -53,7 +53,6 @@ from cwf_jax.images.files import (
   too_many_pixels,
 )
 from cwf_jax.images.orientation import FIRST_SIDEWAYS, find_orientation, turn_upright
-from cwf_jax.images.quiet import quiet
 from cwf_jax.protocol import CELL, Box, BoxError, Size
 
 __all__ = [
@@ -185,11 +184,10 @@ def _name(source: Source, path: str | os.PathLike | None) -> str:
 @contextlib.contextmanager
 def _refusals(name: str) -> Iterator[None]:
   """Whatever goes wrong in the `with` block becomes an `UnreadableImageError` of the file `name`."""
-  with quiet:
-    try:
-      yield
-    except Exception as error:  # on damaged files Pillow's plugins raise struct.error, KeyError, MemoryError and more
-      raise UnreadableImageError(name, describe(error)) from error
+  try:
+    yield
+  except Exception as error:  # on damaged files Pillow's plugins raise struct.error, KeyError, MemoryError and more
+    raise UnreadableImageError(name, describe(error)) from error
 
 
 class _Opened(NamedTuple):

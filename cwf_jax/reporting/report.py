@@ -12,7 +12,6 @@ from cwf_jax.problems import Problem
 from cwf_jax.reporting.differences import SAMPLES
 from cwf_jax.reporting.published import TABLES, Line, Table
 from cwf_jax.reporting.results import Comparison, Measured, Report, form_of, is_bare, mean_of, system_of, tell_means
-from cwf_jax.runtime import tell_maker, tell_other
 from cwf_jax.systems.settings import Settings, list_settings
 from cwf_jax.systems.system import SYSTEMS
 
@@ -28,8 +27,8 @@ def format_report(report: Report) -> str:
   parts += [f"## How: {one.title}\n\n{_format_rows(one)}" for one in report.measured if one.rows]
   parts += [f"## Differences: {one.title}\n\n{_format_comparison(one)}" for one in report.comparisons]
   parts += [_format_odd(report), f"## Settings\n\n{_format_settings(report.settings)}"]
-  kept = "Rows and vectors that earlier runs kept took no time in this one."
-  parts += [f"## Time of this run\n\n{_format_time(report.seconds)}\n\n{kept}"]
+  cached = "Cached rows and vectors of earlier runs took no time in this one."
+  parts += [f"## Time of this run\n\n{_format_time(report.seconds)}\n\n{cached}"]
   return "\n\n".join(parts) + "\n"
 
 
@@ -48,24 +47,16 @@ def _note_networks(measured: Sequence[Measured]) -> str:
 
 
 def _note_earlier(report: Report) -> Iterator[str]:
-  """Which rows earlier runs made, when, and by what, as far as that is not what the head tells."""
+  """Rows of earlier runs: when and by what they were measured, as far as it differs from this run."""
   for one in report.measured:
     runs: dict[str, list[str]] = {}
-    passes: dict[str, list[str]] = {}
     for row in one.rows:
-      if row.name in one.earlier:
-        other = tell_other(tell_maker(row.made), report.head)
-        runs.setdefault("; ".join([row.made.get("measured", ""), *([other] if other else [])]), []).append(row.name)
-      own = row.made if row.name in one.earlier else report.head  # what was told already
-      for other in {tell_other(maker, own) for maker in row.passed} - {""}:
-        passes.setdefault(other, []).append(row.name)
+      differences = [f"{name}: {value}" for name, value in row.made.items() if one.made.get(name) != value]
+      if differences:
+        runs.setdefault("; ".join(differences), []).append(row.name)
     title = f", {one.title}" if len(report.measured) > 1 else ""
     for run in sorted(runs):
-      yield f"Kept from an earlier run on the same{title} ({run}): {_list_names(runs[run])}."
-    if one.kept:
-      yield f"Of these not asked for in this run{title}: {_list_names([row.name for row in one.rows if row.name in one.kept])}."
-    for other in sorted(passes):
-      yield f"Of forward passes of an earlier run{title} ({other}): {_list_names(passes[other])}."
+      yield f"Of an earlier run{title} ({run}): {_list_names(runs[run])}."
 
 
 def _list_names(rows: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from cwf_jax.errors import InputError, printable, reason_of
@@ -37,7 +38,7 @@ class Measured(NamedTuple):
     queries: the names of the queries, in the order of the rows' values.
     reason: why it was not run.
     kept: names of rows that were not asked for, and are there from an earlier run on the same.
-    earlier: names of all rows that are there from an earlier run; their `made` tells which.
+    made: when, by which versions and on which device this run made rows; a row of an earlier run has its own.
   """
 
   name: str
@@ -46,7 +47,7 @@ class Measured(NamedTuple):
   queries: tuple[str, ...]
   reason: str = ""
   kept: frozenset[str] = frozenset()
-  earlier: frozenset[str] = frozenset()
+  made: Mapping[str, str] = MappingProxyType({})
 
   @property
   def metrics(self) -> tuple[str, ...]:
@@ -256,6 +257,5 @@ def _row_to_json(row: Row, measured: Measured) -> dict[str, Any]:
   first = next(iter(values), None)
   per_query = {} if first is None else dict(zip(measured.queries, to_json(values)[first], strict=True))
   more = {metric: dict(zip(measured.queries, one, strict=True)) for metric, one in to_json(values).items() if metric != first}
-  origin = {"made": dict(told.pop("made")), "earlier": row.name in measured.earlier, "asked": row.name not in measured.kept}
   found = {"map": metrics.get(first), "metric": first, "metrics": metrics, "per_query": per_query}
-  return {**found, "per_query_of_other_metrics": more, **told, **origin}
+  return {**found, "per_query_of_other_metrics": more, **told, "made": dict(row.made)}

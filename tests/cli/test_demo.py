@@ -276,7 +276,7 @@ def test_pictures_that_are_no_figures_are_refused_before_any_work(refused, tmp_p
   (tmp_path / ".cwf_jax-demo").touch()
   Image.new("RGB", (8, 8)).save(tmp_path / picture)
   line = refused("--mode=demo", f"--output={tmp_path}")
-  assert f"{tmp_path / picture} is there already and is no figure of cwf_jax; name another file" in line
+  assert f"{tmp_path / picture} cannot be written: it is there already and is no figure of cwf_jax" in line
   assert len(list(tmp_path.iterdir())) == 2
 
 

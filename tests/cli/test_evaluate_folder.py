@@ -282,17 +282,6 @@ def test_a_working_directory_that_is_gone_is_told_first(shop, tiny_checkpoint, t
   assert "the working directory is gone" in line and not (tmp_path / "out").exists()
 
 
-def test_vectors_of_other_passes_are_told(shop, tiny_checkpoint, tmp_path, cli):
-  flags = (*_shop_flags(shop, tiny_checkpoint, tmp_path), "--systems=raw,mac", "--whitening=none")
-  assert cli(*flags, "--batch_size=2").code == 0
-  assert "Of forward passes" not in (tmp_path / "report.md").read_text()
-  assert cli(*flags, "--batch_size=3", "--set=ties=by_row").code == 0
-  report = (tmp_path / "report.md").read_text()
-  assert "Of forward passes of an earlier run (batch size: 2): `raw@tiny`, `mac@tiny`.\n" in report and "Kept" not in report
-  (passed,) = json.loads((tmp_path / "results.json").read_text())["systems"]["raw@tiny"]["passed"]
-  assert "jax " in passed and "; device: cpu, " in passed and passed.endswith("; batch size: 2")
-
-
 def test_boxes_outside_their_images_are_all_told(shop, tiny_checkpoint, tmp_path, refused):
   truth = json.loads((shop / "truth.json").read_text())
   truth["queries"]["a_0.png"]["box"] = [100, 100, 164, 164]

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,13 @@ def test_the_last_line_counts(cli, where, images, tmp_path):
   Image.new("RGB", (64, 64), "blue").save(images / "new.png")
   changed = cli("--mode=index", f"--images={images}", f"--index={folder}")
   assert _last(changed) == f"2 indexed, 10 unchanged, 0 moved, 1 removed, 1 skipped; 12 images in {folder}"
+
+
+def test_warnings_of_pillow_are_not_shown(cli, where, images):
+  Image.new("RGB", (64, 64), "red").save(images / "exif.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+  with warnings.catch_warnings(record=True, action="always") as caught:
+    assert cli(*where).out.startswith("13 indexed, ")
+  assert not [warning for warning in caught if "EXIF" in str(warning.message)]
 
 
 def test_random_weights_are_told(cli, photographs, tmp_path):

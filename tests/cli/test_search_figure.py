@@ -174,4 +174,4 @@ def test_a_wrong_figure_is_told_before_any_work(refused, query, tmp_path):
   where = ("--mode=search", f"--index={tmp_path / 'no.index'}")
   for source in (query, tmp_path / "missing.jpg"):
     line = refused(*where, f"--query={source}", f"--figure={tmp_path / 'mine.png'}")
-    assert "mine.png is there already" in line and "no.index" not in line
+    assert "mine.png cannot be written: it is there already" in line and "no.index" not in line

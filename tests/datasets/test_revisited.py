@@ -111,7 +111,7 @@ def test_arrays_and_tuples_are_as_good_as_lists(protocol, tmp_path):
     (_change(easy=[True]), r"query 0 \(p\): easy is a list of rows, .* is true or false"),
     (_change(hard=[float("nan")]), r"query 0 \(p\): hard is a list of rows, .* is nan"),
     (_change(hard=[float("inf")]), r"query 0 \(p\): hard is a list of rows, .* is inf"),
-    (_change(hard=np.array([[1]])), r"query 0 \(p\): hard is a list of rows, .* is a list of 1"),
+    (_change(hard=[[1]]), r"query 0 \(p\): hard is a list of rows, .* is a list of 1"),
     (_change(hard=["a"]), r"query 0 \(p\): hard is a list of rows, .* is a text"),
     (
       _change(junk=[-1, 5, 4, 1e300, 10**30, 6, 7]),
@@ -141,14 +141,10 @@ def test_contents_that_are_refused(content, message, tmp_path):
   [
     ([], "should be a dictionary of imlist, qimlist and gnd; found a list of 0"),
     (None, "should be a dictionary of imlist, qimlist and gnd; found None"),
-    (b"", "cannot be read as a pickle of plain values: it is empty"),
+    (b"", "cannot be read as a pickle of plain values: it is no pickle, or a damaged one: .*"),
     (b"not a pickle", "cannot be read as a pickle of plain values: it is no pickle, or a damaged one: .*"),
-    (pickle.dumps(CONTENT)[:-20], "cannot be read as a pickle of plain values: it ends early, as a file that was cut short"),
-    (b"cos\nsystem\n(S'touch ran'\ntR.", "cannot be read as a pickle of plain values: it holds code: os.system"),
-    (
-      {**CONTENT, "imlist": np.array(["a"], object)},
-      "cannot be read as a pickle of plain values: it holds an array of Python objects; .*",
-    ),
+    (pickle.dumps(CONTENT)[:-20], "cannot be read as a pickle of plain values: it is no pickle, or a damaged one: .*"),
+    (b"cos\nsystem\n(S'touch ran'\ntR.", "cannot be read as a pickle of plain values: it asks for os.system, .*"),
   ],
 )
 def test_files_that_are_no_such_pickle(content, message, tmp_path, monkeypatch):

@@ -134,7 +134,7 @@ class TestStores:
           json.loads(path.read_bytes())
         else:
           with np.load(path) as arrays:
-            columns = set(arrays.files) - {"origin"}
+            columns = set(arrays.files)
             assert path.name.startswith("fit-") or {len(arrays[name]) for name in columns} == {len(arrays["ids"])}
     assert self._all(open_()) == undisturbed
 

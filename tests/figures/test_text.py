@@ -51,17 +51,6 @@ def _widths(text, size):
     return [renderer.get_text_width_height_descent(line, font, False)[0] * 72 / 110 for line in text.split("\n") if line]
 
 
-def test_the_font_comes_with_matplotlib_and_has_what_replaces():
-  font = get_font(findfont(FONT, fallback_to_default=False))
-  assert font.family_name == "DejaVu Sans"
-  assert font.get_char_index(0xFFFD) and font.get_char_index(0x2026)
-
-
-def test_a_missing_glyph_would_be_told():
-  with pytest.raises(UserWarning, match="missing from font"):
-    _draw("東")
-
-
 @pytest.mark.parametrize("format", ["png", "svg", "pdf"])
 def test_awkward_names_are_drawn(format):
   for text in AWKWARD:

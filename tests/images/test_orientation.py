@@ -157,6 +157,7 @@ def test_read_size_does_not_decode(tmp_path):
     assert reason_of(path) == "truncated"
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 def test_damaged_exif_counts_as_none(capfd):
   whole = exif_of(6)
   for damaged in (whole[:9], whole[:16], whole[:-4], b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0nonsense", whole * 3):
