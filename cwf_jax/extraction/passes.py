@@ -157,7 +157,7 @@ def _stride_of(features, images) -> int:
 def _choose_classes(activations: Activations, column: Column, class_ids: Any) -> jax.Array:
   if column.listed:
     return jnp.broadcast_to(jnp.asarray(column.listed), (len(activations.logits), len(column.listed)))
-  return most_probable(activations, column.count) if class_ids is None else class_ids
+  return most_probable(activations, column.count) if class_ids is None else class_ids[:, : column.count]
 
 
 @functools.partial(jax.jit, static_argnames="system")

@@ -92,6 +92,7 @@ TABLES = (
     (
       _line("mac", "MAC", "0.564 | 0.723"),
       _line("gem", "GeM", "-"),
+      _line("cwr", "class weights and regions (ours)", "-"),
       _line("fixed", "class-weighted, a fixed list (the paper's figure 5)", "0.739"),
       _line("vlad", "VLAD", "0.593 | 0.590", "128", True),
       _line("vlad-whole", "VLAD, uncompressed", "0.649 | 0.694", "", True),

@@ -15,7 +15,7 @@ from cwf_jax.files import holding
 from cwf_jax.toy import landmarks
 from tests.cli.test_demo import SIZES
 
-ROWS = ("raw", "raw+pca", "raw_cw", "raw_cw+pca", "spoc", "ucrow", "crow", "mac", "rmac", "gem", "ofa", "ona", "fixed")
+ROWS = ("raw", "raw+pca", "raw_cw", "raw_cw+pca", "spoc", "ucrow", "crow", "mac", "rmac", "gem", "cwr", "ofa", "ona", "fixed")
 
 
 class Toys:

@@ -240,7 +240,7 @@ def test_results_of_something_else_are_refused(content, shop, tiny_checkpoint, t
 
 
 def test_systems_that_the_table_knows_are_all_there():
-  assert [name for name in ROWS if not name.endswith("+pca")] == list(systems.SYSTEMS)
+  assert {name for name in ROWS if not name.endswith("+pca")} == set(systems.SYSTEMS)
 
 
 def test_the_help_names_every_setting():

@@ -95,6 +95,10 @@ def _half(rows):
 
 def _image_vectors(maps, pixels, name, listed=None, reference=False):
   """The oracle's vectors [r k] of a whole picture, and its classes."""
+  if name == "cwr":
+    classes, ids = _image_vectors(maps, pixels, "ofa", reference=reference)
+    features = maps.see(pixels, maps.paper_size(pixels))["X"]
+    return np.concatenate([classes, _half(oracle.pool("rmac", features, np.ones(features.shape[:3], bool))[0])]), ids
   size = {"spoc": (52, 52)}.get(name, pixels.shape[:2])  # no picture has a longer side than 91, 1024/720 of 64
   if name in MAP_OF and MAP_OF[name] != "X":
     features = maps.see(pixels, size, is_paper=False)[MAP_OF[name]]
@@ -122,6 +126,9 @@ def _query_vectors(maps, pixels, box, cells_of, name, listed=None, reference=Fal
   inside[:, cells_of[1] : cells_of[3], cells_of[0] : cells_of[2]] = True
   if name in MAP_OF:
     return oracle.pool(name, seen["X"], inside)[0], None
+  if name == "cwr":
+    classes, ids = _query_vectors(maps, pixels, box, cells_of, "ofa", reference=reference)
+    return np.concatenate([classes, _half(oracle.pool("rmac", seen["X"], inside)[0])]), ids
   if listed is None:
     floored = tuple(side // 16 * 16 for side in crop.shape[:2])
     listed = encoding.choose_classes(maps.see(crop, floored)["logits"], 3)[0]
@@ -205,10 +212,17 @@ def _expect(maps, pictures, name, is_whitened, cells_of, reference=False, floor=
   filled = reference and base == "ofa"
   scores = np.zeros((3, 12))
   for query, (rows, _) in enumerate(of_queries):
-    one = oracle.describe([rows], fitted, filled)
+    one = _describe(name, rows, fitted, filled)
     ours = [_image_vectors(maps, pixels, base, listed[query], reference)[0] for pixels in database]
-    scores[query] = ranking.score(one, np.concatenate([oracle.describe([rows], fitted, filled) for rows in ours]))[0]
+    scores[query] = ranking.score(one, np.concatenate([_describe(name, rows, fitted, filled) for rows in ours]))[0]
   return scores, dimensions or 32
+
+
+def _describe(name, rows, fitted, filled):
+  """The oracle's descriptor [1 d]; of `cwr` the unit sums of its three classes and of its regions, added."""
+  if name != "cwr":
+    return oracle.describe([rows], fitted, filled)
+  return encoding.normalize(oracle.describe([rows[:3]], fitted) + oracle.describe([rows[3:]], fitted))
 
 
 class TestParity:
@@ -242,6 +256,7 @@ class TestParity:
       **dict.fromkeys(("ucrow", "crow", "mac"), ("pool5", "longer side 91", "box", "pool", 12)),
       "rmac": ("pool5", "longer side 91", "box", "pool", 12 * 14),
       "gem": ("conv5_3", "longer side 91", "box_in_proportion", "pool", 12),
+      "cwr": (*cam, "pool", 240),
     }
     assert run.by_key["gem"].name == "gem@tiny" and run.by_key["raw+pca"].name == "raw+pca@tiny"
     assert all(row.was_run and row.seconds > 0 and row.left_out == 0 for row in run.rows)

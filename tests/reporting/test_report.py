@@ -64,7 +64,7 @@ class TestPage:
     # Neural codes alone have a number of Holidays.
     page = format_report(report_of(measured_of(name="holidays", title="Holidays")))
     assert [line[2:4] for line in tables_of(page)[TABLES[3].title][1:]] == [
-      *[["-", ""]] * 5,
+      *[["-", ""]] * 6,
       *(["0.749", "4096"], ["0.690", ""], ["0.736", "4096"]),
     ]
 
