@@ -70,8 +70,10 @@ class Weight:
     return find_storage_problem(self.array) if isinstance(self.array, h5py.Dataset) else None
 
   def read(self, shape: tuple[int, ...]) -> np.ndarray:
-    """The values in our order of axes and in a shape that it has; a kernel of groups as a dense one."""
+    """The values in our order of axes and in a shape that it has; a kernel of groups as a dense one, bfloat16 as float32."""
     array = self.array[()]
+    if array.dtype.name == "bfloat16":  # no dtype of NumPy's own, so no file of NumPy's keeps it
+      array = array.astype(np.float32)
     if self.axes:
       array = array.transpose(_SPREAD[self.axes])
     if self.is_turned:

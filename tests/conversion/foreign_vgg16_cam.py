@@ -144,10 +144,15 @@ def to_state(weights, prefix=""):
   return state
 
 
+_STORAGES = {"float32": "FloatStorage", "bfloat16": "BFloat16Storage", "int64": "LongStorage"}
+
+
 def _refer(state):
   """Tensors that fill the storages "0", "1", ... in order."""
   return {
-    name: Tensor(str(key), "FloatStorage", array.size, 0, array.shape, [stride // array.itemsize for stride in array.strides])
+    name: Tensor(
+      str(key), _STORAGES[array.dtype.name], array.size, 0, array.shape, [stride // array.itemsize for stride in array.strides]
+    )
     for key, (name, array) in enumerate(state.items())
   }
 
@@ -158,7 +163,7 @@ def write_torch(path, state, order="little", wrapper=None):
     archive.writestr("x/data.pkl", pickle_state(_refer(state), wrapper=wrapper))
     archive.writestr("x/byteorder", order)
     for key, array in enumerate(state.values()):
-      archive.writestr(f"x/data/{key}", array.astype("<f4" if order == "little" else ">f4").tobytes())
+      archive.writestr(f"x/data/{key}", array.astype(array.dtype.newbyteorder(order)).tobytes())
     archive.writestr("x/version", "3\n")
   return path
 

@@ -159,9 +159,10 @@ def test_our_own_paths_are_names_too(tmp_path, writer):
   _assert_same(_read(writer(tmp_path / "x", arrays)), weights)
 
 
-def test_bfloat16_is_read(tmp_path):
+@pytest.mark.parametrize("writer", [foreign.write_torch, foreign.write_safetensors])
+def test_bfloat16_is_read(tmp_path, writer):
   weights = {layer: tuple(array.astype(ml_dtypes.bfloat16) for array in pair) for layer, pair in foreign.draw().items()}
-  _assert_same(_read(foreign.write_safetensors(tmp_path / "x", to_state(weights))), weights)
+  _assert_same(reading.read_apart(writer(tmp_path / "x", to_state(weights)), TABLES, "auto", KERNELS), weights)
 
 
 def _convolve_turned(maps, kernel, bias):
