@@ -116,6 +116,7 @@ class Source:
     problems: what is wrong with the file as a whole.
     notes: what a person should know.
     is_turn_known: whether the file shows that kernels are turned or not.
+    is_publisher_known: whether the names show which library's preprocessing the network has.
     may_lack_biases: a missing bias is zero in this kind of file.
   """
 
@@ -128,6 +129,7 @@ class Source:
   problems: tuple[str, ...] = ()
   notes: tuple[str, ...] = ()
   is_turn_known: bool = True
+  is_publisher_known: bool = True
   may_lack_biases: bool = False
 
 

@@ -64,9 +64,12 @@ def write_keras03(path, weights):
 
 
 def write_keras1(path, weights, order="theano", **attributes):
-  """`order` of the kernels: "theano" ([out in rows columns], turned), "unturned" (the same, not turned), "tensorflow"."""
+  """`order` of the kernels: "theano" ([out in rows columns], turned), "unturned" (the same, not turned), "tensorflow" ([rows
+  columns in out]), "tensorflow turned".
+  """
   change = {"theano": _theano, "unturned": lambda kernel: _out_in(kernel) if kernel.ndim == 4 else kernel,
-            "tensorflow": lambda kernel: kernel}[order]  # fmt: skip
+            "tensorflow": lambda kernel: kernel,
+            "tensorflow turned": lambda kernel: kernel[::-1, ::-1] if kernel.ndim == 4 else kernel}[order]  # fmt: skip
   with h5py.File(path, "w") as file:
     names = []
     for place, (layer, (kernel, bias)) in enumerate(weights.items()):
