@@ -92,8 +92,6 @@ def list_layers(arrays: Mapping[str, np.ndarray], path: Path, layout: str) -> So
 
 def _split_name(name: str, array: np.ndarray) -> tuple[str, str, str]:
   """A weight's layer, its kind and the order of its axes."""
-  while name.startswith("module."):  # PyTorch's DataParallel
-    name = name.removeprefix("module.")
   ours = _OURS.fullmatch(name)
   if ours:
     return ours["layer"], ours["kind"] or {"W": "kernel", "b": "bias"}[ours["letter"]], ""

@@ -101,7 +101,7 @@ def convert(
       _check_turn(path, network_name, config, read.arrays, probabilities)
     notes += self_check.report_probabilities(probabilities, classes)
   else:
-    notes.append("it has no classifier: it has maps but no classes, so it cannot encode images")
+    notes.append("it has no classifier: it has maps but no classes, so it cannot encode images: the complete file can")
   read_layout = read.layout
   del read  # as large as the network
   save_checkpoint(
