@@ -83,7 +83,8 @@ def convert(
   """
   registry.find_network(network_name)
   path, folder = Path(source).expanduser(), Path(folder).expanduser().absolute()
-  read = read_network(path, network_name, layout, folder.with_name(f"{folder.name}.problems.txt"))
+  report = folder.with_name(f"{folder.name}.problems.txt")
+  read = read_network(path, network_name, layout, report)
   if preprocessing == tables.AUTO and not read.is_publisher_known:
     choices = ", ".join(f"{name} ({text})" for name, (_, text) in PREPROCESSINGS.items())
     raise ConversionError(
@@ -119,6 +120,7 @@ def convert(
       **(origin or {}),
     },
   )
+  report.unlink(missing_ok=True)  # of an earlier call
   return Converted(str(folder), network_name, read_layout, sha256, tuple(notes))
 
 

@@ -170,13 +170,13 @@ def test_kernels_that_are_turned_the_other_way_are_refused(tmp_path, trained):
 
 def test_turned_kernels_in_the_order_of_tensorflow_are_refused_too(tmp_path, trained):
   """Keras's files named "tf_dim_ordering_th_kernels"."""
-  source = _write_keras1(tmp_path / "x.h5", trained, "tensorflow turned")
+  source, report = _write_keras1(tmp_path / "x.h5", trained, "tensorflow turned"), tmp_path / "out.problems.txt"
+  report.touch()  # of an earlier call
   with pytest.raises(ConversionError, match="its kernels seem to be turned the other way"):
     convert(source, "vgg16_cam", tmp_path / "out")
   converted = convert(source, "vgg16_cam", tmp_path / "out", "keras1-theano")
-  assert converted.notes[0] == (
-    "kernels lie as [rows columns in out] and are turned by 180 degrees: read as Theano writes them"
-  )
+  assert converted.notes[0] == "kernels lie as [rows columns in out] and are turned by 180 degrees: read as Theano writes them"
+  assert not report.exists()
   for path, array in parameters.list_parameters(load_weights(tmp_path / "out").network).items():
     np.testing.assert_array_equal(array, trained[path])
 
