@@ -100,7 +100,10 @@ def load_encoder(
   loaded = weights if isinstance(weights, LoadedNetwork) else load_weights(weights)
   config = loaded.network.config
   if not config.num_classes:
-    raise InputError(f"{loaded.name} is {loaded.network_name} without a classifier: it has no classes to encode by")
+    raise InputError(
+      f"{loaded.name} is {loaded.network_name} without a classifier: it has no classes to encode by. Call its network and pool "
+      "its taps yourself, or convert the complete file"
+    )
   if isinstance(protocol, str):
     protocol = protocols.Protocol.preset(
       protocol, config.image_size if image_size is None else image_size, min(num_classes, config.num_classes)

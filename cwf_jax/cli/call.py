@@ -20,7 +20,7 @@ MODES = {
   "explain": "tell which classes are where in a photograph, or what made the score of two",
   "evaluate": "rank a benchmark by all systems of the paper: measured beside published",
   "train": "train a network on class folders, or let a small one learn from a large one",
-  "convert": "turn a weight file of Keras into a checkpoint that --weights takes",
+  "convert": "turn weights of Keras, Caffe or PyTorch into a checkpoint that --weights takes",
   "fetch": "download published weights, verify and convert them",
   "demo": "evaluate, index and search a small benchmark, with pictures; the quickest look",
 }

@@ -35,7 +35,7 @@ def define_flags(values: flags.FlagValues) -> None:
   layouts = ["auto", "keras-h5", "keras3", "keras1-theano", "keras1-tensorflow", "caffe", "torch", "safetensors", "npz"]
   flags.DEFINE_enum("layout", "auto", layouts, "the file's layout; auto: detect it", flag_values=values)
   help_input = "how its images are prepared; auto: as the file's publisher does"
-  inputs = ["auto", "caffe", "symmetric", "torchvision"]
+  inputs = ["auto", "caffe", "rgb_means", "symmetric", "torchvision"]
   flags.DEFINE_enum("preprocessing", "auto", inputs, help_input, flag_values=values)
   help_force = "convert even if kernels seem turned by 180 degrees"
   flags.DEFINE_bool("force", False, help_force, flag_values=values)

@@ -42,13 +42,14 @@ def _format(info) -> str:
   own = info.bytes["rows"] + info.bytes["snapshots"]
   each = f", {own / info.images / 1000:.1f} kB an image" if info.images else ""
   summed = f"{info.num_classes} classes summed, " if info.system in ("ofa", "cwr") else ""
+  last = ", --feature_map=last" if info.feature_map == "last" else ""
   rows = {
     "index": printable(info.folder),
     "images": f"{info.images} in version {info.version} ({info.versions} on the disk)",
     "size": f"{_megabytes(total)} ({parts}){each}",
     "system": f"{info.system}: {summed}{info.dimensions} dimensions",
     "weights": f"{info.weights}, sha256 {info.weights_sha256[:12]}",
-    "images are read": f"protocol {info.protocol}, shorter side {info.image_size} pixels",
+    "images are read": f"protocol {info.protocol}, shorter side {info.image_size} pixels{last}",
     "whitening": info.whitening,
     "class vectors": info.stored_classes,
     "encoder": info.fingerprint[:12],

@@ -1,7 +1,8 @@
 """Arrays by name: state dicts of PyTorch, safetensors and NumPy's .npz, all with the same names.
 
 A name reads "conv1_1.weight" as in PyTorch, with kernels as [out in rows columns]; or "conv1_1/kernel", a parameter's path in a
-checkpoint of ours, with kernels as [rows columns in out]. "conv1_1_W" is taken for the latter.
+checkpoint of ours, with kernels as [rows columns in out]. "conv1_1_W" is taken for the latter. Only PyTorch's names show how
+images are prepared for the network.
 """
 
 import re
@@ -79,13 +80,18 @@ def list_layers(arrays: Mapping[str, np.ndarray], path: Path, layout: str) -> So
   for kinds in layers.values():
     if "moving_mean" in kinds and "bias" in kinds:
       kinds["beta"] = kinds.pop("bias")
-  return Source(printable(path), layout, layers, unlisted=tuple(unlisted), may_lack_biases=True)
+  return Source(
+    printable(path),
+    layout,
+    layers,
+    unlisted=tuple(unlisted),
+    is_publisher_known=not any(map(_OURS.fullmatch, arrays)),
+    may_lack_biases=True,
+  )
 
 
 def _split_name(name: str, array: np.ndarray) -> tuple[str, str, str]:
   """A weight's layer, its kind and the order of its axes."""
-  while name.startswith("module."):  # PyTorch's DataParallel
-    name = name.removeprefix("module.")
   ours = _OURS.fullmatch(name)
   if ours:
     return ours["layer"], ours["kind"] or {"W": "kernel", "b": "bias"}[ours["letter"]], ""

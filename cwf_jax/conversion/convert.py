@@ -27,6 +27,7 @@ TURN_FACTOR = 2.0
 
 PREPROCESSINGS = {
   "caffe": (Preprocessing.caffe(), "BGR less ImageNet's means"),
+  "rgb_means": (Preprocessing.rgb_means(), "RGB less ImageNet's means"),
   "symmetric": (Preprocessing.symmetric(), "RGB from -1 to 1"),
   "torchvision": (Preprocessing.torchvision(), "RGB less ImageNet's means, over its standard deviations"),
 }
@@ -72,16 +73,24 @@ def convert(
     layout: one of `tables.LAYOUTS`, or "auto".
     origin: what else to note about the source in the checkpoint: its address, its license.
     force: to convert a file whose kernels seem to be turned the other way.
-    preprocessing: "caffe", "symmetric" or "torchvision" (see `Preprocessing`); "auto" is the publisher's of such files.
+    preprocessing: of `PREPROCESSINGS`; "auto" is the publisher's of such files.
 
   Raises:
     ConversionError: the source is something else, damaged, or not this network; with the first few things that are wrong.
-      If there are more, all of them are listed in `folder` + ".problems.txt".
+      If there are more, all of them are listed in `folder` + ".problems.txt". Or no publisher is known for its names, and
+      no preprocessing is named.
     InputError: the folder exists, or there is no such network.
   """
   registry.find_network(network_name)
   path, folder = Path(source).expanduser(), Path(folder).expanduser().absolute()
-  read = read_network(path, network_name, layout, folder.with_name(f"{folder.name}.problems.txt"))
+  report = folder.with_name(f"{folder.name}.problems.txt")
+  read = read_network(path, network_name, layout, report)
+  if preprocessing == tables.AUTO and not read.is_publisher_known:
+    choices = ", ".join(f"{name} ({text})" for name, (_, text) in PREPROCESSINGS.items())
+    raise ConversionError(
+      f"{printable(path)} does not say how images are prepared for it, since its names are not PyTorch's; "
+      f"--mode=convert --preprocessing=NAME says it: {choices}"
+    )
   config = read.config if preprocessing == tables.AUTO else _with_preprocessing(read.config, preprocessing)
   sha256 = files.hash_file(path)
   network = _build(network_name, config, read.arrays)
@@ -93,7 +102,7 @@ def convert(
       _check_turn(path, network_name, config, read.arrays, probabilities)
     notes += self_check.report_probabilities(probabilities, classes)
   else:
-    notes.append("it has no classifier: it has maps but no classes, so it cannot encode images")
+    notes.append("it has no classifier: it has maps but no classes, so it cannot encode images: the complete file can")
   read_layout = read.layout
   del read  # as large as the network
   save_checkpoint(
@@ -111,6 +120,7 @@ def convert(
       **(origin or {}),
     },
   )
+  report.unlink(missing_ok=True)  # of an earlier call
   return Converted(str(folder), network_name, read_layout, sha256, tuple(notes))
 
 
@@ -143,6 +153,7 @@ class Read(NamedTuple):
     arrays: by the parameters' paths, in float32.
     notes: what a person should know.
     is_turn_known: whether the file shows that kernels are turned or not.
+    is_publisher_known: whether the file's names are those of a publisher, whose preprocessing `config` has.
   """
 
   layout: str
@@ -150,6 +161,7 @@ class Read(NamedTuple):
   arrays: dict[str, np.ndarray]
   notes: tuple[str, ...]
   is_turn_known: bool
+  is_publisher_known: bool
 
 
 def read_network(source: Path, network_name: str, layout: str = tables.AUTO, report: Path | None = None) -> Read:
@@ -178,7 +190,7 @@ def read_network(source: Path, network_name: str, layout: str = tables.AUTO, rep
       lines[-1] += f" (all of them are in {printable(report)})"
     raise ConversionError(f"{printable(source)} cannot become {network_name} ({found.layout}): {'; '.join(lines)}")
   form = published.find_published(network_name, found.layout)[found.form]
-  return Read(found.layout, form.config, arrays, tuple(matched.notes), found.is_turn_known)
+  return Read(found.layout, form.config, arrays, tuple(matched.notes), found.is_turn_known, found.is_publisher_known)
 
 
 def _build(network_name: str, config: CamConfig, arrays: Mapping[str, np.ndarray]) -> nnx.Module:

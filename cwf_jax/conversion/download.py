@@ -92,8 +92,7 @@ def download(address: str, target: Path, size: int | None = None, progress: Prog
       return _continue(address, target, size, progress)
     except _InterruptedError as error:
       if not retries or _count_bytes(target) <= before:
-        resumable = "call again to resume" if _read_state(target).validator else "call again to start over"
-        raise FetchError(f"{printable(address)} {error}; {resumable}") from None
+        raise FetchError(f"{printable(address)} {error}{_say_resumable(target)}") from None
       time.sleep(PAUSE)
 
 
@@ -110,9 +109,11 @@ def _continue(address: str, target: Path, size: int | None, progress: Progress) 
     if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and done:  # the file is shorter now
       target.unlink()
       return _continue(address, target, size, progress)
-    raise FetchError(f"{shown} cannot be fetched: the server says {error.code} {error.reason}") from None
+    rest = _say_resumable(target)
+    raise FetchError(f"{shown} cannot be fetched: the server says {error.code} {error.reason}{rest}") from None
   except (OSError, ValueError, http.client.HTTPException) as error:
-    raise FetchError(f"{shown} cannot be reached: {_reason(getattr(error, 'reason', error))}") from None
+    reason = _reason(getattr(error, "reason", error))
+    raise FetchError(f"{shown} cannot be reached: {reason}{_say_resumable(target)}") from None
   with response:
     start, published = _read_headers(response)
     if done and start and (start, published) != (done, state):  # the file is another now
@@ -170,6 +171,14 @@ def _read(response: http.client.HTTPResponse, done: int) -> bytes:
 
 def _count_bytes(target: Path) -> int:
   return target.stat().st_size if target.exists() else 0
+
+
+def _say_resumable(target: Path) -> str:
+  """The end of a message, where a part has arrived: whether the next call goes on from there."""
+  if not _count_bytes(target):
+    return ""
+  resumes = "what was downloaded stays; the same command resumes"
+  return f"; {resumes if _read_state(target).validator else 'call again to start over'}"
 
 
 def _read_state(target: Path) -> _RemoteFile:

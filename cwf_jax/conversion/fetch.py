@@ -7,6 +7,7 @@ The sources of a name are tried in order. A file is read only if it has the hash
 knows none, the sha256 is recorded in `$CWF_JAX_HOME/fetched.json`, and a later download from the same address must have it.
 """
 
+import contextlib
 import dataclasses
 import datetime
 import hashlib
@@ -27,7 +28,7 @@ from cwf_jax.conversion.convert import Converted, convert
 from cwf_jax.conversion.download import FetchError, Progress, download, split_address
 from cwf_jax.conversion.files import ConversionError
 from cwf_jax.conversion.manifest import Entry, Source, check_sha256, read_manifest
-from cwf_jax.errors import InputError, printable
+from cwf_jax.errors import InputError, printable, reason_of
 from cwf_jax.files import holding, write_whole
 from cwf_jax.models.checkpoint import load_checkpoint, search_folders
 
@@ -51,7 +52,8 @@ def fetch(
   Args:
     name: of the manifest.
     home: where the checkpoint's folder goes; default: `$CWF_JAX_HOME`, or the user's cache folder.
-    source: another address (http, https, file) or the path of a file, in place of the manifest's sources.
+    source: another address (http, https, file) or the path of a file, in place of the manifest's sources. Weights that are
+      fetched already must be from there.
     sha256: that the file must have.
     progress: called with the bytes received and the total, as far as it is known.
     manifest: default: the package's own.
@@ -71,10 +73,18 @@ def fetch(
   entry, sha256 = entries[name], None if sha256 is None else check_sha256(sha256)
   home = search_folders()[-1] if home is None else Path(home).expanduser().absolute()
   if os.path.lexists(home / name):
-    return _find_fetched(home / name, sha256)
+    return _find_fetched(home / name, source, sha256)
   failures: list[FetchError | ConversionError] = []
   downloads = home / "downloads" / name
-  with holding(downloads, FetchError(f"{name} is being fetched by another process; wait for it, then call again")):
+  with contextlib.ExitStack() as lock:
+    try:
+      taken = FetchError(f"{name} is being fetched by another process; wait for it, then call again")
+      lock.enter_context(holding(downloads, taken))
+    except FetchError:
+      raise
+    except OSError as error:
+      reason = f"{printable(home)} cannot be written: {reason_of(error)}"
+      raise FetchError(f"{reason}; it is $CWF_JAX_HOME, or its default: set another, CWF_JAX_HOME=FOLDER") from None
     for candidate in (Source(source),) if source else entry.sources:
       try:
         converted = _fetch_source(entry, candidate, home, sha256, progress)
@@ -90,15 +100,23 @@ def fetch(
   raise FetchError(f"{name} cannot be fetched: {reasons}; {hint}")
 
 
-def _find_fetched(folder: Path, sha256: str | None) -> Converted:
-  """The checkpoint that is there; if a sha256 is asked for, it must have been made from that file."""
+def _find_fetched(folder: Path, source: str | None, sha256: str | None) -> Converted:
+  """The checkpoint that is there; if a source or a sha256 is asked for, it must have been made from that file.
+
+  Of a source on the network whose sha256 is not asked for, the address must be the recorded one.
+  """
   loaded = load_checkpoint(folder)
   found = loaded.metadata.get("source_sha256", "")
-  if sha256 not in (None, found):
-    raise ConversionError(
-      f"{printable(folder)} is there already and was made from another file (its sha256 is {found}, not {sha256}): "
-      "remove it, or set another CWF_JAX_HOME"
-    )
+  local = _find_local(source) if source else None
+  pairs = [("sha256", found, asked) for asked in (sha256, local and files.hash_file(local)) if asked]
+  if source and not pairs:
+    pairs = [("address", loaded.metadata.get("address", "not known"), _strip_address(source))]
+  for kind, ours, asked in pairs:
+    if ours != asked:
+      raise ConversionError(
+        f"{printable(folder)} is there already and was made from another file (its {kind} is {printable(ours)}, not "
+        f"{printable(asked)}): remove it, or set another CWF_JAX_HOME"
+      )
   layout = loaded.metadata.get("layout", "a checkpoint")
   return Converted(str(folder), loaded.network_name, layout, found, ("already fetched",))
 
@@ -186,7 +204,11 @@ def _file_name(source: Source) -> str:
 def _describe_origin(entry: Entry, source: Source) -> dict[str, str]:
   """What the checkpoint records of a source: of an address neither user, password nor query, of a file no folder."""
   origin = {"source": _file_name(source), "published_as": entry.name, "license": source.license, "citation": entry.citation}
-  parts = split_address(source.address)
-  if parts and parts.scheme != "file":
-    origin["address"] = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-  return origin
+  address = _strip_address(source.address)
+  return origin | ({"address": address} if address else {})
+
+
+def _strip_address(address: str) -> str:
+  """An address on the network without user, password and query; empty of a file."""
+  parts = split_address(address)
+  return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if parts and parts.scheme != "file" else ""

@@ -57,6 +57,15 @@ _FIRST_BYTES = (
 """The first bytes of kinds that are not read, by their offset."""
 
 
+_EXPORT = "export Keras's .weights.h5 or a state dict"
+_ENDINGS = {
+  r"\.onnx$": f"a model of ONNX; {_EXPORT}",
+  r"\.pb$": f"a graph of TensorFlow; {_EXPORT}",
+  r"\.ckpt|\.index$|\.data-\d+-of-\d+$": f"a part of a checkpoint of TensorFlow; {_EXPORT}",
+}
+"""Kinds that are not read, by a pattern of their names, where the first bytes are of no kind that is."""
+
+
 class ConversionError(InputError):
   """A foreign file cannot become a checkpoint; the message lists everything that is wrong with it."""
 
@@ -124,7 +133,7 @@ def _find_kind(path: Path) -> str:
     return SAFETENSORS
   if _is_caffe(start):
     return CAFFE
-  raise ConversionError(f"{_name_bytes(start)}. What is read: {', '.join(KINDS)}; {FROM_PYTHON}")
+  raise ConversionError(f"{_name_ending(path) or _name_bytes(start)}. What is read: {', '.join(KINDS)}; {FROM_PYTHON}")
 
 
 def _has_user_block(file: BinaryIO) -> bool:
@@ -139,6 +148,11 @@ def _has_user_block(file: BinaryIO) -> bool:
       return False
     place *= 2
   return False
+
+
+def _name_ending(path: Path) -> str | None:
+  """A kind that is not read by the file's name, where its first bytes differ from file to file."""
+  return next((kind for ending, kind in _ENDINGS.items() if re.search(ending, path.name)), None)
 
 
 def _name_bytes(start: bytes) -> str:
@@ -164,7 +178,7 @@ def _find_kind_of_archive(path: Path) -> str:
     with zipfile.ZipFile(path) as archive:
       names = [name for name in archive.namelist() if not name.endswith("/")]
   except (OSError, ValueError, RuntimeError, zipfile.BadZipFile):
-    raise ConversionError("a damaged zip archive") from None
+    raise ConversionError("a zip archive that is cut off or damaged; download it again") from None
   if KERAS_MEMBER in names:
     return KERAS_ZIP
   if any(name.endswith("/data.pkl") for name in names):

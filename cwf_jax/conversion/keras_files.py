@@ -8,7 +8,8 @@
 | keras3 | `layers/CLASS_N`, or `_layer_checkpoint_dependencies/CLASS_N` (Keras 2.13 to 2.15) | `vars/0`, `vars/1` |
 
 Theano's convolution turns its kernels by 180 degrees. Kernels that were trained there are turned here once, as Keras 2 does
-when it loads them. Keras 1 on Theano keeps them as [out in rows columns].
+when it loads them. Keras 1 on Theano keeps them as [out in rows columns]. Keras 1 can also hold them turned as [rows columns in
+out]: files named "tf_dim_ordering_th_kernels" were published so. Where a file does not say, its direction is not known.
 """
 
 import collections
@@ -118,10 +119,10 @@ def _read_named(file: h5py.File, root: h5py.Group, path: Path, layout: str, conf
   backend = _read_backend(file, root, config or {})
   axes = _find_axes([weight.array.shape for weight in weights if _is_convolution(weight)])
   by_theano = backend == "theano" if backend else is_keras1 and axes == "oihw"
-  is_turn_known = bool(backend) or not axes
+  is_turn_known = bool(backend) or not (is_keras1 or axes)
   if not backend and layout in (KERAS1_THEANO, KERAS1_TENSORFLOW):
     by_theano = layout == KERAS1_THEANO
-  if by_theano or axes:
+  if by_theano or axes or not is_turn_known:
     layers = {
       layer: {
         kind: dataclasses.replace(weight, axes=axes, is_turned=by_theano)

@@ -41,12 +41,14 @@ class Reading:
     layout: of the file.
     form: place of the table that its weights were matched with, among the layout's.
     is_turn_known: whether the file shows that kernels are turned or not.
+    is_publisher_known: whether the file's names show which library's preprocessing its network has.
     matched: its weights by the keys of the layout's table, and what is wrong with them.
   """
 
   layout: str
   form: int
   is_turn_known: bool
+  is_publisher_known: bool
   matched: Matched
 
 
@@ -73,7 +75,8 @@ def read(
       raise ConversionError(f"{printable(path)} is of the layout {opened.layout}; this network is read from: {layouts}")
     forms = tables[opened.layout]
     form = next((place for place, table in enumerate(forms) if len(table.layers) == len(opened.layers)), 0)
-    return Reading(opened.layout, form, opened.is_turn_known, read_weights(opened, forms[form], kernel_shapes))
+    matched = read_weights(opened, forms[form], kernel_shapes)
+    return Reading(opened.layout, form, opened.is_turn_known, opened.is_publisher_known, matched)
 
 
 def _open_source(path: Path, kind: str, layout: str) -> contextlib.AbstractContextManager[Source]:
@@ -118,7 +121,7 @@ def read_apart(
     raise ConversionError(message["error"])
   problems = Problems(**message["problems"])
   matched = Matched(weights, message["epsilons"], problems, message["notes"])
-  return Reading(message["layout"], message["form"], message["is_turn_known"], matched)
+  return Reading(matched=matched, **message["file"])
 
 
 def serve() -> None:
@@ -128,10 +131,9 @@ def serve() -> None:
   weights: dict[str, np.ndarray] = {}
   try:
     found = read(source, tables, layout, kernel_shapes)
-    weights, message = found.matched.arrays, {"layout": found.layout, "form": found.form}
-    message["is_turn_known"] = found.is_turn_known
-    message |= {"epsilons": found.matched.epsilons, "problems": dataclasses.asdict(found.matched.problems)}
-    message["notes"] = found.matched.notes
+    matched, about = found.matched, {name: value for name, value in vars(found).items() if name != "matched"}
+    message = {"file": about, "epsilons": matched.epsilons, "notes": matched.notes}
+    weights, message["problems"] = matched.arrays, dataclasses.asdict(matched.problems)
   except ConversionError as error:
     message = {"error": str(error)}
   except MemoryError:

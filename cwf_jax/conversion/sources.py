@@ -6,13 +6,15 @@ published file's); otherwise by order, with a note, if the numbers of layers agr
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import h5py
 import numpy as np
 
 from cwf_jax.conversion.files import ConversionError, find_storage_problem
+from cwf_jax.conversion.rules import Rule
 from cwf_jax.conversion.tables import Table
 from cwf_jax.errors import printable
 
@@ -70,8 +72,10 @@ class Weight:
     return find_storage_problem(self.array) if isinstance(self.array, h5py.Dataset) else None
 
   def read(self, shape: tuple[int, ...]) -> np.ndarray:
-    """The values in our order of axes and in a shape that it has; a kernel of groups as a dense one."""
+    """The values in our order of axes and in a shape that it has; a kernel of groups as a dense one, bfloat16 as float32."""
     array = self.array[()]
+    if array.dtype.name == "bfloat16":  # no dtype of NumPy's own, so no file of NumPy's keeps it
+      array = array.astype(np.float32)
     if self.axes:
       array = array.transpose(_SPREAD[self.axes])
     if self.is_turned:
@@ -114,6 +118,7 @@ class Source:
     problems: what is wrong with the file as a whole.
     notes: what a person should know.
     is_turn_known: whether the file shows that kernels are turned or not.
+    is_publisher_known: whether the names show which library's preprocessing the network has.
     may_lack_biases: a missing bias is zero in this kind of file.
   """
 
@@ -126,6 +131,7 @@ class Source:
   problems: tuple[str, ...] = ()
   notes: tuple[str, ...] = ()
   is_turn_known: bool = True
+  is_publisher_known: bool = True
   may_lack_biases: bool = False
 
 
@@ -195,16 +201,18 @@ def read_weights(source: Source, table: Table, kernel_shapes: Mapping[str, tuple
         extra.append(weight)
   _add_biases(source, expected, weights, notes)
   _check_network(source, table, weights, expected)
+  classifier = _find_classifier_problem(table.rules[-1], weights, expected, extra)
+  explained = {table.rules[-1].kernel, table.rules[-1].bias} if classifier else set()
   problems = Problems(
-    missing=[f"{key} {shape}" for key, shape in expected.items() if key not in weights],
+    missing=[f"{key} {shape}" for key, shape in expected.items() if key not in weights and key not in explained],
     extra=[f"{printable(weight.path)} {weight.shape}" for weight in extra],
-    wrong=[*source.problems, *wrong],
+    wrong=[*source.problems, *wrong, *classifier],
   )
   epsilons = _list_epsilons(source, table, places, problems.wrong, notes)
   variances = {rule.norm.variance for rule in table.rules if rule.norm}
   arrays = {}
   for key, shape in expected.items():
-    if key in weights:
+    if key in weights and key not in explained:
       problem = weights[key].find_problem(shape)
       array = np.empty(0) if problem else weights[key].read(shape)
       problem = problem or _find_wrong_values(array, key in variances)
@@ -213,6 +221,22 @@ def read_weights(source: Source, table: Table, kernel_shapes: Mapping[str, tuple
       else:
         arrays[key] = array
   return Matched(arrays, epsilons, problems, notes)
+
+
+def _find_classifier_problem(
+  rule: Rule, weights: Mapping[str, Weight], expected: Mapping[str, tuple[int, ...]], extra: Sequence[Weight]
+) -> list[str]:
+  """At most one problem: the file has no classifier, or one of other classes over the same features."""
+  shape = expected[rule.kernel]
+  if len(shape) != 2:  # the network is read without one
+    return []
+  if rule.kernel in weights:
+    found = weights[rule.kernel].shape
+    is_other = found is not None and len(found) == 2 and found[0] == shape[0] and found != shape
+    return [f"it has {found[1]} classes; only files of ImageNet's {shape[1]} are read"] if is_other else []
+  if any(weight.shape is not None and len(weight.shape) == 2 for weight in extra):
+    return []
+  return ["it has no classifier (include_top=False in Keras); the complete file is needed"]
 
 
 def _find_wrong_values(array: np.ndarray, is_variance: bool) -> str | None:
@@ -266,6 +290,8 @@ def _match_layers(source: Source, table: Table) -> tuple[dict[str, str], list[st
   """The table's layer of each layer of a file, the problems and the notes."""
   known = {name: layer for layer, name in table.layers.items()}
   known |= {alias: known[name] for alias, name in table.aliases.items()}
+  prefix = _find_prefix(source.layers, known)
+  known = {prefix + name: layer for name, layer in known.items()}
   if source.names:  # layers are numbered in the network's order
     places = {layer: layer for layer in table.layers if layer in source.layers}
     called = {source.names[layer]: layer for layer in places if source.names.get(layer, layer) != layer}
@@ -275,6 +301,13 @@ def _match_layers(source: Source, table: Table) -> tuple[dict[str, str], list[st
     return named, [], []
   places = dict(zip(source.layers, table.layers, strict=True))
   return places, *_compare_places(places, known, table)
+
+
+def _find_prefix(layers: Collection[str], known: Collection[str]) -> str:
+  """What stands before every layer's name in the file, "module." or "model.backbone.", if names are known without it."""
+  first = next(iter(layers), "")
+  prefixes = ("", *(first[: end.end()] for end in re.finditer(r"[./]", first)))
+  return max(prefixes, key=lambda prefix: sum(prefix + name in layers for name in known))
 
 
 def _compare_places(

@@ -21,7 +21,11 @@ import ml_dtypes
 import numpy as np
 
 from cwf_jax.conversion.files import ConversionError
+from cwf_jax.conversion.sources import list_briefly
 from cwf_jax.errors import brief, printable
+
+_SAVE_WEIGHTS = 'save the weights alone, torch.save(model.state_dict(), "x.pth")'
+"""What can be done with a file that holds more than a state dict."""
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
@@ -151,7 +155,8 @@ class _Unpickler(pickle.Unpickler):
 
   def find_class(self, module: str, name: str) -> Any:
     if (module, name) not in _KNOWN:
-      raise ConversionError(f"it asks for {printable(f'{module}.{name}')}, which no file of weights needs; it is not read")
+      asked = printable(f"{module}.{name}")
+      raise ConversionError(f"it asks for {asked}, which no file of weights needs; it is not read: {_SAVE_WEIGHTS}")
     return _KNOWN[module, name]
 
   def persistent_load(self, pid: Any) -> _Storage:
@@ -186,14 +191,15 @@ def _find_state(loaded: Any) -> Any:
 
 
 def _to_arrays(state: Any, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-  if not isinstance(state, dict) or not all(isinstance(key, str) for key in dict(state)):
-    raise ConversionError("it holds no state dict: a mapping of names to tensors")
+  if not isinstance(state, dict):
+    raise ConversionError(f"it holds no state dict, a mapping of names to tensors: {_SAVE_WEIGHTS}")
+  if not all(isinstance(key, str) and isinstance(tensor, _Tensor) for key, tensor in dict(state).items()):
+    keys = list_briefly([str(key) for key in dict(state)])
+    raise ConversionError(f"it holds no state dict, a mapping of names to tensors, but a mapping of {keys}: {_SAVE_WEIGHTS}")
   return {key: _to_array(key, tensor, values) for key, tensor in dict(state).items()}
 
 
-def _to_array(key: str, tensor: Any, values: Mapping[str, np.ndarray]) -> np.ndarray:
-  if not isinstance(tensor, _Tensor):
-    raise ConversionError(f"{printable(key)} is no tensor")
+def _to_array(key: str, tensor: _Tensor, values: Mapping[str, np.ndarray]) -> np.ndarray:
   if tensor.storage.key not in values:
     raise ConversionError(f"the values of {printable(key)} are not in the file")
   storage = values[tensor.storage.key]

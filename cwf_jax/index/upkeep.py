@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cwf_jax.index.folder import DATA
 from cwf_jax.index.store import Index
+from cwf_jax.protocol import Protocol
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +46,7 @@ class IndexInfo:
     fingerprint: of weights, preprocessing, protocol and system.
     protocol: "paper" or "reference".
     image_size: the shorter side in pixels.
+    feature_map: that descriptors are pooled from: "stride16" or "last".
     num_classes: summed into a descriptor.
     dimensions: of a descriptor.
     whitening: "bundled", "self", "none", or the index that it was taken from.
@@ -64,6 +66,7 @@ class IndexInfo:
   fingerprint: str
   protocol: str
   image_size: int
+  feature_map: str
   num_classes: int
   dimensions: int
   whitening: str
@@ -95,6 +98,7 @@ def describe_index(index: Index) -> IndexInfo:
     fingerprint=settings.fingerprint,
     protocol=settings.protocol["name"],
     image_size=settings.protocol["image_size"],
+    feature_map=Protocol.from_json(settings.protocol).feature_map,
     num_classes=settings.num_classes,
     dimensions=settings.dimensions,
     whitening=settings.whitening.source + (", not fitted yet" if settings.whitening.pending else ""),

@@ -36,6 +36,11 @@ class Preprocessing:
     return cls("bgr", (103.939, 116.779, 123.68), (1.0, 1.0, 1.0))
 
   @classmethod
+  def rgb_means(cls) -> "Preprocessing":
+    """VGG-16 as published for TensorFlow, with kernels "conv1_1_W": RGB less the means of ImageNet, no scale."""
+    return cls("rgb", (123.68, 116.779, 103.939), (1.0, 1.0, 1.0))
+
+  @classmethod
   def symmetric(cls) -> "Preprocessing":
     """RGB from -1 to 1: MobileNetV2 as Keras publishes it, and the networks that are trained here."""
     return cls("rgb", (127.5, 127.5, 127.5), (1 / 127.5, 1 / 127.5, 1 / 127.5))

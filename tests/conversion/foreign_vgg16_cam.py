@@ -64,9 +64,12 @@ def write_keras03(path, weights):
 
 
 def write_keras1(path, weights, order="theano", **attributes):
-  """`order` of the kernels: "theano" ([out in rows columns], turned), "unturned" (the same, not turned), "tensorflow"."""
+  """`order` of the kernels: "theano" ([out in rows columns], turned), "unturned" (the same, not turned), "tensorflow" ([rows
+  columns in out]), "tensorflow turned".
+  """
   change = {"theano": _theano, "unturned": lambda kernel: _out_in(kernel) if kernel.ndim == 4 else kernel,
-            "tensorflow": lambda kernel: kernel}[order]  # fmt: skip
+            "tensorflow": lambda kernel: kernel,
+            "tensorflow turned": lambda kernel: kernel[::-1, ::-1] if kernel.ndim == 4 else kernel}[order]  # fmt: skip
   with h5py.File(path, "w") as file:
     names = []
     for place, (layer, (kernel, bias)) in enumerate(weights.items()):
@@ -144,10 +147,15 @@ def to_state(weights, prefix=""):
   return state
 
 
+_STORAGES = {"float32": "FloatStorage", "bfloat16": "BFloat16Storage", "int64": "LongStorage"}
+
+
 def _refer(state):
   """Tensors that fill the storages "0", "1", ... in order."""
   return {
-    name: Tensor(str(key), "FloatStorage", array.size, 0, array.shape, [stride // array.itemsize for stride in array.strides])
+    name: Tensor(
+      str(key), _STORAGES[array.dtype.name], array.size, 0, array.shape, [stride // array.itemsize for stride in array.strides]
+    )
     for key, (name, array) in enumerate(state.items())
   }
 
@@ -158,7 +166,7 @@ def write_torch(path, state, order="little", wrapper=None):
     archive.writestr("x/data.pkl", pickle_state(_refer(state), wrapper=wrapper))
     archive.writestr("x/byteorder", order)
     for key, array in enumerate(state.values()):
-      archive.writestr(f"x/data/{key}", array.astype("<f4" if order == "little" else ">f4").tobytes())
+      archive.writestr(f"x/data/{key}", array.astype(array.dtype.newbyteorder(order)).tobytes())
     archive.writestr("x/version", "3\n")
   return path
 

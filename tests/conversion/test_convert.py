@@ -14,7 +14,7 @@ from cwf_jax.load import load_weights
 from cwf_jax.models import parameters, registry
 from cwf_jax.models.class_names import ClassList
 from tests.conversion.foreign import REAL, draw_weights, write_keras_h5, write_mobilenet_v2
-from tests.conversion.foreign_vgg16_cam import LAYERS, write_keras1
+from tests.conversion.foreign_vgg16_cam import LAYERS, write_keras1, write_npz
 
 real = pytest.mark.skipif(
   not all(path.exists() for path in REAL.values()), reason="the project's data pack (shared/data/weights) is not here"
@@ -123,10 +123,24 @@ def test_all_problems_go_to_a_file_if_a_message_cannot_hold_them(tmp_path):
   assert not (tmp_path / "out").exists()
 
 
-def _write_turned(path, arrays, is_turned):
+def test_a_file_whose_names_are_not_pytorchs_needs_a_preprocessing(tmp_path, trained):
+  weights = {path.replace("/kernel", "_W").replace("/bias", "_b"): array for path, array in trained.items()}
+  source = write_npz(tmp_path / "vgg16_weights.npz", weights)
+  with pytest.raises(ConversionError, match=r"--preprocessing=NAME says it: caffe .*, rgb_means .RGB less ImageNet"):
+    convert(source, "vgg16_cam", tmp_path / "out")
+  assert not (tmp_path / "out").exists()
+  converted = convert(source, "vgg16_cam", tmp_path / "out", preprocessing="rgb_means")
+  assert "its input is RGB less ImageNet's means (--preprocessing=rgb_means)" in converted.notes
+  network = load_weights(tmp_path / "out").network
+  np.testing.assert_array_equal(network.config.preprocessing.apply(np.full((1, 1, 1, 3), 124))[0, 0, 0],
+                                np.float32([124, 124, 124]) - np.float32([123.68, 116.779, 103.939]))  # fmt: skip
+  np.testing.assert_array_equal(parameters.list_parameters(network)["conv1_1/kernel"], trained["conv1_1/kernel"])
+
+
+def _write_keras1(path, arrays, order):
   """Keras 1 without a word of the library below it."""
   weights = {layer: (arrays[f"{layer}/kernel"], arrays[f"{layer}/bias"]) for layer in LAYERS}
-  return write_keras1(path, weights, "theano" if is_turned else "unturned")
+  return write_keras1(path, weights, order)
 
 
 @pytest.fixture
@@ -141,17 +155,30 @@ def trained(monkeypatch):
 
 
 def test_kernels_that_are_turned_the_other_way_are_refused(tmp_path, trained):
-  source = _write_turned(tmp_path / "right.h5", trained, is_turned=True)
+  source = _write_keras1(tmp_path / "right.h5", trained, "theano")
   converted = convert(source, "vgg16_cam", tmp_path / "right")
   assert converted.layout == "keras1-theano" and not any("warning" in note for note in converted.notes)
   for path, array in parameters.list_parameters(load_weights(tmp_path / "right").network).items():
     np.testing.assert_array_equal(array, trained[path])
-  source = _write_turned(tmp_path / "wrong.h5", trained, is_turned=False)
+  source = _write_keras1(tmp_path / "wrong.h5", trained, "unturned")
   with pytest.raises(ConversionError, match=r"its kernels seem to be turned the other way: .* of 0\.\d+, and of 0\.\d+ with"):
     convert(source, "vgg16_cam", tmp_path / "wrong")
   assert not (tmp_path / "wrong").exists()
   assert convert(source, "vgg16_cam", tmp_path / "named", "keras1-tensorflow").layout == "keras1-tensorflow"
   assert convert(source, "vgg16_cam", tmp_path / "wrong", force=True).layout == "keras1-theano"
+
+
+def test_turned_kernels_in_the_order_of_tensorflow_are_refused_too(tmp_path, trained):
+  """Keras's files named "tf_dim_ordering_th_kernels"."""
+  source, report = _write_keras1(tmp_path / "x.h5", trained, "tensorflow turned"), tmp_path / "out.problems.txt"
+  report.touch()  # of an earlier call
+  with pytest.raises(ConversionError, match="its kernels seem to be turned the other way"):
+    convert(source, "vgg16_cam", tmp_path / "out")
+  converted = convert(source, "vgg16_cam", tmp_path / "out", "keras1-theano")
+  assert converted.notes[0] == "kernels lie as [rows columns in out] and are turned by 180 degrees: read as Theano writes them"
+  assert not report.exists()
+  for path, array in parameters.list_parameters(load_weights(tmp_path / "out").network).items():
+    np.testing.assert_array_equal(array, trained[path])
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,10 @@ def test_a_connection_that_breaks_off_is_made_again(server, target):
 def test_a_later_call_goes_on_after_one_that_broke_off_again_and_again(server, target):
   server.cuts = [500] * (RETRIES + 1)
   here = 500 * (RETRIES + 1)
-  assert f"ended after {here} of 5120 bytes; call again to resume" in refuse(server, target)
+  rest = "; what was downloaded stays; the same command resumes"
+  assert refuse(server, target).endswith(f"ended after {here} of 5120 bytes{rest}")
+  with pytest.raises(FetchError, match=f"cannot be reached: Connection refused{rest}"):
+    download("http://127.0.0.1:1/file.h5", target)
   assert target.stat().st_size == here and len(server.requests) == RETRIES + 1
   calls = []
   download(server.address, target, progress=lambda done, total: calls.append((done, total)))
@@ -148,7 +151,7 @@ def test_what_a_server_does_wrong_is_reported(server, target, path, text):
 def test_a_silent_server_is_not_waited_for(server, target, monkeypatch):
   monkeypatch.setattr(module, "TIMEOUT", 0.2)
   server.pause, server.cuts = threading.Event(), [100, 0]
-  assert "was interrupted after 100 bytes: no answer within 0 seconds; call again to resume" in refuse(server, target)
+  assert "was interrupted after 100 bytes: no answer within 0 seconds; what was downloaded stays" in refuse(server, target)
   server.pause.set()
 
 

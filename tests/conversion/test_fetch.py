@@ -87,6 +87,24 @@ def test_weights_are_fetched_verified_and_found_by_name(home, server, published,
   assert "is there already and was made from another file" in refuse(gone, error=ConversionError, sha256="0" * 64)
 
 
+def test_a_source_of_weights_that_are_fetched_already_must_be_theirs(home, server, published, weights, tmp_path):
+  call(source=str(weights))
+  other = write_mobilenet_v2(tmp_path / "other.weights.h5", {"layers/dense/vars/1": 0.25})
+  assert call(source=weights.as_uri()).notes == ("already fetched",)
+  assert f"not {sha256_of(other.read_bytes())}): remove it" in refuse(error=ConversionError, source=str(other))
+  address = server.address + "?token=secret"
+  text = refuse(error=ConversionError, source=address)
+  assert "made from another file (its address is not known, not http" in text and "secret" not in text
+  assert call(source=address, sha256=sha256_of(weights.read_bytes())).notes == ("already fetched",)
+
+
+@pytest.mark.parametrize("folder", ["file/home", "file"])
+def test_a_home_that_cannot_be_written_is_named(tmp_path, monkeypatch, published, folder):
+  (tmp_path / "file").touch()
+  monkeypatch.setenv("CWF_JAX_HOME", str(tmp_path / folder))
+  assert refuse(published).startswith(f"{tmp_path / folder} cannot be written: Not a directory; it is $CWF_JAX_HOME")
+
+
 def test_a_sha256_that_is_not_known_is_recorded_and_must_not_change(home, server, published, quick):
   first = sha256_of(server.content)
   (note,) = call(published).notes

@@ -55,7 +55,7 @@ def _write(content):
     (lambda path: path.mkdir(), "is a folder"),
     (lambda path: _zip(path, "a.txt"), "a zip archive without weights"),
     (_numpy(np.save), "an array of NumPy"),
-    (_write(b"PK\x03\x04" + bytes(50)), "a damaged zip archive"),
+    (_write(b"PK\x03\x04" + bytes(50)), "a zip archive that is cut off or damaged; download it again"),
     (_write(pickle.dumps([1], 2)), "a pickle"),
     (_write(pickle.dumps([1], 0)), "of an unknown kind"),
     (_write(gzip.compress(b"x")), "gzip"),
@@ -77,6 +77,22 @@ def test_what_is_not_read_is_named(tmp_path, make, message):
   with pytest.raises(ConversionError, match=message) as caught:
     files.find_kind(path)
   assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+  ("name", "message"),
+  [
+    ("x.onnx", "a model of ONNX; export"),
+    ("saved_model.pb", "a graph of TensorFlow; export"),
+    ("vgg_16.ckpt", "a part of a checkpoint of TensorFlow; export Keras's .weights.h5 or a state dict"),
+    ("x.data-00000-of-00001", "a part of a checkpoint of TensorFlow"),
+    ("x.index", "a part of a checkpoint of TensorFlow"),
+  ],
+)
+def test_a_kind_with_any_bytes_is_named_by_its_ending(tmp_path, name, message):
+  (tmp_path / name).write_bytes(b"\x08\x07\x12\x07pytorch")
+  with pytest.raises(ConversionError, match=message):
+    files.find_kind(tmp_path / name)
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def test_every_kind_gives_the_same_parameters(tmp_path, kind):
   found = _read(foreign.WRITERS[kind](tmp_path / "x.h5x", weights))
   expected = {"keras03": "keras1-theano", "keras": "keras3", "caffe-v1": "caffe", "torch-legacy": "torch"}
   assert found.layout == expected.get(kind, kind)
-  assert found.is_turn_known == (kind not in ("keras03", "keras1-theano"))
+  assert found.is_turn_known == (kind not in ("keras03", "keras1-theano", "keras1-tensorflow"))
   _assert_same(found, weights)
 
 
@@ -133,6 +133,7 @@ def test_caffe_in_double_precision_and_without_a_bias(tmp_path):
     LAYERS,
     CAFFE,
     [f"module.{layer}" for layer in CAFFE],
+    [f"_orig_mod.model.features.{layer}" for layer in CAFFE],
     [f"features.{place}" for place in (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)] + ["cam", "classifier"],
     [f"net.{2 * number}" for number in range(15)],
   ],
@@ -143,6 +144,24 @@ def test_names_of_a_state_dict(tmp_path, names, writer):
   found = _read(writer(tmp_path / "x", to_state(renamed(weights, names))))
   assert bool(found.matched.notes) == (names[0] == "net.0")
   _assert_same(found, weights)
+
+
+@pytest.mark.parametrize("kind", foreign.WRITERS)
+def test_a_classifier_of_other_classes_is_named(tmp_path, kind):
+  weights = foreign.draw()
+  kernel, bias = weights["classifier"]
+  path = foreign.WRITERS[kind](tmp_path / "x", {**weights, "classifier": (kernel[:, :4], bias[:4])})
+  assert _read(path).matched.problems.list_all() == ["it has 4 classes; only files of ImageNet's 6 are read"]
+
+
+@pytest.mark.parametrize("writer", [foreign.write_torch, foreign.write_npz, foreign.write_keras3])
+def test_a_file_without_a_classifier_is_named(tmp_path, writer):
+  weights = foreign.draw()
+  del weights["classifier"]
+  path = writer(tmp_path / "x", weights if writer is foreign.write_keras3 else to_state(weights))
+  assert _read(path).matched.problems.list_all() == [
+    "it has no classifier (include_top=False in Keras); the complete file is needed"
+  ]
 
 
 @pytest.mark.parametrize("options", [{"order": "big"}, {"wrapper": "state_dict"}, {"wrapper": "model"}])
@@ -159,9 +178,10 @@ def test_our_own_paths_are_names_too(tmp_path, writer):
   _assert_same(_read(writer(tmp_path / "x", arrays)), weights)
 
 
-def test_bfloat16_is_read(tmp_path):
+@pytest.mark.parametrize("writer", [foreign.write_torch, foreign.write_safetensors])
+def test_bfloat16_is_read(tmp_path, writer):
   weights = {layer: tuple(array.astype(ml_dtypes.bfloat16) for array in pair) for layer, pair in foreign.draw().items()}
-  _assert_same(_read(foreign.write_safetensors(tmp_path / "x", to_state(weights))), weights)
+  _assert_same(reading.read_apart(writer(tmp_path / "x", to_state(weights)), TABLES, "auto", KERNELS), weights)
 
 
 def _convolve_turned(maps, kernel, bias):
