@@ -178,7 +178,8 @@ def read_network(source: Path, network_name: str, layout: str = tables.AUTO, rep
   """
   known = published.find_tables(network_name)
   shapes = published.list_shapes(network_name)
-  found = reading.read_apart(source, known, layout, shapes)
+  others = {name: published.find_tables(name) for name in published.NETWORKS if name != network_name}
+  found = reading.read_apart(source, known, layout, shapes, others=others)
   matched, problems = found.matched, found.matched.problems
   arrays = {} if problems else sources.apply_table(known[found.layout][found.form], matched)
   problems.wrong += [f"{path} is not finite in float32" for path, array in arrays.items() if not np.isfinite(array).all()]

@@ -20,7 +20,7 @@ import numpy as np
 
 from cwf_jax.conversion import array_files, caffe_files, files, keras_files
 from cwf_jax.conversion.files import ConversionError
-from cwf_jax.conversion.sources import Matched, Problems, Source, read_weights
+from cwf_jax.conversion.sources import Matched, Problems, Source, has_names, read_weights
 from cwf_jax.conversion.tables import AUTO, Table
 from cwf_jax.errors import printable
 
@@ -52,8 +52,16 @@ class Reading:
   matched: Matched
 
 
+Tables = Mapping[str, Sequence[Table]]
+"""The tables of a network by layout."""
+
+
 def read(
-  source: str | os.PathLike, tables: Mapping[str, Sequence[Table]], layout: str, kernel_shapes: Mapping[str, tuple[int, ...]]
+  source: str | os.PathLike,
+  tables: Tables,
+  layout: str,
+  kernel_shapes: Mapping[str, tuple[int, ...]],
+  others: Mapping[str, Tables] | None = None,
 ) -> Reading:
   """Reads a file in this process.
 
@@ -62,6 +70,7 @@ def read(
     tables: of the network, by layout; where there are several, the one with as many layers as the file, or the first.
     layout: one of `tables.LAYOUTS`, or "auto".
     kernel_shapes: of the network's layers, by target.
+    others: the tables of other networks, by name, so that a file of one of them is named.
 
   Raises:
     ConversionError: it is of an unknown kind, damaged, of another layout or of another network altogether.
@@ -70,6 +79,10 @@ def read(
   with _open_source(path, kind, layout) as opened:
     if layout not in (AUTO, opened.layout):
       raise ConversionError(f"{printable(path)} is of the layout {opened.layout}, not {layout}")
+    if not any(has_names(opened, table) for table in tables.get(opened.layout, ())):
+      for name, known in (others or {}).items():
+        if any(has_names(opened, table) for table in known.get(opened.layout, ())):
+          raise ConversionError(f"{printable(path)} is of another network: its layers are those of {name}; --network={name}")
     if opened.layout not in tables:
       layouts = ", ".join(tables)
       raise ConversionError(f"{printable(path)} is of the layout {opened.layout}; this network is read from: {layouts}")
@@ -87,10 +100,11 @@ def _open_source(path: Path, kind: str, layout: str) -> contextlib.AbstractConte
 
 def read_apart(
   source: str | os.PathLike,
-  tables: Mapping[str, Sequence[Table]],
+  tables: Tables,
   layout: str,
   kernel_shapes: Mapping[str, tuple[int, ...]],
   patience: float = PATIENCE,
+  others: Mapping[str, Tables] | None = None,
 ) -> Reading:
   """As `read`, in a process of its own.
 
@@ -99,7 +113,7 @@ def read_apart(
     RuntimeError: the process failed on its own account.
   """
   path, kind = files.find_kind(source)
-  request = pickle.dumps((path.absolute(), dict(tables), layout, dict(kernel_shapes)))
+  request = pickle.dumps((path.absolute(), dict(tables), layout, dict(kernel_shapes), others))
   command = [sys.executable, "-P", "-c", "from cwf_jax.conversion.reading import serve; serve()"]
   environment = {**os.environ, "PYTHONPATH": os.pathsep.join(folder or os.getcwd() for folder in sys.path)}
   limit = patience + path.stat().st_size / 1e6
@@ -126,11 +140,11 @@ def read_apart(
 
 def serve() -> None:
   """The other end of `read_apart`: a request on standard input, the answer on standard output, in NumPy's format."""
-  source, tables, layout, kernel_shapes = pickle.load(sys.stdin.buffer)
+  source, tables, layout, kernel_shapes, others = pickle.load(sys.stdin.buffer)
   _limit_memory(MEMORY + MEMORY_FACTOR * source.stat().st_size)
   weights: dict[str, np.ndarray] = {}
   try:
-    found = read(source, tables, layout, kernel_shapes)
+    found = read(source, tables, layout, kernel_shapes, others)
     matched, about = found.matched, {name: value for name, value in vars(found).items() if name != "matched"}
     message = {"file": about, "epsilons": matched.epsilons, "notes": matched.notes}
     weights, message["problems"] = matched.arrays, dataclasses.asdict(matched.problems)

@@ -288,10 +288,7 @@ def _check_network(
 
 def _match_layers(source: Source, table: Table) -> tuple[dict[str, str], list[str], list[str]]:
   """The table's layer of each layer of a file, the problems and the notes."""
-  known = {name: layer for layer, name in table.layers.items()}
-  known |= {alias: known[name] for alias, name in table.aliases.items()}
-  prefix = _find_prefix(source.layers, known)
-  known = {prefix + name: layer for name, layer in known.items()}
+  known = _find_names(source, table)
   if source.names:  # layers are numbered in the network's order
     places = {layer: layer for layer in table.layers if layer in source.layers}
     called = {source.names[layer]: layer for layer in places if source.names.get(layer, layer) != layer}
@@ -301,6 +298,21 @@ def _match_layers(source: Source, table: Table) -> tuple[dict[str, str], list[st
     return named, [], []
   places = dict(zip(source.layers, table.layers, strict=True))
   return places, *_compare_places(places, known, table)
+
+
+def has_names(source: Source, table: Table) -> bool:
+  """Whether the layers of a file are those of a table, by their names or numbers; no shape is compared."""
+  known = _find_names(source, table)
+  places = [known.get(layer, layer) for layer in source.layers]
+  return sorted(places) == sorted(table.layers)
+
+
+def _find_names(source: Source, table: Table) -> dict[str, str]:
+  """The table's layers by every name that a file may call them, behind what stands before every name of the file."""
+  known = {name: layer for layer, name in table.layers.items()}
+  known |= {alias: known[name] for alias, name in table.aliases.items()}
+  prefix = _find_prefix(source.layers, known)
+  return {prefix + name: layer for name, layer in known.items()}
 
 
 def _find_prefix(layers: Collection[str], known: Collection[str]) -> str:

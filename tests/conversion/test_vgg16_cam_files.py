@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from cwf_jax.conversion import published, reading, sources
+from cwf_jax.conversion.convert import read_network
 from cwf_jax.conversion.files import ConversionError
 from cwf_jax.models import parameters, registry
 from tests.conversion import foreign_vgg16_cam as foreign
@@ -282,6 +283,14 @@ def test_an_array_that_is_far_too_large_for_its_file_is_refused(tmp_path):
     archive.writestr("conv1_1.weight.npy", header.getvalue())
   with pytest.raises(ConversionError, match=r"x\.npz cannot be read, it is damaged: Unable to allocate 256"):
     reading.read_apart(tmp_path / "x.npz", TABLES, "auto", KERNELS)
+
+
+@pytest.mark.parametrize("network", ["vgg16_cam", "vgg16", "mobilenet_v2"])
+def test_a_file_of_another_network_names_it(tmp_path, network):
+  layers = published.find_tables("vgg19")["torch"][0].layers
+  state = {f"module.{layer}.weight": np.ones((2, 2), np.float32) for layer in layers}
+  with pytest.raises(ConversionError, match="its layers are those of vgg19; --network=vgg19"):
+    read_network(foreign.write_torch(tmp_path / "x", state), network)
 
 
 def test_a_network_of_which_this_kind_is_not_read_is_named(tmp_path):
