@@ -8,7 +8,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +18,6 @@ from jaxtyping import Bool
 from cwf_jax.encoder import Activations, Encoder, Encoding, most_probable
 from cwf_jax.errors import InputError
 from cwf_jax.images.canvases import Fitted, stack
-from cwf_jax.images.image_set import ImageSet
-from cwf_jax.images.loading import SkippedImage, fill_batches
 from cwf_jax.models.layers import valid_mask
 from cwf_jax.ops.regions import mask_boxes
 from cwf_jax.ops.whitening import Whitening, apply_whitening
@@ -30,6 +28,10 @@ from cwf_jax.runtime import default_batch_size, processors
 from cwf_jax.systems.queries import FittedQuery
 from cwf_jax.systems.settings import Settings, SomeSettings
 from cwf_jax.systems.system import SYSTEMS, Seen, pool_classes, pool_vectors
+
+if TYPE_CHECKING:
+  from cwf_jax.images.image_set import ImageSet
+  from cwf_jax.images.loading import SkippedImage
 
 IDS = ".ids"
 """What is put after a column's name for the classes of its vectors."""
@@ -189,13 +191,13 @@ def encode_system(encoder: Encoder, images: Any, sizes: Any, system: str, settin
 
 def see_images(
   encoder: Encoder,
-  images: ImageSet,
+  images: "ImageSet",
   ids: Sequence[str],
   columns: tuple[Column, ...],
   settings: Settings,
   batch_size: int | None = None,
   progress: Callable[[int], Any] | None = None,
-  unreadable: list[SkippedImage] | None = None,
+  unreadable: "list[SkippedImage] | None" = None,
 ) -> Iterator[tuple[tuple[str, ...], dict[str, np.ndarray]]]:
   """Passes of images, those of a canvas together, so not in the order of `ids`; see `see`.
 
@@ -213,6 +215,8 @@ def see_images(
     InputError: after the last batch, if images could not be read: they are counted and the first is named.
   """
   batch_size = batch_size or default_batch_size(encoder.settings.protocol)
+  from cwf_jax.images.loading import fill_batches  # grain, which a search does not need
+
   skipped: list[SkippedImage] = [] if unreadable is None else unreadable
   loaded = images.load(ids, encoder.settings.protocol, processors(), 2 * batch_size)
   encoder, own = jax.device_put(encoder), _relevant(columns, settings)
