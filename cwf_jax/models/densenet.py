@@ -111,13 +111,16 @@ class DenseNet(CamNetwork):
       maps = results["conv1"] = self.conv1(images, masks[2])
       maps = results["pool1"] = layers.mask_cells(layers.max_pool_3x3(maps), masks[4])
     for block, depth in enumerate(self.config.depths, 1):
-      mask = masks[2 ** (block + 1)]
+      mask, channels = masks[2 ** (block + 1)], maps.shape[-1]
+      # Room for what the layers add, so that it is written in place: a concatenation would copy all maps in each layer.
+      maps = jnp.pad(maps, ((0, 0), (0, 0), (0, 0), (0, depth * self.config.growth)))
       for layer in range(depth):
         name = f"block{block}_{layer}"
         with jax.named_scope(name):
-          inside = results[f"{name}_norm"] = getattr(self, f"{name}_norm")(maps, mask)
+          inside = results[f"{name}_norm"] = getattr(self, f"{name}_norm")(maps[..., :channels], mask)
           inside = results[f"{name}_conv1"] = getattr(self, f"{name}_conv1")(inside, mask)
-          maps = jnp.concatenate([maps, getattr(self, f"{name}_conv2")(inside, mask)], -1)
+          added = getattr(self, f"{name}_conv2")(inside, mask)
+          maps, channels = maps.at[..., channels : channels + added.shape[-1]].set(added), channels + added.shape[-1]
       if block < 4:
         with jax.named_scope(f"transition{block}"):
           maps = results[f"transition{block}_norm"] = getattr(self, f"transition{block}_norm")(maps, mask)
