@@ -292,9 +292,17 @@ def test_names_that_a_terminal_cannot_show_are_escaped(cli, tiny_index, query, t
   assert found.code == 0 and "line\\nbreak\\x1b[31m.png" in found.out
 
 
+class _Index(types.SimpleNamespace):
+  """An index of two photographs, as far as a table of answers asks it."""
+
+  def __len__(self):
+    return 2
+
+
 def _format(results):
   settings = types.SimpleNamespace(classes=ClassList.numbered(3), class_note="the weights are random, so beware")
-  searcher = types.SimpleNamespace(encoder=types.SimpleNamespace(settings=settings), index=range(2))
+  index = _Index(settings=types.SimpleNamespace(system="ofa"))
+  searcher = types.SimpleNamespace(encoder=types.SimpleNamespace(settings=settings), index=index)
   photograph = types.SimpleNamespace(box=(0.0, 0.0, 40.0, 40.5))
   query = Query(np.arange(3), np.zeros((3, 2)), np.array([0.5, 0.3, 0.2]), photograph)
   return format_table("q.jpg", query, results, searcher, "online", True)
