@@ -23,10 +23,10 @@ MOST_STEPS = 2_000_000
 """Instructions of a pickle; RParis6k's has 39,000."""
 
 _MOST_TUPLES = 50_000
-"""Of a pickle. Python's process ends at a dictionary's key that is a tuple nested 200,000 deep."""
+"""The most tuples of a pickle: Python's process ends at a dictionary's key that is a tuple nested 200,000 deep."""
 
 _MOST_ARRAY_BYTES = 2**24
-"""Of all arrays of a pickle together, those that it repeats counted each time."""
+"""The most bytes of all arrays of a pickle together, repeated ones counted each time."""
 
 _REFUSED = re.compile("EXT|SET$|ADDITEMS|PERSID|BUFFER")
 """Instructions for registered objects, sets, and what is outside of the file."""

@@ -164,7 +164,7 @@ class CamNetwork(nnx.Module):
       images: as in `__call__`, zero outside the image.
       masks: by the stride of a map.
     """
-    raise NotImplementedError
+    raise TypeError(f"{type(self).__name__} does not say how its maps are computed: it defines compute_maps")
 
   def __call__(
     self, images: Float[Array, "b h w 3"], sizes: Int[Array, "b 2"], taps: tuple[str, ...] = ()

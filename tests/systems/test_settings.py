@@ -29,7 +29,7 @@ VALUES = {
   "ties": ("shuffled", "reversed"),
   "seed": (0, 0),
 }
-"""Of METHOD 2 and 7: (the paper's, the published code's)."""
+"""The settings of METHOD 2 and 7: (the paper's, the published code's)."""
 
 ROWS = {
   "size_rule": "2, 8", "reversed_means": "1", "query_images": "17", "empty_maps": "11", "crow_weights": "0", "crow_box": "0",
