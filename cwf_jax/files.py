@@ -1,4 +1,4 @@
-"""Atomic file writes, per-folder write locks, and the folder of what is kept between runs."""
+"""Atomic file writes, write locks of folders, and the folder for downloads and compiled programs."""
 
 import contextlib
 import os
